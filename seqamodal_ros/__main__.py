@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m seqamodal_ros COMMAND ...``: the commands that need no ROS."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {"predict": "layers of image files, as pictures and numbers"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command by its name; returns its exit code, 2 where there is no such command."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] in COMMANDS:
+        return import_module(f"seqamodal_ros.commands.{arguments[0]}").main(arguments[1:])
+    asked = bool(arguments) and arguments[0] in ("-h", "--help")
+    lines = ["usage: python -m seqamodal_ros COMMAND ...  (COMMAND --help says more)"]
+    lines += [f"  {name}: {purpose}" for name, purpose in COMMANDS.items()]
+    print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

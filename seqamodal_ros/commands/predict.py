@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sees the layers in image files and writes pictures and numbers of them: ``predict IMAGE... --out DIR``. No ROS."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cv2
+import numpy as np
+
+from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, Perceiver
+from seqamodal_ros.scene.image_files import find_images, read_image
+from seqamodal_ros.scene.pictures import contact_sheet, overlay, write_image
+from seqamodal_ros.scene.report import COLUMNS, layers_json, row
+from seqamodal_ros.scene.scene import LayeredScene
+
+OUTPUTS = ("{}.png", "{}_overlay.png", "{}_layers.npz")  # contact sheet, overlay, masks
+REPORT = "layers.json"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns 0, 1 where an image failed, 2 where the arguments or the model are wrong."""
+    arguments = _parse(argv)
+    getattr(cv2.utils, "logging", cv2).setLogLevel(0)  # our line says what is wrong with a file; OpenCV's would be a second
+    out: Path = arguments.out
+    try:
+        images = find_images(arguments.images)
+        names = _names(images)
+        _refuse_overwriting(images, names, out)
+        out.mkdir(parents=True, exist_ok=True)
+        perceiver = Perceiver.load(
+            arguments.model,
+            arguments.device,
+            sampling_steps=arguments.sampling_steps,
+            max_layers=arguments.max_layers,
+        )
+    except (ImportError, OSError, ValueError) as error:
+        print(f"predict: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    print(f"{perceiver.model_id[:40]} on {perceiver.device}, K = {arguments.num_samples}, seed {arguments.seed}")
+    print(COLUMNS)
+    frames: list[dict[str, Any]] = []
+    for path, name in zip(images, names, strict=True):
+        try:
+            image = read_image(path)
+            scene = perceiver(image, arguments.num_samples, arguments.seed)
+            write_outputs(out, name, image, scene)
+        except (OSError, ValueError) as error:
+            print(f"predict: {_one_line(error)}", file=sys.stderr)
+            continue
+        frames.append({"frame": name, "file": str(path), "model_id": perceiver.model_id, **layers_json(scene)})
+        print(row(name, scene), flush=True)
+    try:
+        (out / REPORT).write_text(json.dumps(frames, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        print(f"predict: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    failed = len(images) - len(frames)
+    print(f"{len(frames)} of {len(images)} images seen; pictures, masks and {REPORT} are in {out}")
+    if failed:
+        print(f"predict: {failed} of {len(images)} images failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def write_outputs(folder: Path, name: str, image: np.ndarray, scene: LayeredScene) -> None:
+    """Write contact sheet, overlay and masks (amodal, visible, probability, hypotheses at mask size) of one image.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    sheet, over, masks = (folder / pattern.format(name) for pattern in OUTPUTS)
+    write_image(sheet, contact_sheet(image, scene, name))
+    write_image(over, overlay(image, scene))
+    arrays = {key: getattr(scene, key) for key in ("amodal", "visible", "probability", "hypotheses")}
+    np.savez_compressed(masks, **arrays)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="predict", description=__doc__)
+    add, number = parser.add_argument, _whole_number
+    add("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add("--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)")
+    add("--device", default="auto", choices=DEVICES, help="where the network runs (default: %(default)s)")
+    add("--num-samples", type=number(1, LARGEST_NUM_SAMPLES), default=3, metavar="K",
+        help="hypotheses of each layer (default: %(default)s)")  # fmt: skip
+    add("--seed", type=number(0, 2**64 - 1), default=0, metavar="N", help="of the noise (default: %(default)s)")
+    add("--sampling-steps", type=number(1, 1000), metavar="N", help="network calls a layer (default: the model's own)")
+    add("--max-layers", type=number(1, 100), metavar="N", help="layers at most (default: the model's own)")
+    return parser.parse_args(argv)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without argparse's usage above it."""
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number in {low}..{high}, not {text!r}")
+        return value
+
+    return parse
+
+
+def _names(images: Sequence[Path]) -> list[str]:
+    """A name for each image's results: its stem, numbered on where results of another image would be overwritten."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for image in images:
+        name, number = image.stem, 1
+        while taken & {pattern.format(name).lower() for pattern in OUTPUTS}:
+            number += 1
+            name = f"{image.stem}_{number}"
+        taken |= {pattern.format(name).lower() for pattern in OUTPUTS}
+        names.append(name)
+    return names
+
+
+def _refuse_overwriting(images: Sequence[Path], names: Sequence[str], out: Path) -> None:
+    inputs = {image.resolve() for image in images}
+    for name in names:
+        for pattern in OUTPUTS:
+            target = (out / pattern.format(name)).resolve()
+            if target in inputs:
+                raise ValueError(f"the results would overwrite the image {target}: name another folder with --out")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

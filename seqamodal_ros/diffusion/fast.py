@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `fast` network: the image is encoded once a frame, a light denoiser predicts x0 for each layer from the encoding."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GROUPS = 8
+
+
+@dataclass(frozen=True)
+class FastSettings:
+    """Sizes of the `fast` network.
+
+    Attributes:
+        image_size: side of the square RGB image it reads, pixels; twice the mask's, as edges tell who lies on top.
+        mask_size: side of the masks, pixels.
+        encoder_channels: channels of the encoder at 1, 1/2, 1/4 and 1/8 of the mask's size.
+        denoiser_channels: channels of the denoiser at 1/2, 1/4 and 1/8 of the mask's size.
+    """
+
+    image_size: int = 128
+    mask_size: int = 64
+    encoder_channels: tuple[int, int, int, int] = (16, 32, 96, 160)
+    denoiser_channels: tuple[int, int, int] = (32, 96, 160)
+
+
+def timestep_embedding(t: Tensor, channels: int) -> Tensor:
+    """Sinusoidal embedding float32 [B, channels] of timesteps int64 [B]."""
+    frequencies = torch.exp(-math.log(10000) * torch.arange(channels // 2, device=t.device) / (channels // 2))
+    angles = t[:, None].float() * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with a skip; an embedding, where given, scales and shifts between them."""
+
+    def __init__(self, channels_in: int, channels: int, embedding: int = 0):
+        super().__init__()
+        self.norm_1 = nn.GroupNorm(GROUPS, channels_in)
+        self.conv_1 = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.norm_2 = nn.GroupNorm(GROUPS, channels)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.skip = nn.Identity() if channels_in == channels else nn.Conv2d(channels_in, channels, 1)
+        self.modulation = nn.Linear(embedding, 2 * channels) if embedding else None
+        nn.init.zeros_(self.conv_2.weight)
+        nn.init.zeros_(self.conv_2.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        h = self.norm_2(self.conv_1(F.silu(self.norm_1(x))))
+        if self.modulation is not None:
+            scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return self.skip(x) + self.conv_2(F.silu(h))
+
+
+class Attention(nn.Module):
+    """Self-attention over all positions of a small grid."""
+
+    def __init__(self, channels: int, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(3, 4).unbind(1)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(attended.transpose(2, 3).reshape(b, c, h, w))
+
+
+class Encoder(nn.Module):
+    """Image -> features at 1, 1/2, 1/4 and 1/8 of the mask's size."""
+
+    def __init__(self, channels: tuple[int, int, int, int]):
+        super().__init__()
+        c1, c2, c4, c8 = channels
+        self.stem = nn.Sequential(nn.Conv2d(3, c1, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(c1, c1, 3, padding=1))
+        self.down_2 = nn.Conv2d(c1, c2, 3, stride=2, padding=1)
+        self.blocks_2 = nn.Sequential(ResidualBlock(c2, c2), ResidualBlock(c2, c2))
+        self.down_4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
+        self.blocks_4 = nn.Sequential(ResidualBlock(c4, c4), ResidualBlock(c4, c4))
+        self.down_8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
+        self.blocks_8 = nn.Sequential(ResidualBlock(c8, c8), Attention(c8), ResidualBlock(c8, c8), Attention(c8))
+        self.up_4 = nn.Conv2d(c8, c4, 1)
+        self.merge_4 = ResidualBlock(c4, c4)
+        self.up_2 = nn.Conv2d(c4, c2, 1)
+        self.merge_2 = ResidualBlock(c2, c2)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        f1 = self.stem(image)
+        f2 = self.blocks_2(self.down_2(F.silu(f1)))
+        f4 = self.blocks_4(self.down_4(f2))
+        f8 = self.blocks_8(self.down_8(f4))
+        f4 = self.merge_4(f4 + F.interpolate(self.up_4(f8), scale_factor=2))
+        f2 = self.merge_2(f2 + F.interpolate(self.up_2(f4), scale_factor=2))
+        return f1, f2, f4, f8
+
+
+class Denoiser(nn.Module):
+    """Noisy mask, cumulative mask and image features -> logits of the layer's mask."""
+
+    def __init__(self, encoder: tuple[int, int, int, int], channels: tuple[int, int, int]):
+        super().__init__()
+        e1, e2, e4, e8 = encoder
+        c2, c4, c8 = channels
+        embedding = 2 * c4
+        self.time_channels = c4
+        self.time = nn.Sequential(nn.Linear(c4, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
+        self.masks_in = nn.Conv2d(8, c2, 3, padding=1)  # both masks, their 2x2 pixels as channels
+        self.image_2, self.image_4, self.image_8 = nn.Conv2d(e2, c2, 1), nn.Conv2d(e4, c4, 1), nn.Conv2d(e8, c8, 1)
+        self.block_2 = ResidualBlock(c2, c2, embedding)
+        self.down_4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
+        self.block_4 = ResidualBlock(c4, c4, embedding)
+        self.down_8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
+        self.block_8a, self.attention_8 = ResidualBlock(c8, c8, embedding), Attention(c8)
+        self.block_8b = ResidualBlock(c8, c8, embedding)
+        self.up_4 = nn.Conv2d(c8, c4, 1)
+        self.merge_4 = ResidualBlock(c4, c4, embedding)
+        self.up_2 = nn.Conv2d(c4, c2, 1)
+        self.merge_2 = ResidualBlock(c2, c2, embedding)
+        self.up_1 = nn.Conv2d(c2, 4 * 16, 1)
+        self.image_1 = nn.Conv2d(e1, 16, 1)
+        self.masks_1 = nn.Conv2d(2, 16, 3, padding=1)
+        self.out = nn.Sequential(nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 1, 3, padding=1))
+
+    def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, features: tuple[Tensor, ...]) -> Tensor:
+        f1, f2, f4, f8 = features
+        embedding = self.time(timestep_embedding(t, self.time_channels))
+        masks = torch.cat([x_t, cumulative_mask], dim=1)
+        h2 = self.block_2(self.masks_in(F.pixel_unshuffle(masks, 2)) + self.image_2(f2), embedding)
+        h4 = self.block_4(self.down_4(h2) + self.image_4(f4), embedding)
+        h8 = self.block_8a(self.down_8(h4) + self.image_8(f8), embedding)
+        h8 = self.block_8b(self.attention_8(h8), embedding)
+        h4 = self.merge_4(h4 + F.interpolate(self.up_4(h8), scale_factor=2), embedding)
+        h2 = self.merge_2(h2 + F.interpolate(self.up_2(h4), scale_factor=2), embedding)
+        return self.out(F.pixel_shuffle(self.up_1(h2), 2) + self.image_1(f1) + self.masks_1(masks))
+
+
+class FastNetwork(nn.Module):
+    """Encoder and denoiser; predicts x0.
+
+    `encode` runs once a frame; `denoise` once a layer and sampling step, on the K hypotheses as a batch.
+    """
+
+    prediction = "x0"
+
+    def __init__(self, settings: FastSettings):
+        super().__init__()
+        self.settings = settings
+        self.encoder = Encoder(settings.encoder_channels)
+        self.denoiser = Denoiser(settings.encoder_channels, settings.denoiser_channels)
+
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B."""
+        return self.encoder(image)
+
+    def logits(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
+        """float [B, 1, h, w]: log-odds that a pixel belongs to the layer; training's losses take these."""
+        return self.denoiser(x_t, t, cumulative_mask, image_features)
+
+    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
+        """x0, float [B, 1, h, w] in [-1, 1].
+
+        Args:
+            x_t: float [B, 1, h, w], the noisy mask.
+            t: int64 [B], timesteps in 0..T-1.
+            cumulative_mask: float [B, 1, h, w] at +-1.
+            image_features: what `encode` returned, of batch B.
+        """
+        return torch.tanh(self.logits(x_t, t, cumulative_mask, image_features).float() / 2)

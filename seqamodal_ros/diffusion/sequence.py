@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Algorithm 2: the sequence of layers, from K proposals a layer to an ordered stack of amodal masks. numpy alone."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+MERGES_AT_MOST = 2  # disjoint masks merged into one layer by spatial integrity; without a cap the loop may never end
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """Algorithm 2's inputs.
+
+    Attributes:
+        max_layers: N_max.
+        area_min: Area_min, mask pixels; a proposal with fewer is null.
+        majority_null: stop too where more than half of the proposals are null. The paper ignores null votes, so one
+            hallucination beats two blanks.
+    """
+
+    max_layers: int = 5
+    area_min: int = 10
+    majority_null: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_layers < 1 or self.area_min < 1:
+            raise ValueError(f"max_layers and area_min must be at least 1, not {self.max_layers} and {self.area_min}")
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """What Algorithm 2 returns.
+
+    Attributes:
+        amodal: bool [L, h, w], the selected masks, front first.
+        probability: float32 [L, h, w] in [0, 1], mean of the K soft masks; merged passes take the maximum.
+        hypotheses: bool [L, K, h, w]; nulls are blank; slot k of merged passes is OR-ed.
+        truncated: it stopped at max_layers.
+    """
+
+    amodal: np.ndarray
+    probability: np.ndarray
+    hypotheses: np.ndarray
+    truncated: bool
+
+
+def sequence(settings: SequenceSettings, shape: tuple[int, int], samples: int) -> Generator[np.ndarray, np.ndarray, Sequence]:
+    """Algorithm 2 as a generator: yields a cumulative mask, is sent the K proposals for the layer that follows it.
+
+    A generator, so that the network calls of several images can be put into one batch: see `run`.
+
+    Args:
+        settings: stops and options.
+        shape: (h, w) of the masks.
+        samples: K.
+
+    Yields:
+        bool [h, w], the cumulative mask; to be answered with float [K, h, w] in [-1, 1], the soft masks x0.
+    """
+    cumulative = np.zeros(shape, bool)
+    amodal: list[np.ndarray] = []
+    probability: list[np.ndarray] = []
+    hypotheses: list[np.ndarray] = []
+    merges = 0
+    stopped = False
+    while not stopped and len(amodal) < settings.max_layers:
+        x0 = yield cumulative.copy()
+        candidates, null = binarise(x0, settings.area_min)
+        stopped = bool(null.all() or (settings.majority_null and 2 * null.sum() > samples))
+        if stopped:
+            continue
+        selected = select(candidates[~null])
+        soft = ((x0 + 1) / 2).clip(0, 1).mean(axis=0)
+        # null is tested first: a blank mask is disjoint from every layer, and would be merged
+        if amodal and merges < MERGES_AT_MOST and not (selected & amodal[-1]).any():
+            merges += 1
+            amodal[-1] = amodal[-1] | selected
+            probability[-1] = np.maximum(probability[-1], soft)
+            hypotheses[-1] = hypotheses[-1] | candidates
+        else:
+            merges = 0
+            amodal.append(selected)
+            probability.append(soft)
+            hypotheses.append(candidates)
+        cumulative |= selected
+    return Sequence(
+        np.array(amodal, bool).reshape(-1, *shape),
+        np.array(probability, np.float32).reshape(-1, *shape),
+        np.array(hypotheses, bool).reshape(-1, samples, *shape),
+        truncated=not stopped,
+    )
+
+
+def binarise(x0: np.ndarray, area_min: int) -> tuple[np.ndarray, np.ndarray]:
+    """Proposals float [K, h, w] in [-1, 1] -> (bool [K, h, w], nulls blanked; bool [K], which are null)."""
+    candidates = x0 >= 0
+    null = candidates.sum(axis=(1, 2)) < area_min
+    return candidates & ~null[:, None, None], null
+
+
+def select(candidates: np.ndarray) -> np.ndarray:
+    """The candidate, of bool [n, h, w], with the least L1 distance to their mean; the first on ties."""
+    mean = candidates.mean(axis=0)
+    distance = np.abs(candidates - mean).sum(axis=(1, 2))
+    return candidates[int(distance.argmin())]
+
+
+def run(
+    sequences: list[Generator[np.ndarray, np.ndarray, Sequence]],
+    propose: Callable[[list[int], list[np.ndarray]], list[np.ndarray]],
+) -> list[Sequence]:
+    """Drive several sequences side by side, asking for the proposals of all unfinished ones at once.
+
+    Args:
+        sequences: one `sequence` an image.
+        propose: takes the indices of the unfinished images and their cumulative masks bool [h, w]; returns
+            float [K, h, w] in [-1, 1] for each.
+    """
+    results: dict[int, Sequence] = {}
+    waiting = {index: next(steps) for index, steps in enumerate(sequences)}
+    while waiting:
+        indices = list(waiting)
+        proposals = propose(indices, list(waiting.values()))
+        for index, x0 in zip(indices, proposals, strict=True):
+            try:
+                waiting[index] = sequences[index].send(x0)
+            except StopIteration as finished:
+                results[index] = finished.value
+                del waiting[index]
+    return [results[index] for index in range(len(sequences))]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights: finds them by name or path, checks their sha256, builds the network they belong to."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.sequence import SequenceSettings
+from seqamodal_ros.settings import from_mapping
+from seqamodal_ros.share import share_folder
+
+METADATA_KEY = "seqamodal"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a weights file says of itself.
+
+    Attributes:
+        network: sizes of the `fast` network.
+        sequence: Algorithm 2's inputs, as the training data sets them.
+        sampling_steps: network calls a layer.
+    """
+
+    network: FastSettings = field(default_factory=FastSettings)
+    sequence: SequenceSettings = field(default_factory=SequenceSettings)
+    sampling_steps: int = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network ready to run.
+
+    Attributes:
+        network: in eval mode, float32, on the CPU.
+        settings: see `ModelSettings`.
+        model_id: "name@sha256:..." of the weights file.
+    """
+
+    network: FastNetwork
+    settings: ModelSettings
+    model_id: str
+
+
+def load_model(model: str) -> Model:
+    """Load a model by its name in ``models/manifest.yaml`` ("default" among them), or by the path of a safetensors file.
+
+    Raises:
+        ValueError: no such name; the message lists the names. Or the file is tampered with, or not ours.
+        FileNotFoundError: the file is missing; the message says how to get it.
+    """
+    path, expected = _resolve(model)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights file {path} is missing: get it again (`git checkout -- models`), or name another model")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if expected is not None and found != expected:
+        raise ValueError(
+            f"weights file {path} is not the one in manifest.yaml (sha256 {found[:12]}..., expected {expected[:12]}...): "
+            "get it again (`git checkout -- models`), or load it by its path if you mean it"
+        )
+    settings, state = _read(path)
+    network = FastNetwork(settings.network)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"weights file {path} does not fit the network that it names: {error}") from error
+    network.eval().requires_grad_(False)
+    return Model(network, settings, f"{path.stem}@sha256:{found}")
+
+
+def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettings) -> str:
+    """Write float16 weights with their settings; returns the file's sha256."""
+    half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
+    save_file(half, path, metadata={METADATA_KEY: json.dumps(asdict(settings))})
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _resolve(model: str) -> tuple[Path, str | None]:
+    """Path and expected sha256 (None for a model given by path)."""
+    if model.endswith(".safetensors"):
+        return Path(model).expanduser(), None
+    folder = share_folder("models")
+    listed = folder / "manifest.yaml"
+    if not listed.is_file():
+        raise FileNotFoundError(f"{listed} is missing: get it again (`git checkout -- models`), or name a .safetensors file")
+    manifest: dict[str, Any] = yaml.safe_load(listed.read_text())
+    name = manifest["default"] if model == "default" else model
+    if name not in manifest["models"]:
+        known = ", ".join(["default", *manifest["models"]])
+        raise ValueError(f"unknown model {model!r}: use one of {known}, or the path of a .safetensors file")
+    entry = manifest["models"][name]
+    return folder / entry["file"], entry["sha256"]
+
+
+def _read(path: Path) -> tuple[ModelSettings, dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            described = (file.metadata() or {}).get(METADATA_KEY)
+            state = {name: file.get_tensor(name).float() for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a complete safetensors file ({error}): get it again") from error
+    if described is None:
+        raise ValueError(f"{path} holds no seqamodal model: use a file that training/ wrote")
+    return from_mapping(ModelSettings, json.loads(described), path.name), state

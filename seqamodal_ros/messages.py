@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image message -> array, and LayeredScene <-> LayeredMasks. No rclpy; messages are used by their fields alone."""
+
+import array
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.report import source_box
+from seqamodal_ros.scene.scene import LayeredScene, SceneObject
+
+LARGEST_SIDE = 16384
+# encoding -> dtype, channels
+ENCODINGS: dict[str, tuple[type, int]] = {
+    "rgb8": (np.uint8, 3),
+    "bgr8": (np.uint8, 3),
+    "rgba8": (np.uint8, 4),
+    "bgra8": (np.uint8, 4),
+    "mono8": (np.uint8, 1),
+    "16UC1": (np.uint16, 1),
+    "32FC1": (np.float32, 1),
+}
+# where red, green and blue stand among a pixel's channels
+COLOURS: dict[str, list[int]] = {"rgb8": [0, 1, 2], "bgr8": [2, 1, 0], "rgba8": [0, 1, 2], "bgra8": [2, 1, 0], "mono8": [0, 0, 0]}
+
+OK, EMPTY, LOW_CONFIDENCE = 0, 1, 2  # LayeredMasks.status
+LOW_SCORE = 0.6  # a scene is of low confidence where an object of the front layer scores less
+
+BUILD_MESSAGES = (
+    "the message package seqamodal_msgs is not built or not sourced: run `colcon build` in the repository, or in an outer "
+    "workspace `colcon build --base-paths src src/seqamodal_ros/seqamodal_msgs`, then `source install/setup.bash`"
+)
+
+
+class InvalidMessage(ValueError):
+    """A message that cannot be used; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class MessageTypes:
+    """The message classes that a scene is written with; ROS's own, or any with the same fields."""
+
+    layered_masks: Callable[..., Any]
+    layer: Callable[..., Any]
+    object: Callable[..., Any]
+    image: Callable[..., Any]
+    region_of_interest: Callable[..., Any]
+    duration: Callable[..., Any]
+
+    @classmethod
+    def ros(cls) -> "MessageTypes":
+        """ROS's own.
+
+        Raises:
+            ImportError: seqamodal_msgs is not built; the message says how to build it.
+        """
+        try:
+            from seqamodal_msgs.msg import AmodalLayer, AmodalObject, LayeredMasks
+        except ImportError as error:
+            raise ImportError(BUILD_MESSAGES, name="seqamodal_msgs") from error
+        from builtin_interfaces.msg import Duration
+        from sensor_msgs.msg import Image, RegionOfInterest
+
+        return cls(LayeredMasks, AmodalLayer, AmodalObject, Image, RegionOfInterest, Duration)
+
+
+def image_array(message: Any) -> np.ndarray:
+    """The pixels of a sensor_msgs/Image, [H, W] or [H, W, C], a copy in native byte order.
+
+    Raises:
+        InvalidMessage: zero or absurd sizes, an unknown encoding, a row shorter than its pixels, a short buffer.
+    """
+    width, height, encoding = message.width, message.height, message.encoding
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise InvalidMessage(f"an image of {width}x{height} pixels; sides must be in 1..{LARGEST_SIDE}")
+    if encoding not in ENCODINGS:
+        raise InvalidMessage(f"encoding {encoding!r} is not supported; publish one of {', '.join(ENCODINGS)}")
+    kind, channels = ENCODINGS[encoding]
+    dtype = np.dtype(kind)
+    row = width * channels * dtype.itemsize
+    if message.step < row:
+        raise InvalidMessage(f"step is {message.step} bytes, but a row of {width} {encoding} pixels takes {row}")
+    needed = message.step * (height - 1) + row  # the last row may come without its padding
+    if len(message.data) < needed:
+        raise InvalidMessage(f"{len(message.data)} bytes of data, but {width}x{height} {encoding} takes {needed}")
+    data = np.frombuffer(message.data, np.uint8)
+    rows = np.lib.stride_tricks.as_strided(data, (height, row), (message.step, 1))
+    pixels = np.ascontiguousarray(rows).view(dtype)
+    if dtype.itemsize > 1 and bool(message.is_bigendian) != (sys.byteorder == "big"):
+        pixels = pixels.byteswap()
+    return pixels.reshape((height, width) if channels == 1 else (height, width, channels)).copy()
+
+
+def image_rgb(message: Any) -> np.ndarray:
+    """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/Image.
+
+    An encoding that is not in `COLOURS` goes through cv_bridge, where that imports.
+
+    Raises:
+        InvalidMessage: see `image_array`; or an encoding that has no colour.
+    """
+    if message.encoding in COLOURS:
+        pixels = image_array(message)
+        return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1)[..., COLOURS[message.encoding]])
+    if not (1 <= message.width <= LARGEST_SIDE and 1 <= message.height <= LARGEST_SIDE):
+        raise InvalidMessage(f"an image of {message.width}x{message.height} pixels; sides must be in 1..{LARGEST_SIDE}")
+    try:
+        import cv_bridge
+    except ImportError:
+        known = ", ".join(COLOURS)
+        raise InvalidMessage(
+            f"encoding {message.encoding!r} is not supported without cv_bridge; publish one of {known}, or install cv_bridge"
+        ) from None
+    try:
+        return np.ascontiguousarray(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
+    except Exception as error:  # cv_bridge raises TypeError, AttributeError, cv2.error and its own, by the kind of fault
+        raise InvalidMessage(f"cv_bridge cannot convert encoding {message.encoding!r} to rgb8: {error}") from error
+
+
+def check_header(header: Any) -> None:
+    """Raise InvalidMessage unless a std_msgs/Header names a frame and a valid time."""
+    if not header.frame_id:
+        raise InvalidMessage("header.frame_id is empty; set it to the camera's optical frame")
+    if header.stamp.sec < 0 or not 0 <= header.stamp.nanosec < 1_000_000_000:
+        raise InvalidMessage(f"header.stamp is no time: sec {header.stamp.sec}, nanosec {header.stamp.nanosec}")
+
+
+def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
+    """Fill a sensor_msgs/Image from an array [H, W] or [H, W, C] of the encoding's dtype; returns the message."""
+    pixels = np.ascontiguousarray(pixels, ENCODINGS[encoding][0])
+    message.header = header
+    message.height, message.width = pixels.shape[:2]
+    message.encoding = encoding
+    message.is_bigendian = int(sys.byteorder == "big")
+    message.step = pixels.nbytes // max(1, pixels.shape[0])
+    data = array.array("B")  # assigning bytes makes rclpy check them one by one
+    data.frombytes(pixels.tobytes())
+    message.data = data
+    return message
+
+
+def scene_to_message(scene: LayeredScene, header: Any, model_id: str, types: MessageTypes, hypotheses: bool = True) -> Any:
+    """LayeredMasks of a scene.
+
+    Args:
+        scene: what the perceiver saw.
+        header: the input's; passed on as it is.
+        model_id: name@sha256:... of the weights.
+        types: message classes to write with.
+        hypotheses: include the K hypotheses of each layer.
+    """
+
+    def mask_image(mask: np.ndarray) -> Any:
+        return fill_image(types.image(), mask.astype(np.uint8) * 255, "mono8", header)
+
+    def layer_message(index: int) -> Any:
+        message = types.layer()
+        message.index = index + 1
+        message.amodal = mask_image(scene.amodal[index])
+        message.visible = mask_image(scene.visible[index])
+        message.probability = fill_image(types.image(), scene.probability[index], "32FC1", header)
+        message.hypotheses = [mask_image(mask) for mask in scene.hypotheses[index]] if hypotheses else []
+        message.agreement = float(scene.agreement[index])
+        return message
+
+    def object_message(obj: SceneObject) -> Any:
+        message = types.object()
+        message.id, message.layer = obj.id, obj.layer
+        x, y, width, height = source_box(scene, obj)
+        message.roi = types.region_of_interest(x_offset=x, y_offset=y, width=width, height=height, do_rectify=False)
+        message.amodal, message.visible = mask_image(obj.amodal), mask_image(obj.visible)
+        message.score, message.visible_ratio, message.uncertainty = obj.score, obj.visible_ratio, obj.uncertainty
+        message.touches_border = _touches_border(scene, obj)
+        message.occluded_by = list(obj.occluded_by)
+        return message
+
+    message = types.layered_masks()
+    message.header = header
+    message.status, message.status_message = _status(scene)
+    message.source_height, message.source_width = scene.geometry.height, scene.geometry.width
+    message.mask_height, message.mask_width = scene.amodal.shape[1:]
+    affine = scene.geometry.affine(scene.amodal.shape[2])
+    message.scale_x, message.scale_y, message.offset_x, message.offset_y = affine
+    message.layers = [layer_message(index) for index in range(len(scene.amodal))]
+    message.objects = [object_message(obj) for obj in scene.objects]
+    message.pick_order = list(scene.pick_order)
+    message.truncated = scene.truncated
+    message.num_samples = scene.num_samples
+    message.seed = scene.seed
+    seconds = 0.0 if math.isnan(scene.seconds) else scene.seconds
+    message.inference_time = types.duration(sec=int(seconds), nanosec=int(seconds % 1 * 1e9))
+    message.model_id = model_id
+    return message
+
+
+def _touches_border(scene: LayeredScene, obj: SceneObject) -> bool:
+    """Whether an object's box comes within half a mask pixel of the source's border, nearer than which cannot be told."""
+    geometry = scene.geometry
+    scale_x, scale_y, _, _ = geometry.affine(obj.amodal.shape[1])
+    x, y, width, height = source_box(scene, obj)
+    return min(x, geometry.width - x - width) < scale_x / 2 or min(y, geometry.height - y - height) < scale_y / 2
+
+
+def message_to_scene(message: Any) -> LayeredScene:
+    """The scene that a LayeredMasks describes, for consumers: masks, objects, `to_source`.
+
+    Raises:
+        InvalidMessage: a mask does not have the size that the message states.
+    """
+    shape = (message.mask_height, message.mask_width)
+    geometry = Geometry(
+        message.source_width, message.source_height, message.offset_x, message.offset_y, message.scale_x * message.mask_width
+    )
+    layers = message.layers
+    samples = len(layers[0].hypotheses) if layers else message.num_samples
+    return LayeredScene(
+        amodal=_stack([_mask(layer.amodal, shape) for layer in layers], (0, *shape), bool),
+        probability=_stack([image_array(layer.probability) for layer in layers], (0, *shape), np.float32),
+        hypotheses=_stack(
+            [[_mask(image, shape) for image in layer.hypotheses] for layer in layers], (len(layers), samples, *shape), bool
+        ),
+        geometry=geometry,
+        objects=tuple(
+            SceneObject(
+                id=obj.id,
+                layer=obj.layer,
+                amodal=_mask(obj.amodal, shape),
+                visible=_mask(obj.visible, shape),
+                visible_ratio=obj.visible_ratio,
+                score=obj.score,
+                uncertainty=obj.uncertainty,
+                occluded_by=tuple(obj.occluded_by),
+            )
+            for obj in message.objects
+        ),
+        truncated=message.truncated,
+        seed=message.seed,
+        seconds=message.inference_time.sec + message.inference_time.nanosec / 1e9,
+    )
+
+
+def _stack(masks: list, empty_shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    return np.array(masks, dtype) if masks and len(masks[0]) else np.zeros(empty_shape, dtype)
+
+
+def _mask(message: Any, shape: tuple[int, int]) -> np.ndarray:
+    mask = image_array(message) > 127
+    if mask.shape != shape:
+        raise InvalidMessage(f"a mask of {mask.shape[1]}x{mask.shape[0]} pixels where the message says {shape[1]}x{shape[0]}")
+    return mask
+
+
+def _status(scene: LayeredScene) -> tuple[int, str]:
+    if not len(scene.amodal):
+        return EMPTY, "no layer found"
+    front = [obj.score for obj in scene.objects if obj.layer == 1]
+    if not front or min(front) < LOW_SCORE:
+        worst = f"{min(front):.2f}" if front else "no object"
+        return LOW_CONFIDENCE, f"least score in the front layer: {worst} (below {LOW_SCORE})"
+    return OK, ""

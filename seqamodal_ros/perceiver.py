@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one door: an image goes in, an ordered stack of complete object masks comes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqamodal_ros.scene.geometry import FITS, Geometry
+from seqamodal_ros.scene.scene import LayeredScene
+
+if TYPE_CHECKING:
+    from seqamodal_ros.diffusion.weights import Model
+
+DEVICES = ("auto", "cpu", "cuda")
+LARGEST_SIDE = 16384
+LARGEST_NUM_SAMPLES = 64
+
+
+class Perceiver:
+    """Sees layered scenes in images; make one with `Perceiver.load`. Not for use by two threads at once."""
+
+    def __init__(self, model: Model, device: str, fit: str, before_call: Callable[[], None]):
+        from seqamodal_ros.diffusion.schedule import Schedule
+
+        self._model = model
+        self._network = model.network.to(device)
+        self._device = device
+        self._fit = fit
+        self._schedule = Schedule.linear()
+        self._before_call = before_call
+
+    @classmethod
+    def load(
+        cls,
+        model: str = "default",
+        device: str = "auto",
+        *,
+        fit: str = "letterbox",
+        max_layers: int | None = None,
+        area_min: int | None = None,
+        majority_null: bool | None = None,
+        sampling_steps: int | None = None,
+        before_call: Callable[[], None] = lambda: None,
+    ) -> Perceiver:
+        """Load a model.
+
+        Args:
+            model: a name in models/manifest.yaml, or the path of a .safetensors file.
+            device: "cuda", "cpu" or "auto" (cuda where torch sees one).
+            fit: "letterbox" (nothing is cut) or "centre_crop".
+            max_layers, area_min, majority_null, sampling_steps: as in `SequenceSettings` and `ModelSettings`;
+                None keeps the model's own.
+            before_call: runs before each network call; what it raises ends the inference (cancellation, heartbeat).
+
+        Raises:
+            ImportError: torch is not installed.
+            ValueError: an unknown model, device or fit, a value out of range, a tampered weights file.
+            FileNotFoundError: the weights file is missing.
+        """
+        if fit not in FITS:
+            raise ValueError(f"fit must be one of {', '.join(FITS)}, not {fit!r}")
+        try:
+            import torch
+
+            from seqamodal_ros.diffusion.weights import load_model
+        except ImportError as error:
+            missing = f"cannot import {error.name}: install the model's packages with `pip install -r requirements/runtime.txt`"
+            raise ImportError(missing, name=error.name) from error
+        if device not in DEVICES:
+            raise ValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device 'cuda' was asked for but torch sees no CUDA device here: use 'cpu' or 'auto'")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        loaded = load_model(model)
+        given: dict[str, Any] = {"max_layers": max_layers, "area_min": area_min, "majority_null": majority_null}
+        sequence = replace(loaded.settings.sequence, **{k: v for k, v in given.items() if v is not None})
+        steps = loaded.settings.sampling_steps if sampling_steps is None else sampling_steps
+        if not 1 <= steps <= 1000:
+            raise ValueError(f"sampling_steps must be in 1..1000, not {steps}")
+        settings = replace(loaded.settings, sequence=sequence, sampling_steps=steps)
+        return cls(replace(loaded, settings=settings), device, fit, before_call)
+
+    @property
+    def model_id(self) -> str:
+        """ "name@sha256:..." of the weights."""
+        return self._model.model_id
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda", where the network runs."""
+        return self._device
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        num_samples: int = 3,
+        seed: int = 0,
+        *,
+        region: tuple[int, int, int, int] | None = None,
+    ) -> LayeredScene:
+        """See one image.
+
+        Args:
+            image: uint8 [H, W, 3] RGB, any size.
+            num_samples: K, hypotheses of each layer.
+            seed: of the noise; the same seed, image and device give the same masks.
+            region: x, y, width, height in source pixels, to look at a part of the image alone.
+
+        Raises:
+            TypeError: the image is no uint8 array.
+            ValueError: its shape, the region or `num_samples` is out of range.
+        """
+        return self.batch([image], num_samples, seed, regions=[region])[0]
+
+    def batch(
+        self,
+        images: Sequence[np.ndarray],
+        num_samples: int = 3,
+        seed: int = 0,
+        *,
+        regions: Sequence[tuple[int, int, int, int] | None] | None = None,
+    ) -> list[LayeredScene]:
+        """See several images (cameras or crops) in one pass; each as if it were alone. See `__call__`."""
+        import torch
+
+        from seqamodal_ros.diffusion.adapter import conditioned, signed
+        from seqamodal_ros.diffusion.samplers import ddim
+        from seqamodal_ros.diffusion.sequence import run, sequence
+
+        if not 1 <= num_samples <= LARGEST_NUM_SAMPLES:
+            raise ValueError(f"num_samples must be in 1..{LARGEST_NUM_SAMPLES}, not {num_samples}")
+        for image in images:
+            check_image(image)
+        if not images:
+            return []
+        began = time.monotonic()
+        settings = self._model.settings
+        size = settings.network.mask_size
+        geometries = [self._geometry(*pair) for pair in zip(images, regions or [None] * len(images), strict=True)]
+        squares = [g.to_model(i, settings.network.image_size) for g, i in zip(geometries, images, strict=True)]
+        inside = [torch.from_numpy(g.inside(size)) for g in geometries]
+        generators = [torch.Generator().manual_seed(seed) for _ in images]
+
+        @torch.inference_mode()
+        def propose(indices: list[int], cumulative_masks: list[np.ndarray]) -> list[np.ndarray]:
+            noise = [torch.randn(num_samples, 1, size, size, generator=generators[i]) for i in indices]
+            cumulative = signed(torch.from_numpy(np.stack(cumulative_masks))[:, None]).repeat_interleave(num_samples, 0)
+            of_image = torch.tensor(indices, device=self._device).repeat_interleave(num_samples)
+            denoise = conditioned(
+                self._network, self._schedule, cumulative.to(self._device), tuple(f[of_image] for f in features)
+            )
+            x0 = ddim(denoise, torch.cat(noise).to(self._device), self._schedule, settings.sampling_steps, self._before_call)
+            x0 = x0.cpu().view(len(indices), num_samples, size, size)
+            return [torch.where(inside[i], x, -1.0).numpy() for i, x in zip(indices, x0, strict=True)]
+
+        with torch.inference_mode():
+            self._before_call()
+            pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
+            features = self._network.encode(pixels.float() / 127.5 - 1)
+        found = run([sequence(settings.sequence, (size, size), num_samples) for _ in images], propose)
+        seconds = time.monotonic() - began
+        return [
+            LayeredScene.assemble(
+                amodal=result.amodal,
+                probability=result.probability,
+                hypotheses=result.hypotheses,
+                geometry=geometry,
+                area_min=settings.sequence.area_min,
+                truncated=result.truncated,
+                seed=seed,
+                seconds=seconds,
+            )
+            for result, geometry in zip(found, geometries, strict=True)
+        ]
+
+    def _geometry(self, image: np.ndarray, region: tuple[int, int, int, int] | None) -> Geometry:
+        height, width = image.shape[:2]
+        if region is not None:
+            return Geometry.region(width, height, *region)
+        return Geometry.letterbox(width, height) if self._fit == "letterbox" else Geometry.centre_crop(width, height)
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise TypeError or ValueError, saying what is wrong, unless `image` is uint8 [H, W, 3] of a sane size."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = f"a {image.dtype} array" if isinstance(image, np.ndarray) else type(image).__name__
+        raise TypeError(f"the image must be a uint8 array [H, W, 3] in RGB order, not {kind}")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"the image must have the shape [H, W, 3] in RGB order, not {list(image.shape)}")
+    if not (1 <= image.shape[0] <= LARGEST_SIDE and 1 <= image.shape[1] <= LARGEST_SIDE):
+        raise ValueError(f"the image's sides must be in 1..{LARGEST_SIDE} pixels, not {image.shape[1]}x{image.shape[0]}")

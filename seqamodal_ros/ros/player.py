@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a folder of images as a camera would; the next image is sent when the last is answered."""
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+import yaml
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+
+from seqamodal_ros.messages import MessageTypes, fill_image
+from seqamodal_ros.scene.image_files import find_images, read_image
+from seqamodal_ros.share import share_folder
+
+FIND_WITHIN = 60.0  # seconds until a perception node must have been found
+SEND_AGAIN_AFTER = 10.0  # seconds without an answer after which a frame counts as lost
+SEND_AT_MOST = 3
+
+
+class PlayError(RuntimeError):
+    """What keeps the player from playing, and what to do."""
+
+
+class Player(Node):
+    """Publishes `image` and `camera_info`, waits on `seqamodal/layered_masks` for the answer to each."""
+
+    def __init__(self) -> None:
+        super().__init__("player")
+        folder = self.declare_parameter("source", "").value
+        self.folder = Path(folder).expanduser() if folder else share_folder("samples")
+        self.period = 1 / self.declare_parameter("rate", 2.0).value
+        self.frame_id = self.declare_parameter("frame_id", "camera_optical_frame").value
+        self.paths = find_images([self.folder])
+        self._camera_info = read_camera_info(self.folder / "camera_info.yaml")
+        self._images = self.create_publisher(Image, "image", QoSProfile(depth=1))
+        self._infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=1))
+        masks = MessageTypes.ros().layered_masks
+        self._masks = self.create_subscription(masks, "seqamodal/layered_masks", self._on_masks, QoSProfile(depth=5))
+        self._answered: set[tuple[int, int]] = set()
+
+    def play(self) -> int:
+        """Send every image once and wait for its answer; returns how many could not be read.
+
+        Raises:
+            PlayError: no perception node was found, or it does not answer.
+        """
+        self._wait_for_node()
+        unreadable = 0
+        for path in self.paths:
+            try:
+                pixels = read_image(path)
+            except OSError as error:
+                self.get_logger().error(str(error))
+                unreadable += 1
+                continue
+            began = time.monotonic()
+            self._send(pixels, path)
+            self._spin_until(lambda: False, began + self.period - time.monotonic())
+        return unreadable
+
+    def _send(self, pixels: np.ndarray, path: Path) -> None:
+        for _ in range(SEND_AT_MOST):
+            message = fill_image(Image(), pixels, "rgb8", Image().header)
+            message.header.frame_id = self.frame_id
+            message.header.stamp = self.get_clock().now().to_msg()
+            self._images.publish(message)
+            if self._camera_info is not None:
+                self._camera_info.header = message.header
+                self._infos.publish(self._camera_info)
+            stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+            if self._spin_until(partial(self._answered.__contains__, stamp), SEND_AGAIN_AFTER):
+                return
+            self.get_logger().warning(f"no answer to {path.name} in {SEND_AGAIN_AFTER:.0f} s; sending it again")
+        raise PlayError(f"no answer to {path.name}: is the perception node active, and does its log show an error?")
+
+    def _wait_for_node(self) -> None:
+        def found() -> bool:
+            return self._images.get_subscription_count() > 0 and self.count_publishers("seqamodal/layered_masks") > 0
+
+        if not self._spin_until(found, FIND_WITHIN):
+            missing = f"no perception node found on '{self._images.topic_name}' within {FIND_WITHIN:.0f} s"
+            raise PlayError(f"{missing}: start one, or see in its log why it is not active")
+
+    def _spin_until(self, done: Callable[[], bool], seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not (finished := done()) and time.monotonic() < until:
+            rclpy.spin_once(self, timeout_sec=min(0.05, max(0.0, until - time.monotonic())))
+        return finished
+
+    def _on_masks(self, message: Any) -> None:
+        self._answered.add((message.header.stamp.sec, message.header.stamp.nanosec))
+
+
+def read_camera_info(path: Path) -> CameraInfo | None:
+    """A CameraInfo from the YAML that camera_calibration writes; None where there is none."""
+    if not path.is_file():
+        return None
+    values = yaml.safe_load(path.read_text())
+    info = CameraInfo(width=values["image_width"], height=values["image_height"], distortion_model=values["distortion_model"])
+    info.d = values["distortion_coefficients"]["data"]
+    info.k = values["camera_matrix"]["data"]
+    info.r = values["rectification_matrix"]["data"]
+    info.p = values["projection_matrix"]["data"]
+    return info
+
+
+def main() -> int:
+    """Play the folder and end: 0 when all was answered, 1 with one line that says what went wrong."""
+    rclpy.init()
+    try:
+        player = Player()
+        unreadable = player.play()
+        if unreadable:
+            player.get_logger().error(f"{unreadable} of {len(player.paths)} images could not be read")
+        return 1 if unreadable else 0
+    except (PlayError, OSError, ImportError) as error:
+        print(f"player: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 130
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records what the node sees: a contact sheet a frame, layers.json, an MCAP bag; prints a row a frame."""
+
+import json
+import shutil
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, Image
+
+from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene
+from seqamodal_ros.scene.pictures import contact_sheet, write_image
+from seqamodal_ros.scene.report import COLUMNS, layers_json, row
+
+KEPT_IMAGES = 30  # images that wait for their masks
+QUIET = 0.5  # seconds without a message after which an interrupted recorder has heard all
+
+
+class Recorder(Node):
+    """Subscribes `image`, `camera_info` and `seqamodal/layered_masks`; masks find their image by its stamp."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder")
+        out = self.declare_parameter("out", "demo_out").value
+        self.out = Path(out).expanduser()
+        self._bag = open_bag(self.out)
+        self.frames: list[dict] = []
+        self._images: OrderedDict[tuple[int, int], Image] = OrderedDict()
+        self.last_heard = time.monotonic()
+        qos = QoSProfile(depth=10)
+        self._subscriptions_kept = [
+            self.create_subscription(Image, "image", self._on_image, qos),
+            self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos),
+            self.create_subscription(MessageTypes.ros().layered_masks, "seqamodal/layered_masks", self._on_masks, qos),
+        ]
+        print(COLUMNS, flush=True)
+
+    def _write(self, topic: str, message: Any) -> None:
+        self.last_heard = time.monotonic()
+        self._bag.write(topic, message, time.time_ns())
+
+    def _on_image(self, message: Image) -> None:
+        self._write("/image", message)
+        self._images[_stamp(message)] = message
+        while len(self._images) > KEPT_IMAGES:
+            self._images.popitem(last=False)
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._write("/camera_info", message)
+
+    def _on_masks(self, message: Any) -> None:
+        self._write("/seqamodal/layered_masks", message)
+        image = self._images.pop(_stamp(message), None)
+        if image is None:
+            self.get_logger().warning("masks without their image: no picture of this frame")
+            return
+        scene = message_to_scene(message)
+        name = f"frame_{len(self.frames) + 1:03d}"
+        write_image(self.out / f"{name}.png", contact_sheet(image_rgb(image), scene, name))
+        self.frames.append({"frame": name, **layers_json(scene)})
+        print(row(name, scene), flush=True)
+
+    def close(self) -> None:
+        """Write layers.json and finish the bag."""
+        (self.out / "layers.json").write_text(json.dumps(self.frames, indent=1, allow_nan=False))
+        self._bag.close()
+
+
+def open_bag(out: Path) -> Any:
+    """Make the folder `out` and a new bag in it; what an earlier recording left there is replaced.
+
+    Raises:
+        ImportError: rosbags is not installed; the message says how to install it.
+        OSError: the folder cannot be written.
+    """
+    try:
+        from seqamodal_ros.ros.bag import Bag
+    except ImportError as error:
+        raise ImportError(f"cannot import {error.name}: `pip install -r requirements/demo.txt`", name=error.name) from error
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("frame_*.png"):
+        old.unlink()
+    shutil.rmtree(out / "bag", ignore_errors=True)
+    return Bag(out / "bag")
+
+
+def _stamp(message: Any) -> tuple[int, int]:
+    return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+def main() -> int:
+    """Record until interrupted (SIGINT or SIGTERM), then hear out what is on its way and close the files."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        recorder = Recorder()
+    except (ImportError, OSError) as error:
+        print(f"recorder: {error}", file=sys.stderr)
+        return 1
+    _spin_until_signal(recorder)
+    while time.monotonic() - recorder.last_heard < QUIET:
+        rclpy.spin_once(recorder, timeout_sec=QUIET)
+    recorder.close()
+    count = len(recorder.frames)
+    print(f"{count} frames in {recorder.out}: contact sheets, layers.json, bag/", flush=True)
+    rclpy.try_shutdown()
+    return 0 if count else 1
+
+
+def _spin_until_signal(node: Node) -> None:
+    import signal
+
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stop.append(received))
+    try:
+        while not stop:
+            rclpy.spin_once(node, timeout_sec=0.1)
+    except ExternalShutdownException:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker thread: takes the newest frame, lets the perceiver see it, hands the scene back to the executor's thread."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.ros.mailbox import Mailbox
+from seqamodal_ros.scene.scene import LayeredScene
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image to see: its header, uint8 [H, W, 3] RGB, K and the seed of the noise."""
+
+    header: Any
+    image: np.ndarray
+    num_samples: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What became of a frame: its scene, or the error that inference raised."""
+
+    frame: Frame
+    scene: LayeredScene | None
+    error: Exception | None = None
+
+
+class Cancelled(Exception):
+    """Raised between two network calls of a frame that is no longer wanted."""
+
+
+class Worker:
+    """Runs a perceiver on a thread of its own; ROS is called from the executor's thread alone.
+
+    `notify` is called on the worker's thread when an answer is there (a guard condition's trigger); the executor's
+    thread then collects it with `answers`.
+    """
+
+    def __init__(self, load: Callable[[Callable[[], None]], Perceiver], notify: Callable[[], None]):
+        """`load` makes the perceiver, given what to run before each network call; its errors are the caller's."""
+        self._mailbox: Mailbox[tuple[int, Frame]] = Mailbox()
+        self._answers: deque[tuple[int, Answer]] = deque()
+        self._notify = notify
+        self._round = 0  # what was submitted in an earlier round is cancelled
+        self._round_at_work = 0
+        self.perceiver = load(self._before_call)
+        self._thread = threading.Thread(target=self._work, name="perceiver", daemon=True)
+        self._thread.start()
+
+    def submit(self, frame: Frame) -> bool:
+        """Leave a frame; True if it took the place of one that was not begun."""
+        return self._mailbox.put((self._round, frame))
+
+    def answers(self) -> list[Answer]:
+        """The answers since the last call, oldest first, without those that were cancelled."""
+        found = []
+        while self._answers:
+            found.append(self._answers.popleft())
+        return [answer for its_round, answer in found if its_round == self._round]
+
+    def cancel(self) -> None:
+        """Drop every frame submitted so far; the one at work ends before its next network call."""
+        self._round += 1
+        self._mailbox.clear()
+
+    def stop(self) -> None:
+        """End the thread; returns once the network call at work has ended."""
+        self.cancel()
+        self._mailbox.close()
+        self._thread.join()
+
+    def _before_call(self) -> None:
+        if self._round_at_work != self._round:
+            raise Cancelled
+
+    def _work(self) -> None:
+        while (taken := self._mailbox.take()) is not None:
+            self._round_at_work, frame = taken
+            try:
+                answer = Answer(frame, self.perceiver(frame.image, frame.num_samples, frame.seed))
+            except Cancelled:
+                continue
+            except Exception as error:  # out of GPU memory, say: the frame is lost, the node lives on and says so
+                answer = Answer(frame, None, error)
+            self._answers.append((self._round_at_work, answer))
+            self._notify()

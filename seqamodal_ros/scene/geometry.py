@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the model's square lies in the source image, and the way back from a mask to source pixels."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+PADDING = 128  # grey level of what lies outside the source; zero once normalised to [-1, 1]
+FITS = ("letterbox", "centre_crop")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The square of the source image that the model sees.
+
+    Attributes:
+        width, height: of the source image, pixels.
+        left, top: edges of the square in source pixel-edge coordinates, negative where padded.
+        side: of the square, source pixels.
+    """
+
+    width: int
+    height: int
+    left: float
+    top: float
+    side: float
+
+    @classmethod
+    def letterbox(cls, width: int, height: int) -> "Geometry":
+        """The smallest square that holds the whole image, centred: nothing is cut and nothing stretched."""
+        side = max(width, height)
+        return cls(width, height, (width - side) / 2, (height - side) / 2, side)
+
+    @classmethod
+    def centre_crop(cls, width: int, height: int) -> "Geometry":
+        """The largest centred square within the image."""
+        side = min(width, height)
+        return cls(width, height, (width - side) / 2, (height - side) / 2, side)
+
+    @classmethod
+    def region(cls, width: int, height: int, x: int, y: int, region_width: int, region_height: int) -> "Geometry":
+        """The smallest square that holds a region of interest, centred on it.
+
+        Raises:
+            ValueError: the region is empty or leaves the image.
+        """
+        inside = 0 <= x and 0 <= y and x + region_width <= width and y + region_height <= height
+        if region_width < 1 or region_height < 1 or not inside:
+            raise ValueError(
+                f"the region x={x} y={y} {region_width}x{region_height} must be non-empty and lie in the {width}x{height} image"
+            )
+        side = max(region_width, region_height)
+        return cls(width, height, x + (region_width - side) / 2, y + (region_height - side) / 2, side)
+
+    def affine(self, mask_size: int) -> tuple[float, float, float, float]:
+        """(scale_x, scale_y, offset_x, offset_y) of a mask of `mask_size` pixels a side.
+
+        The source pixel x of mask column u is ``offset_x + scale_x * (u + 0.5) - 0.5``; y alike.
+        """
+        scale = self.side / mask_size
+        return scale, scale, self.left, self.top
+
+    def to_model(self, image: np.ndarray, size: int) -> np.ndarray:
+        """The square, resampled: uint8 [size, size, 3] from uint8 [H, W, 3]; padding is grey."""
+        scale = size / self.side
+        columns, into_columns = _overlap(self.left, self.side, self.width, scale, size)
+        rows, into_rows = _overlap(self.top, self.side, self.height, scale, size)
+        square = np.full((size, size, 3), PADDING, np.uint8)
+        target = square[into_rows, into_columns]
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        # only what lies in the square is resampled: padding a long, thin image first would take gigabytes
+        target[:] = cv2.resize(image[rows, columns], target.shape[1::-1], interpolation=interpolation)
+        return square
+
+    def inside(self, mask_size: int) -> np.ndarray:
+        """bool [mask_size, mask_size]: mask pixels whose centre lies in the source image; the others are padding."""
+        scale = self.side / mask_size
+        centres = scale * (np.arange(mask_size) + 0.5)
+        columns = (self.left + centres > 0) & (self.left + centres < self.width)
+        rows = (self.top + centres > 0) & (self.top + centres < self.height)
+        return rows[:, None] & columns[None, :]
+
+    def to_source(self, mask: np.ndarray) -> np.ndarray:
+        """A mask [h, w] at the size of the source, [H, W]; bilinear.
+
+        Args:
+            mask: bool (the result is thresholded at 0.5 and bool again) or float (it stays float32).
+        """
+        rows = _interpolation(self.height, self.top, self.side, mask.shape[0])
+        columns = _interpolation(self.width, self.left, self.side, mask.shape[1])
+        soft = rows @ np.asarray(mask, np.float32) @ columns.T
+        return soft >= 0.5 if mask.dtype == bool else soft
+
+
+def _overlap(offset: float, side: float, length: int, scale: float, size: int) -> tuple[slice, slice]:
+    """Along one axis, the source pixels in the square, and the model's pixels that they fill; neither is empty."""
+    first, last = max(0, round(offset)), min(length, round(offset + side))
+    into = min(size - 1, max(0, round((first - offset) * scale)))
+    return slice(first, last), slice(into, max(into + 1, min(size, round((last - offset) * scale))))
+
+
+@lru_cache(maxsize=16)
+def _interpolation(length: int, offset: float, side: float, size: int) -> np.ndarray:
+    """float32 [length, size]: bilinear weights of mask pixels at each source pixel; zero outside the square.
+
+    Separable weights rather than cv2.warpAffine, which rounds positions to 1/32 of a mask pixel.
+    """
+    source = np.arange(length)
+    position = ((source + 0.5 - offset) * size / side - 0.5).clip(0, size - 1)  # the edge pixel reaches the square's edge
+    low = np.minimum(position.astype(int), max(size - 2, 0))
+    weights = np.zeros((length, size), np.float32)
+    weights[source, low] = 1 - (position - low)
+    weights[source, np.minimum(low + 1, size - 1)] += position - low
+    outside = (source + 0.5 < offset) | (source + 0.5 > offset + side)
+    weights[outside] = 0
+    return weights

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds and reads image files; a broken one is an error, never half an image."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def find_images(paths: Iterable[Path | str]) -> list[Path]:
+    """Image files of the given files and folders: each once, a folder's by name (not those of folders in it).
+
+    Raises:
+        FileNotFoundError: a path does not exist, or a folder holds no image.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not files:
+                raise FileNotFoundError(f"no images in the folder {path}: it must hold {', '.join(SUFFIXES)} files")
+        elif path.exists():
+            files = [path]
+        else:
+            raise FileNotFoundError(f"no such file or folder: {path}")
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """uint8 [H, W, 3] RGB of an image file; grey becomes RGB, alpha is dropped.
+
+    Raises:
+        OSError: the file cannot be read, or is no complete image; the message names it.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise OSError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return decode_image(data)
+    except ValueError as error:
+        raise OSError(f"cannot read {path}: {error}; copy or export it again") from error
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """uint8 [H, W, 3] RGB of an encoded image (PNG, JPEG, ...).
+
+    Raises:
+        ValueError: the data are no complete image.
+    """
+    if not data:
+        raise ValueError("it is empty")
+    if data.startswith(b"\xff\xd8") and not _jpeg_ends(data):
+        raise ValueError("a truncated JPEG image")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ValueError(f"no image that OpenCV decodes ({error.err})") from error
+    if image is None:
+        raise ValueError("a truncated image, or no image at all")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the end marker follows the first scan; OpenCV 4 fills what is missing of a JPEG with grey.
+
+    Segments before the scan are stepped over, as a thumbnail among them has an end marker of its own.
+    """
+    at = 2
+    while data[at : at + 1] == b"\xff":
+        if data[at + 1 : at + 2] == b"\xda":  # start of scan
+            return data.find(b"\xff\xd9", at) >= 0
+        if data[at + 1 : at + 2] == b"\xff":  # a fill byte
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A layered scene: the ordered stack of amodal masks, its objects, and what lies on what."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.layers import layer_indices, visible_masks
+
+
+@dataclass(frozen=True, eq=False)
+class SceneObject:
+    """One object: an 8-connected component of a layer's amodal mask.
+
+    Attributes:
+        id: from 1, front to back and left to right; holds for one scene.
+        layer: index of its layer, from 1 (unoccluded).
+        amodal: bool [h, w], the complete mask.
+        visible: bool [h, w], the amodal mask minus everything in front.
+        visible_ratio: visible / amodal area, in [0, 1].
+        score: mean probability on the amodal mask, in [0, 1].
+        uncertainty: mean of 4 p (1 - p) over the hidden pixels, in [0, 1]; 0 where nothing is hidden.
+        occluded_by: ids of objects of earlier layers that share an amodal pixel.
+    """
+
+    id: int
+    layer: int
+    amodal: np.ndarray
+    visible: np.ndarray
+    visible_ratio: float
+    score: float
+    uncertainty: float
+    occluded_by: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LayeredScene:
+    """What a perceiver sees in one image. L is the number of layers, K the number of hypotheses, h x w the mask's size.
+
+    Attributes:
+        amodal: bool [L, h, w], front first; L may be 0.
+        probability: float32 [L, h, w] in [0, 1], the mean of the K soft masks.
+        hypotheses: bool [L, K, h, w]; a null hypothesis is blank.
+        geometry: where the masks lie in the source image.
+        objects: front to back, left to right within a layer.
+        truncated: the largest number of layers was reached; more may exist.
+        seed: of the noise.
+        seconds: how long inference took; NaN where unknown.
+    """
+
+    amodal: np.ndarray
+    probability: np.ndarray
+    hypotheses: np.ndarray
+    geometry: Geometry
+    objects: tuple[SceneObject, ...]
+    truncated: bool = False
+    seed: int = 0
+    seconds: float = float("nan")
+
+    @classmethod
+    def assemble(
+        cls,
+        amodal: np.ndarray,
+        probability: np.ndarray,
+        hypotheses: np.ndarray,
+        geometry: Geometry,
+        *,
+        area_min: int = 10,
+        truncated: bool = False,
+        seed: int = 0,
+        seconds: float = float("nan"),
+    ) -> "LayeredScene":
+        """A scene from its layers; components of at least `area_min` pixels are its objects. See the attributes."""
+        objects = _find_objects(amodal, visible_masks(amodal), probability, area_min)
+        return cls(amodal, probability, hypotheses, geometry, objects, truncated, seed, seconds)
+
+    @property
+    def num_samples(self) -> int:
+        """K, the hypotheses of each layer."""
+        return self.hypotheses.shape[1]
+
+    @cached_property
+    def visible(self) -> np.ndarray:
+        """bool [L, h, w]: amodal minus everything in front."""
+        return visible_masks(self.amodal)
+
+    @cached_property
+    def pick_order(self) -> tuple[int, ...]:
+        """Ids in the order in which the objects come free: by Eq. 2 over their occluders, then the surest first."""
+        index = {obj.id: k for k, obj in enumerate(self.objects)}
+        occluded_by = np.zeros((len(index), len(index)), bool)
+        for obj in self.objects:
+            for occluder in obj.occluded_by:
+                occluded_by[index[obj.id], index[occluder]] = True
+        depth = layer_indices(occluded_by)
+        ranked = sorted(self.objects, key=lambda obj: (depth[index[obj.id]], -obj.score, obj.id))
+        return tuple(obj.id for obj in ranked)
+
+    @cached_property
+    def agreement(self) -> np.ndarray:
+        """float32 [L]: mean IOU of the other non-null hypotheses with the selected mask; NaN where there is none."""
+        return np.array([_agreement(*layer) for layer in zip(self.amodal, self.hypotheses, strict=True)], np.float32)
+
+    def to_source(self, mask: np.ndarray) -> np.ndarray:
+        """A mask [h, w] at the size of the source image, [H, W]: bilinear; bool is thresholded at 0.5, float stays float."""
+        return self.geometry.to_source(mask)
+
+    def label(self) -> np.ndarray:
+        """uint16 [H, W]: id of the visible object at each source pixel, 0 for none; the front one wins."""
+        label = np.zeros((self.geometry.height, self.geometry.width), np.uint16)
+        for obj in reversed(self.objects):
+            label[self.to_source(obj.visible)] = obj.id
+        return label
+
+
+def _find_objects(amodal: np.ndarray, visible: np.ndarray, probability: np.ndarray, area_min: int) -> tuple[SceneObject, ...]:
+    found: list[SceneObject] = []
+    for layer in range(len(amodal)):
+        earlier = tuple(found)
+        for mask in _components(amodal[layer], area_min):
+            seen = mask & visible[layer]
+            hidden = probability[layer][mask & ~seen]
+            found.append(
+                SceneObject(
+                    id=len(found) + 1,
+                    layer=layer + 1,
+                    amodal=mask,
+                    visible=seen,
+                    visible_ratio=float(seen.sum() / mask.sum()),
+                    score=float(probability[layer][mask].mean()),
+                    uncertainty=float((4 * hidden * (1 - hidden)).mean()) if hidden.size else 0.0,
+                    occluded_by=tuple(other.id for other in earlier if (other.amodal & mask).any()),
+                )
+            )
+    return tuple(found)
+
+
+def _components(mask: np.ndarray, area_min: int) -> list[np.ndarray]:
+    """8-connected components of at least `area_min` pixels, left to right (by centroid, then top to bottom)."""
+    count, labels, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= area_min]
+    return [labels == k for k in sorted(large, key=lambda k: tuple(centroids[k]))]
+
+
+def _agreement(selected: np.ndarray, hypotheses: np.ndarray) -> float:
+    others = [h for h in hypotheses if h.any()]
+    same = next((k for k, h in enumerate(others) if np.array_equal(h, selected)), None)
+    if same is not None:
+        others.pop(same)
+    if not others:
+        return float("nan")
+    return float(np.mean([(h & selected).sum() / (h | selected).sum() for h in others]))

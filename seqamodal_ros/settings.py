@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills frozen dataclasses from mappings (YAML, weights' metadata) and checks them on the way in."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+Settings = TypeVar("Settings")
+
+
+def from_mapping(cls: type[Settings], values: Mapping[str, Any], where: str = "settings") -> Settings:
+    """A `cls` (a dataclass) filled from `values`; nested dataclasses take nested mappings.
+
+    Raises:
+        ValueError: an unknown key (the message names the nearest known one) or a value of the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where}: expected keys and values, got {values!r}")
+    hints = get_type_hints(cls)
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    filled = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0)
+            raise ValueError(f"{where}: unknown key {key!r}; did you mean {near[0]!r}?")
+        filled[key] = _check(hints[key], value, f"{where}.{key}")
+    return cls(**filled)
+
+
+def _check(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return from_mapping(hint, value, where)  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where}: expected a list, got {value!r}")
+        kinds = get_args(hint)
+        each = [kinds[0]] * len(value) if kinds[-1] is Ellipsis else list(kinds)
+        if len(each) != len(value):
+            raise ValueError(f"{where}: expected {len(each)} values, got {len(value)}")
+        return tuple(_check(kind, item, where) for kind, item in zip(each, value, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value

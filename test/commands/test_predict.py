@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`predict`: files and folders in, pictures, masks and layers.json out; one line for each thing that is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from seqamodal_ros.__main__ import main as package_main
+from seqamodal_ros.commands.predict import main
+from seqamodal_ros.scene.image_files import read_image
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """A folder of two images and a text file."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for k, name in enumerate(("b.png", "a.jpg")):
+        blocks = np.random.default_rng(k).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / name), blocks.repeat(40, 0).repeat(40, 1))
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def predict(small_model, tmp_path, capsys):
+    """Runs the command with the small model into tmp_path/out; gives exit code, stdout and stderr."""
+
+    def run(*arguments, model=None) -> tuple[int, str, str]:
+        given = [*map(str, arguments), "--model", str(model or small_model), "--device", "cpu"]
+        if "--out" not in given:
+            given += ["--out", str(tmp_path / "out")]
+        try:
+            code = main(given)
+        except SystemExit as stopped:  # argparse
+            code = stopped.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def one_line(text: str) -> str:
+    """The only line of a text."""
+    (line,) = text.splitlines()
+    return line
+
+
+def test_what_it_writes(predict, images, tmp_path):
+    code, out, err = predict(images, "--num-samples", 2, "--seed", 9)
+    assert (code, err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        ["a.png", "a_overlay.png", "a_layers.npz", "b.png", "b_overlay.png", "b_layers.npz", "layers.json"]
+    )
+    frames = json.loads((tmp_path / "out" / "layers.json").read_text())
+    assert [frame["frame"] for frame in frames] == ["a", "b"]
+    for frame in frames:
+        assert frame["source"] == {"width": 160, "height": 120}
+        assert (frame["num_samples"], frame["seed"]) == (2, 9)
+        assert frame["model_id"].startswith("small@sha256:")
+        with np.load(tmp_path / "out" / f"{frame['frame']}_layers.npz") as masks:
+            layers = len(frame["layers"])
+            assert layers >= 1
+            assert masks["amodal"].shape == masks["visible"].shape == masks["probability"].shape == (layers, 32, 32)
+            assert masks["hypotheses"].shape == (layers, 2, 32, 32)
+            assert [layer["pixels"] for layer in frame["layers"]] == masks["amodal"].sum(axis=(1, 2)).tolist()
+        overlay = read_image(tmp_path / "out" / f"{frame['frame']}_overlay.png")
+        source = read_image(images / ("a.jpg" if frame["frame"] == "a" else "b.png"))
+        assert overlay.shape == source.shape
+        assert not np.array_equal(overlay, source)
+        assert read_image(tmp_path / "out" / f"{frame['frame']}.png").shape[1] > 480
+    rows = [line.split() for line in out.splitlines() if line.startswith(("a ", "b "))]
+    for row, frame in zip(rows, frames, strict=True):
+        assert row[:3] == [frame["frame"], str(len(frame["layers"])), str(len(frame["objects"]))]
+        assert row[4:] == [str(name) for name in frame["pick_order"]] or row[4:] == ["-"]
+
+
+def test_the_same_seed_gives_the_same_masks(predict, images, tmp_path):
+    for name in ("one", "two"):
+        assert predict(images / "b.png", "--out", tmp_path / name)[0] == 0
+    one, two = (np.load(tmp_path / name / "b_layers.npz")["probability"] for name in ("one", "two"))
+    assert np.allclose(one, two, atol=1e-6)
+
+
+def test_options_reach_the_model(predict, images, tmp_path):
+    assert predict(images / "b.png", "--max-layers", 1, "--sampling-steps", 1, "--seed", 2**64 - 1)[0] == 0
+    (frame,) = json.loads((tmp_path / "out" / "layers.json").read_text())
+    assert len(frame["layers"]) == 1
+    assert frame["truncated"] is True
+    assert frame["seed"] == 2**64 - 1
+
+
+class TestFailedImages:
+    def test_a_truncated_file_fails_and_the_others_are_seen(self, predict, images, tmp_path):
+        whole = (images / "b.png").read_bytes()
+        (images / "cut.png").write_bytes(whole[: len(whole) // 2])
+        (images / "empty.png").touch()
+        code, out, err = predict(images)
+        assert code == 1
+        lines = err.splitlines()
+        assert [line for line in lines if line.startswith("predict: ")][-1] == "predict: 2 of 4 images failed"
+        for name in ("cut.png", "empty.png"):
+            assert sum(name in line for line in lines) == 1
+        assert "2 of 4 images seen" in out
+        assert [frame["frame"] for frame in json.loads((tmp_path / "out" / "layers.json").read_text())] == ["a", "b"]
+
+    def test_a_file_that_is_no_image(self, predict, images):
+        code, _, err = predict(images / "notes.txt")
+        assert code == 1
+        assert "notes.txt: a truncated image, or no image at all" in err
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+    def test_a_file_that_may_not_be_read(self, predict, images):
+        (images / "b.png").chmod(0)
+        code, _, err = predict(images)
+        assert code == 1
+        assert "b.png: Permission denied" in err
+
+    def test_results_that_cannot_be_written(self, predict, images, tmp_path):
+        (tmp_path / "out" / "b.png").mkdir(parents=True)
+        code, out, err = predict(images)
+        assert code == 1
+        assert "cannot write" in err
+        assert "1 of 2 images seen" in out
+
+
+class TestNames:
+    def test_images_of_one_stem_do_not_overwrite_each_other(self, predict, images, tmp_path):
+        (images / "sub").mkdir()
+        for name in ("b.bmp", "sub/b.png"):
+            cv2.imwrite(str(images / name), np.full((20, 30, 3), 50, np.uint8))
+        code, *_ = predict(images, images / "sub")
+        assert code == 0
+        frames = json.loads((tmp_path / "out" / "layers.json").read_text())
+        assert [frame["frame"] for frame in frames] == ["a", "b", "b_2", "b_3"]
+        assert [Path(frame["file"]).name for frame in frames] == ["a.jpg", "b.bmp", "b.png", "b.png"]
+        assert len(list((tmp_path / "out").glob("*_layers.npz"))) == 4
+
+    def test_a_stem_that_looks_like_a_result(self, predict, images, tmp_path):
+        (images / "a_overlay.jpg").write_bytes((images / "a.jpg").read_bytes())
+        assert predict(images)[0] == 0
+        frames = json.loads((tmp_path / "out" / "layers.json").read_text())
+        assert [frame["frame"] for frame in frames] == ["a", "a_overlay_2", "b"]
+
+    def test_an_image_given_twice_is_seen_once(self, predict, images, tmp_path):
+        assert predict(images, images / "b.png")[0] == 0
+        assert len(json.loads((tmp_path / "out" / "layers.json").read_text())) == 2
+
+    def test_inputs_are_never_overwritten(self, predict, images):
+        before = (images / "b.png").read_bytes()
+        code, _, err = predict(images, "--out", images)
+        assert code == 2
+        assert "would overwrite the image" in one_line(err)
+        assert "--out" in err
+        assert (images / "b.png").read_bytes() == before
+
+
+class TestArguments:
+    def test_a_folder_without_images(self, predict, tmp_path):
+        (tmp_path / "bare").mkdir()
+        code, _, err = predict(tmp_path / "bare")
+        assert code == 2
+        assert one_line(err).startswith(f"predict: error: no images in the folder {tmp_path / 'bare'}")
+
+    def test_a_path_that_is_not_there(self, predict, tmp_path):
+        code, _, err = predict(tmp_path / "gone.png")
+        assert code == 2
+        assert one_line(err) == f"predict: error: no such file or folder: {tmp_path / 'gone.png'}"
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("option", "value", "message"),
+        [
+            ("--num-samples", "0", "--num-samples: must be a whole number in 1..64, not '0'"),
+            ("--num-samples", "65", "--num-samples: must be a whole number in 1..64"),
+            ("--num-samples", "many", "not 'many'"),
+            ("--seed", "-1", "--seed: must be a whole number in 0..18446744073709551615"),
+            ("--sampling-steps", "1001", "--sampling-steps: must be a whole number in 1..1000"),
+            ("--max-layers", "0", "--max-layers: must be a whole number in 1..100"),
+            ("--device", "gpu", "--device: invalid choice: 'gpu'"),
+            ("--layers", "3", "unrecognized arguments: --layers 3"),
+        ],
+    )
+    def test_options_out_of_range(self, small_model, images, tmp_path, capsys, option, value, message):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(images), "--out", str(tmp_path / "out"), option, value])
+        assert stopped.value.code == 2
+        assert message in one_line(capsys.readouterr().err)
+
+    @pytest.mark.parametrize("arguments", [[], ["a.png"], ["--out", "x"]])
+    def test_what_is_left_out(self, capsys, arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+        assert "the following arguments are required" in one_line(capsys.readouterr().err)
+
+    def test_out_is_a_file(self, predict, images):
+        code, _, err = predict(images, "--out", images / "notes.txt")
+        assert code == 2
+        assert "notes.txt" in one_line(err)
+
+
+class TestModels:
+    def test_missing_weights(self, predict, images, tmp_path):
+        code, _, err = predict(images, model=tmp_path / "none.safetensors")
+        assert code == 2
+        assert "none.safetensors is missing: get it again" in one_line(err)
+
+    def test_truncated_weights(self, predict, images, small_model, tmp_path):
+        path = tmp_path / "cut.safetensors"
+        path.write_bytes(small_model.read_bytes()[:-50])
+        code, _, err = predict(images, model=path)
+        assert code == 2
+        assert "cut.safetensors is not a complete safetensors file" in one_line(err)
+
+    def test_tampered_weights_and_unknown_names(self, predict, images, small_model, tmp_path, monkeypatch):
+        import seqamodal_ros.diffusion.weights as weights
+
+        monkeypatch.setattr(weights, "share_folder", lambda name: tmp_path)
+        (tmp_path / "small.safetensors").write_bytes(small_model.read_bytes())
+        (tmp_path / "manifest.yaml").write_text(
+            "default: small\nmodels: {small: {file: small.safetensors, sha256: '0123456789abcdef'}}\n"
+        )
+        code, _, err = predict(images, model="default")
+        assert code == 2
+        assert "is not the one in manifest.yaml" in one_line(err)
+        code, _, err = predict(images, model="big")
+        assert code == 2
+        assert "unknown model 'big': use one of default, small" in one_line(err)
+
+    def test_cuda_where_there_is_none(self, small_model, images, tmp_path, capsys):
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a CUDA device here")
+        assert main([str(images), "--out", str(tmp_path / "out"), "--model", str(small_model), "--device", "cuda"]) == 2
+        assert "torch sees no CUDA device here: use 'cpu' or 'auto'" in one_line(capsys.readouterr().err)
+
+
+class TestThePackageAsACommand:
+    def test_a_real_process(self, images, small_model, tmp_path):
+        root = str(Path(__file__).parents[2])
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+        command = [sys.executable, "-m", "seqamodal_ros", "predict", images, "--out", "out", "--model", small_model]
+        done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "2 of 2 images seen" in done.stdout
+        assert (tmp_path / "out" / "b.png").is_file()
+
+    def test_without_a_command_it_lists_them(self, capsys):
+        assert package_main([]) == 2
+        assert "predict:" in capsys.readouterr().err
+        assert package_main(["foretell"]) == 2
+        capsys.readouterr()
+        assert package_main(["--help"]) == 0
+        assert "predict:" in capsys.readouterr().out
+
+    def test_arguments_are_passed_on(self, images, small_model, tmp_path):
+        assert package_main(["predict", str(images), "--out", str(tmp_path / "o"), "--model", str(small_model)]) == 0
+        assert (tmp_path / "o" / "layers.json").is_file()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `fast` network: shapes, size, and that images of a batch know nothing of one another."""
+
+import pytest
+import torch
+
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings, timestep_embedding
+
+SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
+
+
+@pytest.fixture(scope="module")
+def network() -> FastNetwork:
+    torch.manual_seed(0)
+    network = FastNetwork(SMALL).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.2)
+    return network
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(1)
+    image = torch.rand(3, 3, 32, 32, generator=generator) * 2 - 1
+    x_t = torch.randn(3, 1, 16, 16, generator=generator)
+    cumulative = torch.where(torch.rand(3, 1, 16, 16, generator=generator) > 0.5, 1.0, -1.0)
+    return image, x_t, torch.tensor([999, 500, 0]), cumulative
+
+
+def test_the_number_of_parameters():
+    """Weights of one count do not load into a network of another, so a change here is a new model."""
+    assert sum(parameter.numel() for parameter in FastNetwork(FastSettings()).parameters()) == 3_781_009  # 7.6 MB as float16
+
+
+@torch.no_grad()
+def test_shapes_and_range(network, inputs):
+    image, x_t, t, cumulative = inputs
+    features = network.encode(image)
+    assert [tuple(f.shape) for f in features] == [(3, 8, 16, 16), (3, 8, 8, 8), (3, 16, 4, 4), (3, 16, 2, 2)]
+    x0 = network.denoise(x_t, t, cumulative, features)
+    assert x0.shape == (3, 1, 16, 16)
+    assert x0.abs().max() <= 1
+    assert torch.allclose((x0 + 1) / 2, network.logits(x_t, t, cumulative, features).sigmoid(), atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_batch_equals_one_by_one(network, inputs):
+    image, x_t, t, cumulative = inputs
+    together = network.denoise(x_t, t, cumulative, network.encode(image))
+    for k in range(3):
+        one = slice(k, k + 1)
+        alone = network.denoise(x_t[one], t[one], cumulative[one], network.encode(image[one]))
+        assert torch.allclose(together[one], alone, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changed", ["image", "noise", "timestep", "cumulative mask"])
+def test_every_input_has_a_say(network, inputs, changed):
+    image, x_t, t, cumulative = inputs
+    before = network.denoise(x_t, t, cumulative, network.encode(image))
+    if changed == "image":
+        image = -image
+    elif changed == "noise":
+        x_t = -x_t
+    elif changed == "timestep":
+        t = 999 - t - 1
+    else:
+        cumulative = -cumulative
+    after = network.denoise(x_t, t, cumulative, network.encode(image))
+    assert ((after - before).abs().amax(dim=(1, 2, 3)) > 1e-4).all()
+
+
+def test_timestep_embeddings_tell_timesteps_apart():
+    embedding = timestep_embedding(torch.arange(1000), 16)
+    assert embedding.shape == (1000, 16)
+    assert torch.cdist(embedding, embedding).fill_diagonal_(1).min() > 1e-3

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights files: a round trip, names of the manifest, and every way in which a file can be wrong."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+import seqamodal_ros.diffusion.weights as weights
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.sequence import SequenceSettings
+from seqamodal_ros.diffusion.weights import METADATA_KEY, ModelSettings, load_model, save_model
+
+SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
+SETTINGS = ModelSettings(SMALL, SequenceSettings(max_layers=7, area_min=4, majority_null=True), sampling_steps=3)
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch) -> Path:
+    """A models/ folder with one model, "small", that is the default too."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    torch.manual_seed(0)
+    sha256 = save_model(folder / "small.safetensors", FastNetwork(SMALL).state_dict(), SETTINGS)
+    entry = {"file": "small.safetensors", "sha256": sha256}
+    (folder / "manifest.yaml").write_text(yaml.safe_dump({"default": "small", "models": {"small": entry}}))
+    monkeypatch.setattr(weights, "share_folder", {"models": folder}.__getitem__)
+    return folder
+
+
+def test_round_trip(tmp_path):
+    torch.manual_seed(3)
+    network = FastNetwork(SMALL)
+    path = tmp_path / "mine.safetensors"
+    sha256 = save_model(path, network.state_dict(), SETTINGS)
+    loaded = load_model(str(path))
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert loaded.model_id == f"mine@sha256:{sha256}"
+    assert loaded.settings == SETTINGS
+    assert not loaded.network.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], value.half().float()), name
+    assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+
+
+@pytest.mark.parametrize("name", ["default", "small"])
+def test_by_name(models, name):
+    assert load_model(name).model_id.startswith("small@sha256:")
+
+
+def test_an_unknown_name_lists_the_known_ones(models):
+    with pytest.raises(ValueError, match=r"unknown model 'smal': use one of default, small, or the path of a .safetensors file"):
+        load_model("smal")
+
+
+def test_a_tampered_file(models):
+    path = models / "small.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"small.safetensors is not the one in manifest.yaml.*get it again"):
+        load_model("small")
+    load_model(str(path))  # by its path it is taken as it is
+
+
+@pytest.mark.parametrize("kept", [0, 5, 200, -100])
+def test_a_truncated_file(models, kept):
+    path = models / "small.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match="not the one in manifest.yaml"):
+        load_model("small")
+    with pytest.raises(ValueError, match="not a complete safetensors file.*get it again"):
+        load_model(str(path))
+
+
+def test_a_missing_file(models, tmp_path):
+    (models / "small.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="is missing: get it again"):
+        load_model("small")
+    with pytest.raises(FileNotFoundError, match="is missing"):
+        load_model(str(tmp_path / "none.safetensors"))
+
+
+def test_a_missing_manifest(models):
+    (models / "manifest.yaml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"manifest.yaml is missing: get it again"):
+        load_model("default")
+
+
+def test_a_foreign_safetensors_file(tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match="holds no seqamodal model: use a file that training/ wrote"):
+        load_model(str(path))
+
+
+def rewrite(path: Path, settings: dict, state: dict[str, torch.Tensor] | None = None) -> None:
+    save_file(load_file(path) if state is None else state, path, metadata={METADATA_KEY: json.dumps(settings)})
+
+
+def test_weights_that_do_not_fit_their_settings(models):
+    path = models / "small.safetensors"
+    rewrite(path, {"network": {"denoiser_channels": [8, 8, 16], "encoder_channels": [8, 8, 8, 8]}})
+    with pytest.raises(ValueError, match="does not fit the network that it names"):
+        load_model(str(path))
+
+
+def test_settings_of_a_newer_version_name_the_key(models):
+    path = models / "small.safetensors"
+    rewrite(path, {"sampling_step": 1})
+    with pytest.raises(ValueError, match=r"small.safetensors: unknown key 'sampling_step'; did you mean 'sampling_steps'"):
+        load_model(str(path))
+
+
+def test_the_shipped_models_load():
+    try:
+        folder = weights.share_folder("models")
+    except FileNotFoundError:
+        pytest.skip("no models/ folder here")
+    if not (folder / "manifest.yaml").is_file():
+        pytest.skip("models/manifest.yaml is not shipped yet")
+    manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
+    assert manifest["default"] in manifest["models"]
+    for name, entry in manifest["models"].items():
+        assert load_model(name).model_id.endswith(entry["sha256"])
+        assert (folder / entry["file"]).stat().st_size <= 16e6

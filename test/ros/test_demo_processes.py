@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Player, node and recorder as real processes: frames in, pictures, layers.json and a bag out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
+pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
+
+from seqamodal_ros.messages import image_array
+from seqamodal_ros.ros.player import read_camera_info
+from seqamodal_ros.share import share_folder
+
+
+def write_images(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), pixels)
+
+
+def test_the_demo_records_every_frame(tmp_path: Path, eager_model: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    mcap_reader = pytest.importorskip("mcap.reader", reason="reads the bag back: `pip install -r requirements/demo.txt`")
+    write_images(tmp_path / "in", 3)
+    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--model", str(eager_model)], capture_output=True, text=True, timeout=120, env=os.environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(line.startswith("frame_") for line in done.stdout.splitlines()) == 3
+    frames = json.loads((tmp_path / "out" / "layers.json").read_text())
+    assert [frame["frame"] for frame in frames] == ["frame_001", "frame_002", "frame_003"]
+    assert all(frame["layers"] for frame in frames)
+    for frame in frames:
+        sheet = cv2.imread(str(tmp_path / "out" / f"{frame['frame']}.png"))
+        assert sheet is not None and sheet.std() > 0
+    (bag,) = (tmp_path / "out" / "bag").glob("*.mcap")
+    with bag.open("rb") as stream:
+        topics = [channel.topic for _, channel, _ in mcap_reader.make_reader(stream).iter_messages()]
+    assert topics.count("/image") == topics.count("/seqamodal/layered_masks") == 3
+
+
+def test_the_bag_holds_our_messages_whole(tmp_path: Path):
+    pytest.importorskip("rosbags", reason="needs rosbags: `pip install -r requirements/demo.txt`")
+    from harness import image_message
+    from rosbags.highlevel import AnyReader
+
+    from seqamodal_msgs.msg import AmodalObject, LayeredMasks
+    from seqamodal_ros.ros.bag import Bag
+
+    bag = Bag(tmp_path / "bag")
+    masks = LayeredMasks(objects=[AmodalObject(id=3, amodal=image_message(5))], pick_order=[3], seed=2**63)
+    bag.write("/masks", masks, 12)
+    bag.close()
+    with AnyReader([tmp_path / "bag"]) as reader:
+        ((connection, stamp, data),) = reader.messages()
+        read = reader.deserialize(data, connection.msgtype)
+    assert (stamp, read.seed, list(read.pick_order)) == (12, 2**63, [3])
+    np.testing.assert_array_equal(image_array(read.objects[0].amodal), image_array(image_message(5)))
+
+
+@pytest.mark.parametrize("case,words", [("none", "no such file or folder"), ("empty", "no images in the folder")])
+def test_a_folder_without_images_is_one_clear_line(start, tmp_path: Path, case: str, words: str):
+    folder = tmp_path / "in"
+    if case == "empty":
+        folder.mkdir()
+    process = start("player", f"source:={folder}")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert words in output and "Traceback" not in output
+
+
+def test_a_truncated_image_is_skipped_and_told(tmp_path: Path, eager_model: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    write_images(tmp_path / "in", 2)
+    broken = tmp_path / "in" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--model", str(eager_model)], capture_output=True, text=True, timeout=120, env=os.environ)
+    assert done.returncode == 1
+    assert "0.png" in done.stderr and "1 of 2 images could not be read" in done.stderr
+    assert sum(line.startswith("frame_") for line in done.stdout.splitlines()) == 1
+
+
+def test_camera_info_of_the_samples():
+    info = read_camera_info(share_folder("samples") / "camera_info.yaml")
+    assert info is not None
+    assert (info.width, info.height) == (640, 480)
+    assert info.k[0] > 0 and info.k[8] == 1

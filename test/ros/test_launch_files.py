@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Launch files name executables and parameters that exist; where launch_ros imports, they are run for real."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
+pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
+
+from rclpy.executors import SingleThreadedExecutor
+
+from seqamodal_ros.ros.parameters import SPECS
+from seqamodal_ros.share import share_folder
+
+NO_LAUNCH = "launch_ros is not installed; source a ROS that has it to run this"
+LAUNCH_FILES = sorted(share_folder("launch").glob("*.launch.py"))
+
+
+def console_scripts() -> set[str]:
+    return {point.name for point in entry_points(group="console_scripts") if point.module.startswith("seqamodal_ros.")}
+
+
+def test_there_are_launch_files():
+    assert {path.name for path in LAUNCH_FILES} == {"demo.launch.py", "perception.launch.py"}
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_each_executable_is_a_console_script(path: Path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    values = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "executable"]
+    named = {value.value for value in values if isinstance(value, ast.Constant)}
+    assert named
+    assert named <= console_scripts()
+
+
+def test_each_yaml_key_is_a_declared_parameter_with_its_default():
+    values = yaml.safe_load((share_folder("config") / "perception.yaml").read_text())["/**"]["ros__parameters"]
+    assert values == {name: spec.default for name, spec in SPECS.items()}
+
+
+def service(launch_file: str, arguments: dict[str, str]) -> str:
+    """A script that runs a launch file as `ros2 launch` does."""
+    return textwrap.dedent(
+        f"""
+        from launch import LaunchDescription, LaunchService
+        from launch.actions import IncludeLaunchDescription
+        from launch.launch_description_sources import AnyLaunchDescriptionSource
+        source = AnyLaunchDescriptionSource({str(share_folder("launch") / launch_file)!r})
+        service = LaunchService(noninteractive=True)
+        service.include_launch_description(
+            LaunchDescription([IncludeLaunchDescription(source, launch_arguments={list(arguments.items())!r})])
+        )
+        raise SystemExit(service.run())
+        """
+    )
+
+
+def test_the_demo_runs_under_launch(tmp_path: Path):
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    command = [sys.executable, "-c", service("demo.launch.py", {"out": str(tmp_path)})]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=os.environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "layers.json").is_file()
+
+
+def test_perception_launch_answers_and_ends_on_interrupt(peer, eager_model: Path):
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    arguments = {"model": str(eager_model), "image": "image"}
+    process = subprocess.Popen([sys.executable, "-c", service("perception.launch.py", arguments)], env=os.environ)
+    try:
+        executor = SingleThreadedExecutor(context=peer.context)
+        executor.add_node(peer)
+        until = time.monotonic() + 60
+        stamp = 0
+        while len(peer.masks) < 3:
+            assert time.monotonic() < until, "three frames were not answered"
+            stamp += 1
+            peer.send(stamp)
+            executor.spin_once(timeout_sec=0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()

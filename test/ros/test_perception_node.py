@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node answers good frames, drops bad ones and lives on, refuses bad configurations, and obeys its lifecycle."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
+pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from harness import WITHIN
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_msgs.msg import Header
+
+from seqamodal_msgs.msg import LayeredMasks
+from seqamodal_ros.messages import message_to_scene
+from seqamodal_ros.perceiver import Perceiver
+
+
+def test_a_frame_is_answered_with_its_own_header(bench, eager_model):
+    b = bench(num_samples=2, seed=7)
+    b.connected()
+    sent = b.peer.send()
+    assert b.wait(lambda: b.peer.masks)
+    masks = b.peer.masks[0]
+    assert masks.header == sent.header
+    assert masks.status in (LayeredMasks.OK, LayeredMasks.LOW_CONFIDENCE)
+    assert (masks.source_width, masks.source_height, masks.mask_width, masks.mask_height) == (64, 48, 64, 64)
+    assert (masks.num_samples, masks.seed) == (2, 7)
+    assert masks.model_id.startswith("eager@sha256:")
+    assert masks.inference_time.sec + masks.inference_time.nanosec > 0
+    image = np.frombuffer(sent.data, np.uint8).reshape(48, 64, 3)
+    expected = Perceiver.load(str(eager_model), "cpu")(image, num_samples=2, seed=7)
+    received = message_to_scene(masks)
+    np.testing.assert_array_equal(received.amodal, expected.amodal)
+    np.testing.assert_array_equal(received.hypotheses, expected.hypotheses)
+    assert received.pick_order == expected.pick_order == tuple(masks.pick_order)
+    assert len(masks.layers) == len(expected.amodal) > 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoding": "nonsense"},
+        {"encoding": "32FC1"},
+        {"data": b"\0" * 10},
+        {"width": 0},
+        {"height": 0},
+        {"width": 2**31},
+        {"height": 4_000_000_000, "width": 1, "step": 3},
+        {"step": 1},
+        {"header": Header()},
+    ],
+    ids=lambda changes: ",".join(f"{k}" for k in changes),
+)
+def test_a_bad_message_is_counted_and_the_node_lives_on(bench, changes):
+    b = bench()
+    b.connected()
+    b.peer.send(stamp=1, **changes)
+    assert b.wait(lambda: b.node.counters.rejected == 1)
+    good = b.peer.send(stamp=2)
+    assert b.wait(lambda: b.peer.masks)
+    assert [m.header for m in b.peer.masks] == [good.header]
+
+
+def test_bad_messages_are_told_to_diagnostics(bench):
+    b = bench()
+    heard: list[DiagnosticStatus] = []
+    b.peer.create_subscription(DiagnosticArray, "/diagnostics", lambda message: heard.extend(message.status), 10)
+    b.connected()
+    b.peer.send(encoding="nonsense")
+    assert b.wait(lambda: any(status.level == DiagnosticStatus.WARN for status in heard))
+    warning = next(status for status in heard if status.level == DiagnosticStatus.WARN)
+    assert "nonsense" in warning.message
+    values = {item.key: item.value for item in warning.values}
+    assert values["rejected"] == "1"
+    assert values["state"] == "active"
+
+
+def test_only_the_newest_of_a_burst_is_answered(bench):
+    b = bench()
+    b.connected()
+    for stamp in range(1, 41):
+        b.peer.send(stamp)
+        time.sleep(0.002)
+    assert b.wait(lambda: b.peer.masks and b.peer.masks[-1].header.stamp.sec == 40)
+    counters = b.node.counters
+    assert counters.superseded > 0
+    assert counters.answered + counters.superseded == counters.received
+    stamps = [masks.header.stamp.sec for masks in b.peer.masks]
+    assert stamps == sorted(set(stamps))
+
+
+def test_deactivate_stops_answers_and_activate_brings_them_back(bench):
+    b = bench()
+    b.connected()
+    assert b.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    b.peer.send(1)
+    assert not b.wait(lambda: b.peer.masks, seconds=1)
+    assert b.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    b.peer.send(2)
+    assert b.wait(lambda: b.peer.masks)
+    assert b.peer.masks[0].header.stamp.sec == 2
+
+
+def test_cleanup_lets_the_model_change(bench):
+    b = bench()
+    assert not b.node.set_parameters([Parameter("max_layers", value=1)])[0].successful
+    assert b.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert b.node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    assert b.node.set_parameters([Parameter("max_layers", value=1)])[0].successful
+    assert b.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert b.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    b.connected()
+    b.peer.send()
+    assert b.wait(lambda: b.peer.masks)
+    assert len(b.peer.masks[0].layers) == 1
+
+
+def test_parameters_that_may_change_take_effect_with_the_next_frame(bench):
+    b = bench()
+    b.connected()
+    b.node.set_parameters([Parameter("num_samples", value=5), Parameter("publish_hypotheses", value=False)])
+    b.peer.send()
+    assert b.wait(lambda: b.peer.masks)
+    assert b.peer.masks[0].num_samples == 5
+    assert all(not layer.hypotheses for layer in b.peer.masks[0].layers)
+
+
+@pytest.mark.parametrize("name,value", [("num_samples", 0), ("num_samples", 1000), ("device", "tpu"), ("autostart", False)])
+def test_a_bad_or_fixed_parameter_is_refused_while_running(bench, name, value):
+    b = bench()
+    result = b.node.set_parameters([Parameter(name, value=value)])[0]
+    assert not result.successful
+    assert result.reason
+
+
+def test_parameters_are_described(bench):
+    b = bench()
+    descriptors = {d.name: d for d in b.node.describe_parameters(["autostart", "num_samples", "device"])}
+    assert descriptors["autostart"].read_only
+    assert descriptors["num_samples"].integer_range[0].to_value == 64
+    assert "cuda" in descriptors["device"].additional_constraints
+    assert all(d.description for d in descriptors.values())
+
+
+@pytest.mark.parametrize(
+    "parameters,words",
+    [
+        ({"num_samples": 0}, ["num_samples", "1..64", "0"]),
+        ({"num_samples": "three"}, ["num_samples", "three"]),
+        ({"device": "tpu"}, ["device", "tpu", "cuda"]),
+        ({"fit": "squeeze"}, ["fit", "letterbox"]),
+        ({"model": "no-such-model"}, ["no-such-model", "default"]),
+        ({"model": "missing.safetensors"}, ["missing.safetensors", "missing"]),
+    ],
+    ids=["range", "type", "device", "fit", "model", "weights"],
+)
+def test_a_bad_configuration_is_refused_and_can_be_mended(bench, eager_model, capfd, parameters, words):
+    b = bench(**parameters)
+    line = next(line for line in capfd.readouterr().err.splitlines() if "cannot configure" in line)
+    assert all(word in line for word in words), line
+    assert b.node._state_machine.current_state[1] == "unconfigured"
+    good = {"num_samples": 3, "device": "cpu", "fit": "letterbox", "model": str(eager_model)}
+    results = b.node.set_parameters([Parameter(name, value=good[name]) for name in parameters])
+    assert all(result.successful for result in results)
+    assert b.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
+def test_cuda_without_a_device_is_refused(bench, capfd):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    b = bench(device="cuda")
+    assert "use 'cpu' or 'auto'" in capfd.readouterr().err
+    assert b.node._state_machine.current_state[1] == "unconfigured"
+
+
+def test_tampered_weights_are_refused(bench, eager_model, capfd, tmp_path):
+    data = eager_model.read_bytes()
+    (tmp_path / "broken.safetensors").write_bytes(data[: len(data) // 2])
+    bench(model=str(tmp_path / "broken.safetensors"))
+    assert "not a complete safetensors file" in capfd.readouterr().err
+
+
+def test_the_process_answers_and_ends_cleanly_on_interrupt(start, eager_model: Path):
+    process = start("perception_node", f"model:={eager_model}", "device:=cpu")
+    read_until(process, "active:")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WITHIN) == 0
+    assert "Traceback" not in process.stdout.read()
+
+
+def test_without_our_messages_the_node_says_how_to_build_them(start, eager_model: Path, tmp_path: Path):
+    hidden = tmp_path / "seqamodal_msgs"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("raise ImportError('not built')\n")
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    process = start("perception_node", f"model:={eager_model}", PYTHONPATH=path)
+    assert "colcon build" in read_until(process, "cannot configure")
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WITHIN) == 0
+
+
+def read_until(process: subprocess.Popen, words: str) -> str:
+    """The first line of the process that holds `words`."""
+    assert process.stdout is not None
+    while words not in (line := process.stdout.readline()):
+        assert line, f"the process ended without saying {words!r}"
+    return line

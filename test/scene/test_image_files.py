@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image files: found once each, read whole or not at all."""
+
+import cv2
+import numpy as np
+import pytest
+
+from seqamodal_ros.scene.image_files import decode_image, find_images, read_image
+
+KINDS = [".png", ".jpg", ".webp", ".bmp", ".ppm", ".tiff"]
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 4)
+
+
+def encoded(rgb: np.ndarray, kind: str) -> bytes:
+    return cv2.imencode(kind, rgb[..., ::-1])[1].tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reads_rgb(tmp_path, picture, kind):
+    path = tmp_path / f"a{kind}"
+    path.write_bytes(encoded(picture, kind))
+    image = read_image(path)
+    assert image.dtype == np.uint8
+    assert image.shape == picture.shape
+    assert np.abs(image.astype(int) - picture).mean() < 6  # JPEG and WebP lose a little
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.98])
+def test_a_truncated_file_is_an_error_that_names_it(tmp_path, picture, kind, share):
+    data = encoded(picture, kind)
+    path = tmp_path / f"cut{kind}"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(OSError, match=f"cannot read .*cut{kind}.*again"):
+        read_image(path)
+
+
+def test_a_truncated_jpeg_with_a_whole_thumbnail_is_truncated(picture):
+    """The thumbnail lies in a segment before the image and has an end marker of its own."""
+    thumbnail = encoded(picture[:16, :16], ".jpg")
+    data = encoded(picture, ".jpg")
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    whole = data[:2] + segment + data[2:]
+    assert decode_image(whole).shape == picture.shape
+    with pytest.raises(ValueError, match="truncated JPEG"):
+        decode_image(whole[: len(whole) * 3 // 4])
+
+
+def test_bytes_after_the_end_of_a_jpeg_do_no_harm(picture):
+    assert decode_image(encoded(picture, ".jpg") + b"\xff\xda more").shape == picture.shape
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8", b"\xff\xd8\xff\xff", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image(data):
+    with pytest.raises(ValueError):
+        decode_image(data)
+
+
+def test_grey_alpha_and_16_bit_become_8_bit_rgb(picture):
+    grey = cv2.imencode(".png", picture[..., 0])[1].tobytes()
+    assert np.array_equal(decode_image(grey), np.repeat(picture[..., :1], 3, axis=2))
+    rgba = cv2.imencode(".png", np.dstack([picture[..., ::-1], picture[..., 0]]))[1].tobytes()
+    assert np.array_equal(decode_image(rgba), picture)
+    deep = cv2.imencode(".png", picture[..., 0].astype(np.uint16) * 256)[1].tobytes()
+    assert decode_image(deep).dtype == np.uint8
+
+
+class TestFindImages:
+    def test_files_and_folders_each_image_once(self, tmp_path):
+        for name in ("b.png", "a.JPG", "notes.txt", "sub/c.png"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        found = find_images([tmp_path / "b.png", tmp_path, tmp_path / "sub" / ".." / "a.JPG"])
+        assert [path.name for path in found] == ["b.png", "a.JPG"]
+
+    def test_a_file_is_taken_whatever_its_suffix(self, tmp_path):
+        (tmp_path / "frame.raw").touch()
+        assert find_images([tmp_path / "frame.raw"]) == [tmp_path / "frame.raw"]
+
+    def test_a_folder_without_images(self, tmp_path):
+        (tmp_path / "notes.txt").touch()
+        with pytest.raises(FileNotFoundError, match="no images in the folder .*png"):
+            find_images([tmp_path])
+
+    def test_what_is_not_there(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="no such file or folder: .*gone"):
+            find_images([tmp_path / "gone"])

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""layers.json of a frame: strict JSON, boxes in source pixels; the line on the screen."""
+
+import json
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.report import COLUMNS, layers_json, row, source_box
+from seqamodal_ros.scene.scene import LayeredScene
+
+
+def test_what_a_frame_holds(make_scene, rectangles):
+    scene = make_scene(
+        rectangles((4, 8, 24, 24), (20, 20, 30, 28)), width=64, height=48, samples=3, seed=5, seconds=0.25, truncated=True
+    )
+    report = json.loads(json.dumps(layers_json(scene), allow_nan=False))
+    assert report["source"] == {"width": 64, "height": 48}
+    assert report["mask"] == {"width": 32, "height": 32}
+    assert report["affine"] == {"scale_x": 2, "scale_y": 2, "offset_x": 0, "offset_y": -8}
+    assert report["layers"] == [{"index": 1, "agreement": 1, "pixels": 320}, {"index": 2, "agreement": 1, "pixels": 80}]
+    first, second = report["objects"]
+    assert first["box"] == {"x": 8, "y": 8, "width": 40, "height": 32}
+    assert second["box"] == {"x": 40, "y": 32, "width": 20, "height": 16}
+    assert (second["id"], second["layer"], second["occluded_by"]) == (2, 2, [1])
+    assert math.isclose(second["visible_ratio"], 64 / 80)
+    assert math.isclose(second["uncertainty"], 4 * 0.9 * 0.1, rel_tol=1e-5)
+    assert math.isclose(second["score"], 0.9, rel_tol=1e-5)
+    assert report["pick_order"] == [1, 2]
+    assert report["truncated"] is True
+    assert (report["seconds"], report["num_samples"], report["seed"]) == (0.25, 3, 5)
+
+
+def test_nan_becomes_null(make_scene, rectangles):
+    report = layers_json(make_scene(rectangles((0, 0, 8, 8)), samples=1))
+    assert report["layers"][0]["agreement"] is None
+    assert report["seconds"] is None
+    json.dumps(report, allow_nan=False)
+
+
+def test_an_empty_scene(make_scene):
+    report = json.loads(json.dumps(layers_json(make_scene(np.zeros((0, 8, 8)), width=3, height=9)), allow_nan=False))
+    assert report["layers"] == report["objects"] == report["pick_order"] == []
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1))
+def test_a_box_lies_in_the_source_and_holds_the_mask(width, height, seed):
+    geometry = Geometry.letterbox(width, height)
+    mask = (np.random.default_rng(seed).random((1, 16, 16)) > 0.9) & geometry.inside(16)
+    scene = LayeredScene.assemble(mask, mask.astype(np.float32), mask[:, None], geometry, area_min=1)
+    for obj in scene.objects:
+        x, y, w, h = source_box(scene, obj)
+        assert x >= 0
+        assert y >= 0
+        assert w >= 1
+        assert h >= 1
+        assert x + w <= width
+        assert y + h <= height
+        outside = scene.to_source(obj.amodal).copy()
+        outside[y : y + h, x : x + w] = False
+        assert not outside.any()
+
+
+def test_row_stands_under_its_columns(make_scene, rectangles):
+    line = row("frame_01", make_scene(rectangles((0, 0, 8, 8), (4, 4, 20, 20)), seconds=0.125))
+    assert line.split() == ["frame_01", "2", "2", "0.12", "1", "2"]
+    assert line.index("1 2") == COLUMNS.index("pick order")
+    assert row("bare", make_scene(np.zeros((0, 8, 8)))).split()[-1] == "-"

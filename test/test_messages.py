@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image messages to arrays and back, and scenes to LayeredMasks and back; with plain objects, so no ROS is needed."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqamodal_ros.messages import (
+    ENCODINGS,
+    InvalidMessage,
+    MessageTypes,
+    check_header,
+    fill_image,
+    image_array,
+    image_rgb,
+    message_to_scene,
+    scene_to_message,
+)
+from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.scene import LayeredScene
+
+HEADER = SimpleNamespace(frame_id="camera", stamp=SimpleNamespace(sec=3, nanosec=5))
+TYPES = MessageTypes(*[SimpleNamespace] * 6)
+
+
+def image(pixels: np.ndarray, kind: str, **changes) -> SimpleNamespace:
+    message = fill_image(SimpleNamespace(), pixels, kind, HEADER)
+    message.__dict__.update(changes)
+    return message
+
+
+@given(
+    st.sampled_from(sorted(ENCODINGS)),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(0, 5),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_layout_of_rows_and_bytes_is_read_alike(encoding, width, height, padding, swap, seed):
+    dtype, channels = ENCODINGS[encoding]
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    pixels = np.random.default_rng(seed).integers(0, 255, shape).astype(dtype)
+    stored = pixels.byteswap() if swap else pixels
+    rows = stored.reshape(height, -1).view(np.uint8)
+    padded = np.pad(rows, ((0, 0), (0, padding)))
+    message = image(pixels, encoding, data=padded.tobytes(), step=padded.shape[1])
+    message.is_bigendian = int((sys.byteorder == "big") != (swap and np.dtype(dtype).itemsize > 1))
+    read = image_array(message)
+    assert read.dtype == dtype
+    if swap and np.dtype(dtype).itemsize == 1:
+        pixels = stored  # a byte has no order
+    np.testing.assert_array_equal(read, pixels)
+
+
+@pytest.mark.parametrize(
+    "encoding,order", [("rgb8", [0, 1, 2]), ("bgr8", [2, 1, 0]), ("rgba8", [0, 1, 2, 3]), ("bgra8", [2, 1, 0, 3])]
+)
+def test_colours_come_out_as_rgb(encoding, order):
+    colour = np.array([10, 20, 30, 40])
+    pixels = np.tile(colour[order], (2, 3, 1)).astype(np.uint8)
+    np.testing.assert_array_equal(image_rgb(image(pixels, encoding)), np.tile(colour[:3], (2, 3, 1)))
+
+
+def test_grey_becomes_three_equal_channels():
+    rgb = image_rgb(image(np.full((2, 3), 7, np.uint8), "mono8"))
+    assert rgb.shape == (2, 3, 3) and (rgb == 7).all()
+
+
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        ({"width": 0}, "0x2"),
+        ({"height": 0}, "3x0"),
+        ({"width": 10**9}, "1..16384"),
+        ({"step": 2}, "step"),
+        ({"data": b"\0" * 5}, "5 bytes"),
+        ({"encoding": "yuv422"}, "yuv422"),
+        ({"encoding": ""}, "encoding"),
+        ({"encoding": "32FC1"}, "32FC1"),
+    ],
+)
+def test_a_bad_image_says_what_is_wrong(changes, words):
+    with pytest.raises(InvalidMessage, match=words):
+        image_rgb(image(np.zeros((2, 3, 3), np.uint8), "rgb8", **changes))
+
+
+@pytest.mark.parametrize("frame_id,sec,nanosec", [("", 1, 1), ("camera", -1, 0), ("camera", 1, 10**9)])
+def test_a_bad_header_is_refused(frame_id, sec, nanosec):
+    check_header(HEADER)
+    with pytest.raises(InvalidMessage):
+        check_header(SimpleNamespace(frame_id=frame_id, stamp=SimpleNamespace(sec=sec, nanosec=nanosec)))
+
+
+def scene() -> LayeredScene:
+    amodal = np.zeros((2, 16, 16), bool)
+    amodal[0, 3:9, 3:9] = amodal[1, 6:13, 6:16] = True
+    hypotheses = np.stack([amodal, np.roll(amodal, 1, axis=2), np.zeros_like(amodal)], axis=1)
+    probability = np.where(amodal, 0.9, 0.1).astype(np.float32)
+    return LayeredScene.assemble(amodal, probability, hypotheses, Geometry.letterbox(640, 480), seed=2**60, seconds=1.25)
+
+
+def test_a_scene_survives_the_message():
+    sent = scene()
+    message = scene_to_message(sent, HEADER, "name@sha256:00", TYPES)
+    read = message_to_scene(message)
+    for name in ("amodal", "probability", "hypotheses", "visible", "agreement"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(sent, name))
+    assert read.geometry == sent.geometry
+    assert read.pick_order == sent.pick_order
+    assert (read.seed, read.seconds, read.truncated, read.num_samples) == (2**60, 1.25, False, 3)
+    assert [(o.id, o.layer, o.occluded_by) for o in read.objects] == [(1, 1, ()), (2, 2, (1,))]
+
+
+def test_the_affine_in_the_message_is_the_documented_one():
+    message = scene_to_message(scene(), HEADER, "m", TYPES)
+    assert (message.scale_x, message.scale_y, message.offset_x, message.offset_y) == (40, 40, 0, -80)
+
+
+def test_the_region_of_an_object_is_in_source_pixels_and_clipped():
+    message = scene_to_message(scene(), HEADER, "m", TYPES)
+    first, second = message.objects
+    assert (first.roi.x_offset, first.roi.y_offset, first.roi.width, first.roi.height) == (120, 40, 240, 240)
+    assert not first.touches_border
+    assert second.roi.x_offset + second.roi.width == 640
+    assert second.touches_border
+
+
+def test_hypotheses_can_be_left_out_and_an_empty_scene_is_valid():
+    message = scene_to_message(scene(), HEADER, "m", TYPES, hypotheses=False)
+    assert message_to_scene(message).hypotheses.shape == (2, 0, 16, 16)
+    empty = LayeredScene.assemble(
+        np.zeros((0, 16, 16), bool), np.zeros((0, 16, 16), np.float32), np.zeros((0, 3, 16, 16), bool), Geometry.letterbox(4, 3)
+    )
+    message = scene_to_message(empty, HEADER, "m", TYPES)
+    assert (message.status, message.layers, message.objects) == (1, [], [])
+    assert message_to_scene(message).hypotheses.shape == (0, 3, 16, 16)
+
+
+def test_without_our_messages_the_error_says_how_to_build_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "seqamodal_msgs", None)
+    with pytest.raises(ImportError, match="colcon build"):
+        MessageTypes.ros()

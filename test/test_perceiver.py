@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one door, with a small network of random weights; with the shipped model too where it is there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqamodal_ros import LayeredScene, Perceiver
+from seqamodal_ros.share import share_folder
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Blocks of colour, so that something is there at any size."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (-(-height // 40), -(-width // 40), 3), dtype=np.uint8)
+    return np.ascontiguousarray(coarse.repeat(40, 0).repeat(40, 1)[:height, :width])
+
+
+@pytest.fixture(scope="module")
+def perceiver(small_model) -> Perceiver:
+    return Perceiver.load(str(small_model), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def blank_model(small_model, tmp_path_factory) -> str:
+    """The small model, its last bias so low that every proposal is null."""
+    from seqamodal_ros.diffusion.weights import load_model, save_model
+
+    model = load_model(str(small_model))
+    state = model.network.state_dict()
+    state["denoiser.out.3.bias"] = state["denoiser.out.3.bias"] - 1000
+    path = tmp_path_factory.mktemp("models") / "blank.safetensors"
+    save_model(path, state, model.settings)
+    return str(path)
+
+
+def check_scene(scene: LayeredScene, samples: int, size: int, max_layers: int) -> None:
+    """What holds for every scene."""
+    layers = len(scene.amodal)
+    assert 0 <= layers <= max_layers
+    assert scene.amodal.shape == scene.visible.shape == scene.probability.shape == (layers, size, size)
+    assert scene.hypotheses.shape == (layers, samples, size, size)
+    assert (scene.amodal.dtype, scene.hypotheses.dtype, scene.probability.dtype) == (bool, bool, np.float32)
+    assert ((scene.probability >= 0) & (scene.probability <= 1)).all()
+    assert scene.truncated == (layers == max_layers) or not scene.truncated
+    outside = ~scene.geometry.inside(size)
+    for stack in (scene.amodal, scene.hypotheses, scene.probability):
+        assert not stack[..., outside].any()
+    for mask in scene.amodal:
+        assert scene.to_source(mask).shape == (scene.geometry.height, scene.geometry.width)
+    assert sorted(scene.pick_order) == [obj.id for obj in scene.objects]
+
+
+def assert_same(a: LayeredScene, b: LayeredScene) -> None:
+    assert np.array_equal(a.amodal, b.amodal)
+    assert np.array_equal(a.hypotheses, b.hypotheses)
+    assert np.allclose(a.probability, b.probability, atol=1e-5)
+    assert a.pick_order == b.pick_order
+
+
+class TestSeeing:
+    def test_the_random_model_sees_something(self, perceiver):
+        """Else the tests below would compare blanks."""
+        scene = perceiver(picture(120, 160))
+        assert len(scene.amodal) >= 1
+        assert len(scene.objects) >= 1
+
+    def test_same_seed_same_masks(self, perceiver):
+        image = picture(120, 160)
+        first = perceiver(image, num_samples=3, seed=7)
+        assert_same(first, perceiver(image, num_samples=3, seed=7))
+        assert not np.array_equal(first.probability, perceiver(image, num_samples=3, seed=8).probability)
+        assert (first.seed, first.num_samples) == (7, 3)
+        assert first.seconds > 0
+
+    def test_torchs_own_generator_has_no_say_and_is_left_alone(self, perceiver):
+        import torch
+
+        image = picture(60, 60)
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        first = perceiver(image)
+        assert torch.equal(before, torch.get_rng_state())
+        torch.manual_seed(2)
+        assert_same(first, perceiver(image))
+
+    def test_a_batch_equals_its_images_alone(self, perceiver):
+        images = [picture(120, 160), picture(90, 30, 1), picture(64, 64, 2)]
+        together = perceiver.batch(images, num_samples=2, seed=3)
+        for image, scene in zip(images, together, strict=True):
+            assert_same(scene, perceiver(image, num_samples=2, seed=3))
+
+    def test_an_empty_batch(self, perceiver):
+        assert perceiver.batch([]) == []
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 50), (300, 20), (37, 53), (480, 640), (1080, 1920)])
+    @pytest.mark.parametrize("fit", ["letterbox", "centre_crop"])
+    def test_any_image_size(self, small_model, size, fit):
+        scene = Perceiver.load(str(small_model), "cpu", fit=fit)(picture(*size), num_samples=2)
+        check_scene(scene, samples=2, size=32, max_layers=3)
+        assert (scene.geometry.height, scene.geometry.width) == size
+
+    @pytest.mark.parametrize("samples", [1, 5])
+    def test_always_k_hypotheses(self, perceiver, samples):
+        check_scene(perceiver(picture(120, 160), num_samples=samples), samples, 32, 3)
+
+    def test_masks_are_blank_in_the_padding(self, perceiver):
+        scene = perceiver(picture(100, 400))
+        outside = ~scene.geometry.inside(32)
+        assert outside.sum() == 32 * 24
+        assert scene.amodal.any()
+        check_scene(scene, 3, 32, 3)
+
+    def test_no_layer_is_a_scene_too(self, blank_model):
+        scene = Perceiver.load(blank_model, "cpu")(picture(48, 64), num_samples=4)
+        assert scene.amodal.shape == (0, 32, 32)
+        assert scene.hypotheses.shape == (0, 4, 32, 32)
+        assert scene.objects == scene.pick_order == ()
+        assert not scene.truncated
+
+    def test_a_region_is_seen_as_if_it_were_cut_out(self, perceiver):
+        image = picture(200, 300)
+        scene = perceiver(image, region=(40, 60, 80, 80))
+        alone = perceiver(np.ascontiguousarray(image[60:140, 40:120]))
+        assert np.array_equal(scene.amodal, alone.amodal)
+        assert scene.amodal.any()
+        seen = scene.to_source(scene.amodal[0])
+        assert seen.shape == (200, 300)
+        assert np.array_equal(seen[60:140, 40:120], alone.to_source(alone.amodal[0]))
+        assert seen.sum() == seen[60:140, 40:120].sum()
+
+    def test_regions_of_a_batch(self, perceiver):
+        image = picture(200, 300)
+        whole, part = perceiver.batch([image, image], regions=[None, (0, 0, 50, 40)])
+        assert_same(whole, perceiver(image))
+        assert_same(part, perceiver(image, region=(0, 0, 50, 40)))
+
+    def test_an_image_that_is_a_view_or_read_only(self, perceiver):
+        image = picture(60, 80)
+        flipped = image[:, ::-1]
+        image.flags.writeable = False
+        assert_same(perceiver(flipped), perceiver(np.ascontiguousarray(flipped)))
+        perceiver(image)
+
+
+class TestSettings:
+    def test_the_models_own_are_kept_unless_given(self, small_model):
+        steps = count_calls(small_model)
+        assert steps["encode"] == 1
+        assert steps["layers"] * 2 == steps["denoise"]  # the model's own two sampling steps
+        once = count_calls(small_model, sampling_steps=1)
+        assert once["layers"] == once["denoise"]
+
+    def test_max_layers(self, small_model):
+        scene = Perceiver.load(str(small_model), "cpu", max_layers=1)(picture(120, 160))
+        assert len(scene.amodal) == 1
+        assert scene.truncated
+
+    def test_area_min(self, small_model):
+        scene = Perceiver.load(str(small_model), "cpu", area_min=32 * 32 + 1)(picture(120, 160))
+        assert len(scene.amodal) == 0
+
+    def test_model_id_and_device(self, perceiver):
+        assert perceiver.model_id.startswith("small@sha256:")
+        assert perceiver.device == "cpu"
+
+
+def count_calls(model: Path, **settings) -> dict[str, int]:
+    """Calls of before_call and proposals asked for, of one image."""
+    calls: list[int] = []
+    perceiver = Perceiver.load(str(model), "cpu", before_call=lambda: calls.append(1), **settings)
+    encoded, denoised = [], []
+    network = perceiver._model.network
+    network.encoder.register_forward_hook(lambda *_: encoded.append(1))
+    network.denoiser.register_forward_hook(lambda module, inputs, output: denoised.append(int(inputs[1][0])))
+    perceiver(picture(120, 160))
+    assert len(calls) == len(encoded) + len(denoised)
+    return {"encode": len(encoded), "denoise": len(denoised), "layers": denoised.count(999)}
+
+
+class TestCancellation:
+    @pytest.mark.parametrize("calls", [0, 1, 2])
+    def test_what_before_call_raises_ends_the_inference_and_the_next_one_works(self, small_model, calls):
+        left: list[int] = []
+
+        def before_call():
+            if len(left) == 1:
+                raise InterruptedError("cancelled")
+            if left:
+                left.pop()
+
+        perceiver = Perceiver.load(str(small_model), "cpu", before_call=before_call)
+        image = picture(120, 160)
+        expected = perceiver(image)
+        left.extend([1] * (calls + 1))
+        with pytest.raises(InterruptedError, match="cancelled"):
+            perceiver(image)
+        left.clear()
+        assert_same(perceiver(image), expected)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("image", "message"),
+        [
+            (np.zeros((4, 4, 3)), "not a float64 array"),
+            (np.zeros((4, 4, 3), np.uint16), "not a uint16 array"),
+            ([[[0, 0, 0]]], "not list"),
+            (None, "not NoneType"),
+        ],
+    )
+    def test_what_is_no_uint8_array(self, perceiver, image, message):
+        with pytest.raises(TypeError, match=message):
+            perceiver(image)
+
+    @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (4, 4, 1), (1, 4, 4, 3), (0, 4, 3), (4, 0, 3), (1, 16385, 3)])
+    def test_shapes(self, perceiver, shape):
+        with pytest.raises(ValueError, match=r"shape \[H, W, 3\]|sides must be in 1..16384"):
+            perceiver(np.zeros(shape, np.uint8))
+
+    @pytest.mark.parametrize("samples", [0, -1, 65])
+    def test_num_samples(self, perceiver, samples):
+        with pytest.raises(ValueError, match=rf"num_samples must be in 1..64, not {samples}"):
+            perceiver(picture(8, 8), num_samples=samples)
+
+    def test_one_bad_image_of_a_batch(self, perceiver):
+        with pytest.raises(ValueError, match="shape"):
+            perceiver.batch([picture(8, 8), np.zeros((8, 8), np.uint8)])
+
+    def test_regions(self, perceiver):
+        with pytest.raises(ValueError, match="region x=0 y=0 9x8 .*8x8 image"):
+            perceiver(picture(8, 8), region=(0, 0, 9, 8))
+        with pytest.raises(ValueError):
+            perceiver.batch([picture(8, 8)], regions=[None, None])
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"device": "gpu"}, "device must be one of auto, cpu, cuda, not 'gpu'"),
+            ({"fit": "stretch"}, "fit must be one of letterbox, centre_crop, not 'stretch'"),
+            ({"sampling_steps": 0}, r"sampling_steps must be in 1\.\.1000, not 0"),
+            ({"sampling_steps": 1001}, "not 1001"),
+            ({"max_layers": 0}, "at least 1"),
+            ({"area_min": 0}, "at least 1"),
+        ],
+    )
+    def test_settings_out_of_range(self, small_model, settings, message):
+        with pytest.raises(ValueError, match=message):
+            Perceiver.load(str(small_model), **settings)
+
+    def test_cuda_where_there_is_none(self, small_model):
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a CUDA device here")
+        with pytest.raises(ValueError, match="torch sees no CUDA device here: use 'cpu' or 'auto'"):
+            Perceiver.load(str(small_model), "cuda")
+
+    def test_a_missing_weights_file(self):
+        with pytest.raises(FileNotFoundError, match="is missing"):
+            Perceiver.load("/nowhere/model.safetensors")
+
+
+def in_a_fresh_python(code: str) -> subprocess.CompletedProcess:
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_importing_the_package_imports_neither_torch_nor_rclpy():
+    done = in_a_fresh_python(
+        "import sys, seqamodal_ros, seqamodal_ros.messages, seqamodal_ros.commands.predict, seqamodal_ros.__main__\n"
+        "import seqamodal_ros.scene.pictures, seqamodal_ros.scene.report\n"
+        "print(sorted({'torch', 'rclpy', 'yaml', 'training'} & set(sys.modules)))"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("missing", ["torch", "safetensors"])
+def test_without_torch_the_error_says_how_to_install_it(missing):
+    done = in_a_fresh_python(
+        f"import sys; sys.modules['{missing}'] = None\n"
+        "from seqamodal_ros import Perceiver\n"
+        "try: Perceiver.load()\n"
+        "except ImportError as error: print(error)"
+    )
+    assert done.stdout.startswith(f"cannot import {missing}: install"), done.stderr
+
+
+class TestShippedModel:
+    @pytest.fixture(scope="class")
+    def shipped(self) -> Perceiver:
+        try:
+            there = (share_folder("models") / "manifest.yaml").is_file()
+        except FileNotFoundError:
+            there = False
+        if not there:
+            pytest.skip("models/manifest.yaml is not shipped yet")
+        return Perceiver.load("default", device="cpu")
+
+    def test_shapes_and_sizes(self, shipped):
+        scene = shipped(picture(480, 640))
+        check_scene(scene, samples=3, size=64, max_layers=5)
+        assert_same(scene, shipped(picture(480, 640)))
+
+    def test_a_batch_is_close_to_its_images_alone(self, shipped):
+        images = [picture(480, 640), picture(480, 640, 1)]
+        for image, scene in zip(images, shipped.batch(images), strict=True):
+            alone = shipped(image)
+            assert len(alone.amodal) == len(scene.amodal)
+            assert (alone.amodal != scene.amodal).mean() < 1e-3 if len(alone.amodal) else True

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings from mappings: filled, checked, and errors that name the nearest key."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from seqamodal_ros.settings import from_mapping
+
+
+@dataclass(frozen=True)
+class Inner:
+    sizes: tuple[int, int] = (1, 2)
+    shares: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outer:
+    steps: int = 5
+    rate: float = 0.1
+    name: str = "a"
+    loud: bool = False
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_defaults_and_nested_values():
+    assert from_mapping(Outer, {}) == Outer()
+    given = {"steps": 7, "rate": 1, "loud": True, "inner": {"sizes": [3, 4], "shares": [1, 0.5]}}
+    filled = from_mapping(Outer, given)
+    assert filled == Outer(7, 1.0, "a", True, Inner((3, 4), (1.0, 0.5)))
+    assert isinstance(filled.rate, float)
+    assert isinstance(filled.inner.shares[0], float)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"step": 1}, r"file: unknown key 'step'; did you mean 'steps'"),
+        ({"inner": {"size": [1, 2]}}, r"file.inner: unknown key 'size'; did you mean 'sizes'"),
+        ({3: 1}, r"file: unknown key 3; did you mean"),
+        ({"steps": 1.5}, r"file.steps: expected int, got 1.5"),
+        ({"steps": True}, r"file.steps: expected int, got True"),
+        ({"rate": "fast"}, r"file.rate: expected float, got 'fast'"),
+        ({"rate": True}, r"file.rate: expected float, got True"),
+        ({"loud": 1}, r"file.loud: expected bool, got 1"),
+        ({"name": None}, r"file.name: expected str, got None"),
+        ({"inner": 3}, r"file.inner: expected keys and values, got 3"),
+        ({"inner": {"sizes": [1]}}, r"file.inner.sizes: expected 2 values, got 1"),
+        ({"inner": {"sizes": 1}}, r"file.inner.sizes: expected a list, got 1"),
+        ({"inner": {"shares": [0.1, "x"]}}, r"file.inner.shares: expected float, got 'x'"),
+        ([1], r"file: expected keys and values, got \[1\]"),
+    ],
+)
+def test_what_is_wrong_is_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        from_mapping(Outer, values, "file")

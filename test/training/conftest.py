@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small training set on disk: discs of three colours as sprites, grey textures; nothing beside the checkout is needed."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
+
+
+def disc(colour: tuple[int, int, int], side: int = 48) -> np.ndarray:
+    """uint8 [side, side, 4], straight RGBA: a disc with two pixels of nothing around it."""
+    sprite = np.zeros((side, side, 4), np.uint8)
+    sprite[..., :3] = colour
+    centres = np.arange(side) - (side - 1) / 2
+    sprite[..., 3] = 255 * (centres[:, None] ** 2 + centres[None, :] ** 2 < (side / 2 - 2) ** 2)
+    return sprite
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """A folder with fruits/, objects/ and textures/, as `load_material` reads it, and rendered/ beside them."""
+    root = tmp_path_factory.mktemp("data")
+    lossless = [cv2.IMWRITE_WEBP_QUALITY, 101]
+    for split in ("train", "val", "test", "unseen"):
+        for name, colour in COLOURS.items():
+            path = root / "fruits" / split / name / "0.webp"
+            path.parent.mkdir(parents=True)
+            cv2.imwrite(str(path), cv2.cvtColor(disc(colour), cv2.COLOR_RGBA2BGRA), lossless)
+        (root / "textures" / split).mkdir(parents=True)
+        grey = np.random.default_rng(0).integers(90, 110, (40, 60, 1), dtype=np.uint8).repeat(3, 2)
+        cv2.imwrite(str(root / "textures" / split / "grey.webp"), grey, lossless)
+    (root / "objects").mkdir()
+    split = {"cup": "train", "mug": "train", "fork": "test"}
+    (root / "objects" / "objects.json").write_text(json.dumps({"split": split, "classes": {"vessel": ["cup", "mug"]}}))
+    (root / "rendered").mkdir()
+    for name, colour in zip(split, COLOURS.values(), strict=True):
+        np.savez(root / "rendered" / f"{name}.npz", sprites=np.stack([disc(colour)] * 2))
+    return root
+
+
+@pytest.fixture(scope="session")
+def material(data):
+    from training.data.sprites import load_material
+
+    return load_material(data, data / "rendered", "train")

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composites: what the masks say is what the pixels show; every draw comes from the seed."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from seqamodal_ros.scene.geometry import PADDING, Geometry
+from seqamodal_ros.scene.layers import cumulative_masks, layer_indices, visible_masks
+from training.data.batches import CompositeBatches
+from training.data.compositor import CompositeSettings, Compositor
+from training.data.sprites import crop, load_material
+
+SETTINGS = CompositeSettings()
+
+
+@pytest.fixture(scope="module")
+def scenes(material):
+    """A hundred scenes of the default settings."""
+    compositor = Compositor(material, SETTINGS)
+    return [compositor(np.random.default_rng([0, k])) for k in range(100)]
+
+
+def test_shapes_and_types(scenes):
+    for scene in scenes:
+        count = len(scene.amodal)
+        assert scene.image.shape == (128, 128, 3)
+        assert scene.image.dtype == np.uint8
+        assert scene.amodal.shape == (count, 64, 64)
+        assert scene.amodal.dtype == bool
+        assert scene.occluded_by.shape == (count, count)
+    assert {len(scene.amodal) for scene in scenes} == {0, 1, 2, 3, 4, 5}
+
+
+def test_every_object_shows_area_min_pixels(scenes):
+    for scene in scenes:
+        assert (visible_masks(scene.amodal).sum(axis=(1, 2)) >= SETTINGS.area_min).all()
+
+
+def test_occlusions_are_the_order_of_the_objects(scenes):
+    """Nearest first: an object is occluded by every earlier one that shares a pixel, and by no later one."""
+    for scene in scenes:
+        for i in range(len(scene.amodal)):
+            for j in range(len(scene.amodal)):
+                shares = bool((scene.amodal[i] & scene.amodal[j]).any())
+                assert scene.occluded_by[i, j] == (j < i and shares)
+    assert sum(scene.occluded_by.any() for scene in scenes) > 50
+
+
+def test_the_front_object_is_the_one_that_shows(material):
+    """Where two objects of different colours overlap, the pixels have the colour of the one in front."""
+    settings = replace(SETTINGS, same_class=0.0, shadow=0.0)
+    compositor = Compositor(material, settings)
+    told_apart = 0
+    for k in range(60):
+        scene = compositor(np.random.default_rng([1, k]), family="fruits", count=2)
+        size = scene.image.shape[1::-1]
+        front, back = (cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0 for mask in scene.amodal)
+        kernel = np.ones((5, 5), np.uint8)
+        both, front_alone, back_alone = (
+            cv2.erode(mask.astype(np.uint8), kernel) > 0 for mask in (front & back, front & ~back, back & ~front)
+        )
+        if min(both.sum(), front_alone.sum(), back_alone.sum()) < 20:
+            continue
+        colour = [np.median(scene.image[mask], axis=0).argmax() for mask in (both, front_alone, back_alone)]
+        if colour[1] != colour[2]:
+            told_apart += 1
+            assert colour[0] == colour[1]
+    assert told_apart >= 10
+
+
+def test_objects_are_where_their_masks_say(material):
+    """Coloured pixels and the union of the masks are the same, but for the edges."""
+    compositor = Compositor(material, replace(SETTINGS, letterbox=0.0, shadow=0.0))
+    for k in range(20):
+        scene = compositor(np.random.default_rng([2, k]), family="fruits", count=3)
+        coloured = np.ptp(scene.image.astype(int), axis=2) > 60
+        union = cv2.resize(scene.amodal.any(axis=0).astype(np.uint8), (128, 128), interpolation=cv2.INTER_NEAREST) > 0
+        assert (coloured & union).sum() / (coloured | union).sum() > 0.9
+
+
+def test_max_layers(material, scenes):
+    assert max(len(scene.layers) for scene in scenes) > 2
+    flat = Compositor(material, replace(SETTINGS, max_layers=2))
+    assert max(len(flat(np.random.default_rng([3, k]), count=3).layers) for k in range(20)) == 2
+
+
+def test_layers_are_those_of_eq_2(scenes):
+    for scene in scenes:
+        indices = layer_indices(scene.occluded_by)
+        assert len(scene.layers) == (indices.max() if len(indices) else 0)
+        for index, mask in enumerate(scene.layers, start=1):
+            assert np.array_equal(mask, scene.amodal[indices == index].any(axis=0))
+        # each layer after the first lies under the one before, somewhere
+        for above, below in zip(scene.layers, scene.layers[1:], strict=False):
+            assert (above & below).any()
+        assert np.array_equal(cumulative_masks(scene.layers)[-1], scene.amodal.any(axis=0))
+
+
+def test_a_letterbox_is_padded_as_geometry_does_it(material):
+    compositor = Compositor(material, replace(SETTINGS, letterbox=1.0))
+    shapes = set()
+    for k in range(30):
+        scene = compositor(np.random.default_rng([4, k]), count=3)
+        padded = (scene.image == PADDING).all(axis=2)
+        rows, columns = np.flatnonzero(~padded.all(axis=1)), np.flatnonzero(~padded.all(axis=0))
+        height, width = len(rows), len(columns)
+        shapes.add((height, width))
+        inside = Geometry.letterbox(width, height).inside(64)
+        assert not (scene.amodal & ~inside).any()
+    assert shapes == {(96, 128), (72, 128), (128, 96), (128, 72)}
+
+
+def test_no_objects_is_a_bare_texture(material):
+    scene = Compositor(material, SETTINGS)(np.random.default_rng(0), count=0)
+    assert scene.amodal.shape == (0, 64, 64)
+    assert scene.layers.shape == (0, 64, 64)
+
+
+def test_the_seed_decides_everything(material):
+    compositor = Compositor(material, SETTINGS)
+    first, again, other = (compositor(np.random.default_rng(seed), count=3) for seed in (5, 5, 6))
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.amodal, again.amodal)
+    assert not np.array_equal(first.image, other.image)
+
+
+class TestBatches:
+    def test_padding_and_layers(self, material):
+        batch = CompositeBatches(Compositor(material, SETTINGS), batch_size=8, batches=2, seed=0)[0]
+        assert batch.image.shape == (8, 3, 128, 128)
+        assert batch.amodal.shape == (8, 5, 64, 64)
+        assert batch.occluded_by.shape == (8, 5, 5)
+        assert ((batch.layers == 0) == ~batch.amodal.flatten(2).any(dim=2)).all()
+        padding = batch.layers == 0
+        assert not batch.occluded_by[padding].any()
+        assert not batch.occluded_by.transpose(1, 2)[padding].any()
+
+    def test_batch_n_is_the_same_whoever_draws_it(self, material):
+        one = CompositeBatches(Compositor(material, SETTINGS), 3, 10, seed=1)
+        other = CompositeBatches(Compositor(material, SETTINGS), 3, 10, seed=1)
+        one[0]
+        assert (one[4].image == other[4].image).all()
+        assert not (one[4].image == one[5].image).all()
+        assert not (one[4].image == CompositeBatches(Compositor(material, SETTINGS), 3, 10, seed=2)[4].image).all()
+
+
+class TestMaterial:
+    def test_families_classes_and_splits(self, data):
+        train = load_material(data, data / "rendered", "train")
+        assert sorted(train.sprites["fruits"]) == ["blue", "green", "red"]
+        assert {name: len(sprites) for name, sprites in train.sprites["objects"].items()} == {"vessel": 4}
+        assert list(load_material(data, data / "rendered", "test").sprites["objects"]) == ["fork"]
+        assert list(load_material(data, data / "rendered", "unseen").sprites) == ["fruits"]
+
+    def test_sprites_are_cut_to_the_object_and_premultiplied(self, data):
+        sprite = load_material(data, data / "rendered", "train").sprites["fruits"]["red"][0]
+        assert sprite.shape == (44, 44, 4)
+        assert (sprite[sprite[..., 3] == 0] == 0).all()
+        assert np.abs(sprite[22, 22].astype(int) - (220, 30, 30, 255)).max() < 4
+
+    def test_half_transparent_pixels_are_premultiplied(self):
+        sprite = np.full((4, 4, 4), 200, np.uint8)
+        sprite[..., 3] = 128
+        assert crop(sprite)[0, 0].tolist() == [100, 100, 100, 128]
+
+    def test_what_is_missing_says_what_makes_it(self, data, tmp_path):
+        with pytest.raises(FileNotFoundError, match="no fruit classes under .*check --data"):
+            load_material(tmp_path, data / "rendered", "train")
+        with pytest.raises(FileNotFoundError, match="cup.npz is missing: run `python -m training.prepare"):
+            load_material(data, tmp_path, "train")

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop: a run that was interrupted ends in the very weights of one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.schedule import Schedule
+from training.data.batches import CompositeBatches
+from training.data.compositor import CompositeSettings, Compositor
+from training.loop import LoopSettings, Run, learning_rate
+from training.objective import ObjectiveSettings
+
+SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
+COMPOSITES = CompositeSettings(image_size=32, mask_size=16, area_min=2)
+LOOP = LoopSettings(steps=8, batch_size=2, warmup=3, checkpoint_every=4, workers=0)
+OBJECTIVE = ObjectiveSettings(own_from=4)
+
+
+class Batches(CompositeBatches):
+    """Batches that send this process a signal while one of them is drawn."""
+
+    interrupt_at = -1
+
+    def __getitem__(self, index):
+        if index == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().__getitem__(index)
+
+
+def train(folder: Path, material, interrupt_at: int = -1, settings: LoopSettings = LOOP) -> Run:
+    torch.manual_seed(0)
+    run = Run(folder, FastNetwork(SMALL), settings)
+    batches = Batches(Compositor(material, COMPOSITES), settings.batch_size, settings.steps, settings.seed)
+    batches.interrupt_at = interrupt_at
+    run.train(batches, Schedule.linear(), OBJECTIVE)
+    return run
+
+
+def assert_equal_weights(a: Run, b: Run) -> None:
+    for name, value in a.network.state_dict().items():
+        assert torch.equal(value, b.network.state_dict()[name]), name
+        assert torch.equal(a.ema[name], b.ema[name]), name
+
+
+def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, material, capsys):
+    whole = train(tmp_path / "whole", material)
+    assert whole.step == 8
+    first = train(tmp_path / "parts", material, interrupt_at=2)
+    assert first.step == 3
+    assert "interrupted at step 3; the same command resumes there" in capsys.readouterr().out
+    resumed = train(tmp_path / "parts", material, interrupt_at=5)
+    assert resumed.step == 6
+    last = train(tmp_path / "parts", material)
+    assert last.step == 8
+    assert_equal_weights(whole, last)
+    assert any(not torch.equal(value, first.network.state_dict()[name]) for name, value in last.network.state_dict().items())
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path, material):
+    done = train(tmp_path, material)
+    again = train(tmp_path, material)
+    assert again.step == 8
+    assert_equal_weights(done, again)
+
+
+def test_a_kill_loses_the_steps_since_the_last_checkpoint_alone(tmp_path, material):
+    """The checkpoint on disk is whole at any time: a half-written one lies beside it."""
+    done = train(tmp_path, material)
+    (tmp_path / "checkpoint.part").write_bytes(b"half")
+    assert_equal_weights(done, train(tmp_path, material))
+
+
+def test_workers_draw_the_same_batches(tmp_path, material):
+    alone = train(tmp_path / "alone", material)
+    assert_equal_weights(alone, train(tmp_path / "workers", material, settings=replace(LOOP, workers=2)))
+
+
+def test_the_log(tmp_path, material):
+    train(tmp_path, material, settings=replace(LOOP, steps=51, batch_size=1))
+    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())  # one for every fifty steps
+    assert line["step"] == 50
+    assert line["loss"] == pytest.approx(line["bce"] + line["dice"], rel=0.02)
+    assert 0 < line["bce"] < 3
+
+
+def test_the_moving_average_follows(tmp_path, material):
+    run = train(tmp_path, material)
+    assert any(not torch.equal(run.ema[name], value) for name, value in run.network.state_dict().items())
+    fresh = Run(tmp_path / "fresh", FastNetwork(SMALL), LOOP)
+    for name, value in fresh.network.state_dict().items():
+        assert torch.equal(fresh.ema[name], value)
+        assert fresh.ema[name] is not value
+
+
+def test_learning_rate():
+    settings = LoopSettings(steps=100, learning_rate=1.0, warmup=10, decay=0.2)
+    rates = [learning_rate(step, settings) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[50] == rates[80] == 1
+    assert rates[90] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.05)
+    assert learning_rate(100, settings) == 0
+
+
+def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypatch, capsys):
+    """The real commands, with a real Ctrl-C."""
+    config, out = tmp_path / "small.yaml", tmp_path / "run"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "network": {"image_size": 32, "mask_size": 16, "encoder_channels": [8] * 4, "denoiser_channels": [8] * 3},
+                "composites": {"image_size": 32, "mask_size": 16, "area_min": 2},
+                "loop": {"steps": 100_000, "batch_size": 2, "checkpoint_every": 2, "workers": 1},
+            }
+        )
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "training.train", config, "--data", data, "--sprites", data / "rendered", "--out", out]
+    process = subprocess.Popen(list(map(str, command)), cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "checkpoint.pt").is_file() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, stderr
+    assert "the same command resumes there" in stdout
+    step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
+    assert f"interrupted at step {step};" in stdout
+    assert Run(out, FastNetwork(SMALL), LOOP).step == step
+
+    import training.export
+    from seqamodal_ros.diffusion.weights import load_model
+
+    weights = tmp_path / "small.safetensors"
+    monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(weights), "--sampling-steps", "2"])
+    training.export.main()
+    assert f"step {step}" in capsys.readouterr().out
+    exported = load_model(str(weights))
+    assert exported.settings.network == SMALL
+    assert exported.settings.sampling_steps == 2
+    assert exported.settings.sequence.area_min == 2
+    ema = torch.load(out / "checkpoint.pt", weights_only=True)["ema"]
+    for name, value in exported.network.state_dict().items():
+        assert torch.equal(value, ema[name].half().float()), name

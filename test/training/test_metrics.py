@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from training.metrics import average_precision, bootstrap_interval, false_layers, iou, layer_figures, stop_accuracy
+
+
+def strip(start: int, stop: int, width: int = 10) -> np.ndarray:
+    """bool [1, width], true from `start` up to `stop`."""
+    mask = np.zeros((1, width), bool)
+    mask[0, start:stop] = True
+    return mask
+
+
+BLANK = strip(0, 0)
+
+
+def test_iou():
+    assert iou(strip(0, 4), strip(2, 6)) == pytest.approx(2 / 6)
+    assert iou(strip(0, 4), strip(0, 4)) == 1
+    assert iou(BLANK, strip(0, 4)) == 0
+    assert math.isnan(iou(BLANK, BLANK))
+
+
+def test_average_precision_is_p_r_plus_the_rest_at_pi():
+    # 2 of 4 predicted are right, 2 of 5 true are found, pi = 0.5
+    assert average_precision(strip(0, 4), strip(2, 7)) == pytest.approx(0.5 * 0.4 + 0.6 * 0.5)
+    assert average_precision(strip(0, 4), strip(0, 4)) == 1
+    assert average_precision(BLANK, strip(0, 3)) == pytest.approx(0.3)
+    assert math.isnan(average_precision(strip(0, 3), BLANK))
+
+
+def test_average_precision_is_sklearns():
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed: nothing to compare with")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        predicted, true = rng.random((2, 8, 8)) > 0.6
+        expected = metrics.average_precision_score(true.ravel(), predicted.ravel())
+        assert average_precision(predicted, true) == pytest.approx(expected)
+
+
+def stack(*masks: np.ndarray) -> np.ndarray:
+    return np.array(masks, bool).reshape(-1, 1, 10)
+
+
+TRUE = [stack(strip(0, 4), strip(3, 8)), stack(strip(0, 5)), stack()]
+PREDICTED = [stack(strip(0, 2)), stack(strip(0, 5), strip(4, 6)), stack(strip(9, 10))]
+
+
+def test_first_layer():
+    figures = layer_figures(PREDICTED, TRUE, 1)
+    assert figures.images == 2  # the third image has no layer; its prediction counts in the pooled reading alone
+    assert figures.iou == pytest.approx((0.5 + 1) / 2)
+    assert figures.pi == pytest.approx((0.4 + 0.5) / 2)
+    assert figures.ap == pytest.approx(((1 * 0.5 + 0.5 * 0.4) + 1) / 2)
+    assert figures.pooled_iou == pytest.approx((2 + 5) / (4 + 5 + 1))
+    assert figures.pooled_pi == pytest.approx(9 / 30)
+    precision, recall = 7 / 8, 7 / 9
+    assert figures.pooled_ap == pytest.approx(precision * recall + (1 - recall) * 9 / 30)
+
+
+def test_a_missing_layer_is_blank_and_a_false_one_counts_when_pooled():
+    figures = layer_figures(PREDICTED, TRUE, 2)
+    assert figures.images == 1
+    assert figures.iou == 0
+    assert figures.ap == pytest.approx(figures.pi) == pytest.approx(0.5)
+    assert figures.pooled_iou == 0
+    assert figures.pooled_pi == pytest.approx(5 / 30)
+    assert figures.pooled_ap == pytest.approx(5 / 30)
+
+
+def test_a_layer_that_no_truth_has():
+    with pytest.raises(ValueError, match="no image's truth has a layer 3"):
+        layer_figures(PREDICTED, TRUE, 3)
+
+
+def test_how_the_sequence_stops():
+    assert stop_accuracy(PREDICTED, TRUE) == 0
+    assert stop_accuracy(TRUE, TRUE) == 1
+    assert stop_accuracy(PREDICTED[:1] + TRUE[1:], TRUE) == pytest.approx(2 / 3)
+    assert false_layers(PREDICTED, TRUE) == pytest.approx((0 + 1 + 1) / 3)
+
+
+def test_bootstrap_interval():
+    values = np.random.default_rng(0).normal(0.5, 0.1, 400)
+    low, high = bootstrap_interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * 0.1 / 400**0.5, rel=0.2)
+    assert bootstrap_interval(values) == (low, high)
+    assert bootstrap_interval([0.3, 0.3]) == pytest.approx((0.3, 0.3))

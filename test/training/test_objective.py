@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Algorithm 1's rows, the layer that comes next, and losses that fall."""
+
+import pytest
+import torch
+
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.schedule import Schedule
+from training.data.batches import Batch, CompositeBatches
+from training.data.compositor import CompositeSettings, Compositor
+from training.objective import (
+    ObjectiveSettings,
+    add_partial,
+    algorithm_1_rows,
+    dice_loss,
+    drawn_objects,
+    imperfect_outline,
+    loss,
+    next_layer,
+    own_cumulative_masks,
+)
+
+SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
+
+
+def stairs() -> Batch:
+    """Two scenes of 8 x 8 pixels: a chain of three objects in a row, each under the one before; and one object alone."""
+    amodal = torch.zeros(2, 4, 8, 8, dtype=torch.bool)
+    for k in range(3):
+        amodal[0, k, :, 2 * k : 2 * k + 4] = True
+    amodal[1, 0, 2:6, 2:6] = True
+    occluded_by = torch.zeros(2, 4, 4, dtype=torch.bool)
+    occluded_by[0, 1, 0] = occluded_by[0, 2, 1] = True
+    layers = torch.tensor([[1, 2, 3, 0], [1, 0, 0, 0]])
+    return Batch(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), amodal, occluded_by, layers)
+
+
+class TestNextLayer:
+    @pytest.mark.parametrize("before", [0, 1, 2, 3])
+    def test_with_the_layers_before_drawn_it_is_the_layer_of_eq_2(self, before):
+        batch = stairs()
+        found = next_layer(batch.amodal, batch.occluded_by, batch.layers <= before)
+        assert found.shape == (2, 1, 8, 8)
+        expected = batch.amodal[0, before] if before < 3 else torch.zeros(8, 8, dtype=torch.bool)
+        assert torch.equal(found[0, 0], expected)
+        assert found[1].any() == (before == 0)
+
+    def test_an_object_whose_occluder_is_not_drawn_waits(self):
+        batch = stairs()
+        drawn = torch.tensor([[False, True, False, True]] * 2)  # the middle one alone: the last one is free, and the first
+        found = next_layer(batch.amodal, batch.occluded_by, drawn)
+        assert torch.equal(found[0, 0], batch.amodal[0, 0] | batch.amodal[0, 2])
+
+
+def test_algorithm_1_rows_are_distinct_layers_drawn_uniformly():
+    batch = stairs()
+    torch.manual_seed(0)
+    counts = torch.zeros(4)
+    for _ in range(800):
+        rows = algorithm_1_rows(batch, 3)
+        assert all(row.shape == (2, 4) for row in rows)
+        drawn = [int(row[0, :3].sum()) for row in rows]  # objects before the target, of the chain: 0..3
+        assert len(set(drawn)) == 3
+        assert all(row[0, 3] for row in rows)  # padding counts as drawn
+        for row, number in zip(rows, drawn, strict=True):
+            assert torch.equal(row[0, :3], torch.arange(3) < number)
+            counts[number] += 1
+    assert (counts / counts.sum() - 0.25).abs().max() < 0.03  # layers 1, 2, 3 and the blank one
+
+
+def test_add_partial_draws_objects_of_the_next_layer_only():
+    batch = stairs()
+    torch.manual_seed(0)
+    before = batch.layers <= 1
+    changed = 0
+    for _ in range(50):
+        after = add_partial(batch, before, 1.0)
+        assert (after | before).equal(after)
+        assert not after[0, 2]  # its occluder is not drawn
+        changed += int(after[0, 1])
+    assert 10 < changed < 40
+    assert add_partial(batch, before, 0.0).equal(before)
+
+
+class TestDrawnObjects:
+    def test_exact_cumulative_masks_claim_exactly_what_they_are_made_of(self):
+        batch = stairs()
+        for depth in range(4):
+            row = batch.layers <= depth
+            cumulative = (batch.amodal & row[:, :, None, None]).any(dim=1, keepdim=True)
+            assert torch.equal(drawn_objects(batch, cumulative), row)
+
+    def test_most_of_the_visible_pixels_decide(self):
+        batch = stairs()
+        cumulative = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+        cumulative[1, 0, 2:6, 2:4] = True  # half of the object
+        assert drawn_objects(batch, cumulative)[1, 0]
+        cumulative[1, 0, 5, 3] = False
+        assert not drawn_objects(batch, cumulative)[1, 0]
+
+
+def test_imperfect_outline_moves_the_edge_and_leaves_the_core():
+    torch.manual_seed(0)
+    mask = torch.zeros(20, 1, 32, 32, dtype=torch.bool)
+    mask[:, :, 8:24, 8:24] = True
+    moved = imperfect_outline(mask, 1.0)
+    assert (moved ^ mask).flatten(1).any(dim=1).all()
+    assert moved[:, :, 13:19, 13:19].all()
+    assert not moved[:, :, :4].any()
+    assert imperfect_outline(mask, 0.0).equal(mask)
+    assert not imperfect_outline(torch.zeros_like(mask), 1.0).any()  # a blank mask stays blank
+
+
+def test_own_cumulative_masks_start_blank_and_grow():
+    torch.manual_seed(0)
+    network = FastNetwork(SMALL)
+    masks = own_cumulative_masks(network, network.encode(torch.randn(2, 3, 32, 32)), Schedule.linear(), 16, 4)
+    assert len(masks) == 4
+    assert not masks[0].any()
+    for before, after in zip(masks, masks[1:], strict=False):
+        assert (before & ~after).sum() == 0
+    assert not any(mask.requires_grad for mask in masks)
+
+
+def test_dice_loss_at_its_ends():
+    target = torch.zeros(1, 1, 8, 8)
+    target[..., :4] = 1
+    assert dice_loss(target, target).item() == pytest.approx(0)
+    assert dice_loss(1 - target, target).item() == pytest.approx(1 - 8 / (64 + 8))
+    blank = torch.zeros_like(target)
+    assert dice_loss(blank, blank).item() == 0
+    assert dice_loss(torch.full_like(blank, 0.5), blank).item() == pytest.approx(1 - 8 / 40)
+
+
+@pytest.fixture
+def batch(material) -> Batch:
+    settings = CompositeSettings(image_size=32, mask_size=16, area_min=2, counts=(0.1, 0.2, 0.4, 0.3))
+    return CompositeBatches(Compositor(material, settings), 6, 1, seed=0)[0]
+
+
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_losses_are_finite_and_reach_every_parameter(batch, own):
+    torch.manual_seed(0)
+    network = FastNetwork(SMALL)
+    losses = loss(network, batch, Schedule.linear(), ObjectiveSettings(own=own, own_from=0), step=1)
+    assert set(losses) == {"loss", "bce", "dice"}
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert losses["loss"].item() == pytest.approx((losses["bce"] + losses["dice"]).item(), rel=1e-5)
+    losses["loss"].backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_the_loss_of_one_batch_falls(batch):
+    torch.manual_seed(0)
+    network = FastNetwork(SMALL)
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    settings = ObjectiveSettings(imperfect=0, partial=0, own=0)
+    values = []
+    for step in range(60):
+        torch.manual_seed(step)
+        value = loss(network, batch, Schedule.linear(), settings, step)["loss"]
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        values.append(value.item())
+    assert sum(values[-10:]) < 0.6 * sum(values[:10])

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of composites for training; batch n is the same whoever draws it, so that training resumes exactly."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from seqamodal_ros.scene.layers import layer_indices
+from training.data.compositor import Compositor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scenes padded to the same number of objects O.
+
+    Attributes:
+        image: uint8 [B, 3, S, S] RGB.
+        amodal: bool [B, O, h, w]; padding is blank.
+        occluded_by: bool [B, O, O], Z of Eq. 1; padding occludes nothing.
+        layers: int64 [B, O], L of Eq. 2 from 1; 0 for padding.
+    """
+
+    image: Tensor
+    amodal: Tensor
+    occluded_by: Tensor
+    layers: Tensor
+
+
+class CompositeBatches(Dataset):
+    """Item n is a whole batch, drawn from the seed and n alone."""
+
+    def __init__(self, compositor: Compositor, batch_size: int, batches: int, seed: int):
+        self.compositor = compositor
+        self.batch_size = batch_size
+        self.batches = batches
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng([self.seed, index])
+        scenes = [self.compositor(rng) for _ in range(self.batch_size)]
+        settings = self.compositor.settings
+        objects = len(settings.counts) - 1
+        amodal = np.zeros((len(scenes), objects, settings.mask_size, settings.mask_size), bool)
+        occluded_by = np.zeros((len(scenes), objects, objects), bool)
+        layers = np.zeros((len(scenes), objects), np.int64)
+        for k, scene in enumerate(scenes):
+            count = len(scene.amodal)
+            amodal[k, :count] = scene.amodal
+            occluded_by[k, :count, :count] = scene.occluded_by
+            layers[k, :count] = layer_indices(scene.occluded_by)
+        image = np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2)
+        return Batch(*map(torch.from_numpy, (np.ascontiguousarray(image), amodal, occluded_by, layers)))

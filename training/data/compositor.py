@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composites of sprites on textures, with the amodal mask of every object and the stacking order (papers' own recipe)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from seqamodal_ros.scene.geometry import PADDING
+from seqamodal_ros.scene.layers import layer_indices, layer_masks, occlusions
+from training.data.sprites import Material, load_material
+
+
+@dataclass(frozen=True)
+class Composite:
+    """One scene.
+
+    Attributes:
+        image: uint8 [S, S, 3] RGB.
+        amodal: bool [N, h, w], amodal mask of each object, nearest first.
+        occluded_by: bool [N, N], Z of Eq. 1.
+    """
+
+    image: np.ndarray
+    amodal: np.ndarray
+    occluded_by: np.ndarray
+
+    @property
+    def layers(self) -> np.ndarray:
+        """bool [L, h, w], the amodal mask of each layer, front first (Eq. 2)."""
+        return layer_masks(self.amodal, layer_indices(self.occluded_by))
+
+
+@dataclass(frozen=True)
+class CompositeSettings:
+    """How composites are drawn; the defaults come near the papers' figures (`python -m training.synthesize stats`).
+
+    Attributes:
+        image_size: side of the image, pixels.
+        mask_size: side of the masks, pixels.
+        max_layers: scenes deeper than this are drawn again.
+        area_min: scenes where an object shows fewer visible mask pixels are drawn again (Section 5.1).
+        counts: probability of 0, 1, 2, ... objects.
+        same_class: probability that all objects of a scene are of one class.
+        shadow: probability of soft shadows.
+        letterbox: probability that the scene is not square and padded to a square, as `Geometry` does it.
+    """
+
+    image_size: int = 128
+    mask_size: int = 64
+    max_layers: int = 5
+    area_min: int = 10
+    counts: tuple[float, ...] = (0.06, 0.07, 0.24, 0.27, 0.21, 0.15)
+    same_class: float = 0.6
+    shadow: float = 0.6
+    letterbox: float = 0.3
+
+
+class Compositor:
+    """Draws composites of one split's material; every draw comes from the generator that is passed in."""
+
+    def __init__(self, material: Material, settings: CompositeSettings):
+        self.material = material
+        self.settings = settings
+
+    def __call__(self, rng: np.random.Generator, family: str | None = None, count: int | None = None) -> Composite:
+        """One scene of `family` ("fruits", "objects"; None draws it) with `count` objects (None draws it)."""
+        counts = np.asarray(self.settings.counts)
+        if family is None:
+            family = str(rng.choice(list(self.material.sprites)))
+        if count is None:
+            count = int(rng.choice(len(counts), p=counts / counts.sum()))
+        while True:
+            composite = self._draw(rng, family, count)
+            if composite is not None:
+                return composite
+
+    def _draw(self, rng: np.random.Generator, family: str, count: int) -> Composite | None:
+        """One try; None where the scene breaks a rule of the settings."""
+        s = self.settings
+        canvas = self._background(rng)
+        sprites = self._choose_sprites(rng, family, count)
+        size = rng.uniform(0.3, 0.64)
+        width, height = _aspect(rng) if rng.random() < s.letterbox else (1.0, 1.0)
+        places = 0.5 + (_places(rng, count, size) - 0.5) * [width, height]
+        size *= np.sqrt(width * height)
+        amodal = np.zeros((count, s.mask_size, s.mask_size), bool)
+        shadow = (rng.normal(size=2) * 0.02, rng.uniform(0.2, 0.6)) if rng.random() < s.shadow else None
+        for index in reversed(range(count)):  # the farthest is drawn first
+            layer = _warp(rng, sprites[index], places[index], size * rng.uniform(0.75, 1.25), s.image_size)
+            alpha = layer[..., 3:]
+            if shadow is not None:
+                canvas *= 1 - _soft_shadow(alpha[..., 0], *shadow)[..., None]
+            canvas = (1 - alpha) * canvas + layer[..., :3]
+            amodal[index] = cv2.resize(alpha[..., 0], (s.mask_size, s.mask_size), interpolation=cv2.INTER_AREA) >= 0.5
+        amodal &= _inside(s.mask_size, width, height)
+        visible = amodal & ~np.concatenate([np.zeros_like(amodal[:1]), np.logical_or.accumulate(amodal)[:-1]])
+        if count and visible.sum(axis=(1, 2)).min() < s.area_min:
+            return None
+        occluded_by = occlusions(amodal, np.arange(count))
+        if count and layer_indices(occluded_by).max() > s.max_layers:
+            return None
+        image = _camera(rng, canvas)
+        image[~_inside(s.image_size, width, height)] = PADDING
+        return Composite(image, amodal, occluded_by)
+
+    def _background(self, rng: np.random.Generator) -> np.ndarray:
+        """float32 [S, S, 3] in [0, 1]: a crop of a texture, sometimes magnified, as a table or a bin would be."""
+        texture = self.material.textures[rng.integers(len(self.material.textures))]
+        side = min(texture.shape[:2])
+        crop = int(side * rng.uniform(0.5, 1))
+        top, left = rng.integers(texture.shape[0] - crop + 1), rng.integers(texture.shape[1] - crop + 1)
+        patch = texture[top : top + crop, left : left + crop]
+        if rng.random() < 0.5:
+            patch = patch[:, ::-1]
+        size = self.settings.image_size
+        canvas = cv2.resize(patch, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
+        return canvas * rng.uniform(0.6, 1.15)
+
+    def _choose_sprites(self, rng: np.random.Generator, family: str, count: int) -> list[np.ndarray]:
+        classes = self.material.sprites[family]
+        names = list(classes)
+        chosen = rng.choice(names, 1).repeat(count) if rng.random() < self.settings.same_class else rng.choice(names, count)
+        return [classes[name][rng.integers(len(classes[name]))] for name in chosen]
+
+
+# as in training, but square, and with 2 to 5 objects each, as the papers' sets are
+TEST_COMPOSITES = CompositeSettings(counts=(0, 0, 0.28, 0.31, 0.24, 0.17), letterbox=0)
+
+
+def draw_composites(data: Path, rendered: Path, split: str, count: int, seed: int) -> list[Composite]:
+    """`count` composites of one split, for evaluation; its families (fruits, objects) take turns. See `load_material`."""
+    compositor = Compositor(load_material(data, rendered, split), TEST_COMPOSITES)
+    families = list(compositor.material.sprites)
+    return [compositor(np.random.default_rng([seed, k]), family=families[k % len(families)]) for k in range(count)]
+
+
+def _aspect(rng: np.random.Generator) -> tuple[float, float]:
+    """Width and height of a 4:3 or 16:9 scene, landscape or portrait, as shares of the square that holds it."""
+    short = float(rng.choice([3 / 4, 9 / 16]))
+    return (1.0, short) if rng.random() < 0.8 else (short, 1.0)
+
+
+def _inside(side: int, width: float, height: float) -> np.ndarray:
+    """bool [side, side]: true within the centred width x height of the square."""
+    centres = np.abs((np.arange(side) + 0.5) / side - 0.5)
+    return (centres[:, None] < height / 2) & (centres[None, :] < width / 2)
+
+
+def _places(rng: np.random.Generator, count: int, size: float) -> np.ndarray:
+    """Centres [count, 2] in (0, 1): each but the first lies by one drawn before, so that objects overlap."""
+    spread = size * rng.uniform(0.25, 0.85)
+    places = [rng.uniform(0.3, 0.7, 2)]
+    while len(places) < count:
+        angle, distance = rng.uniform(0, 2 * np.pi), spread * rng.uniform(0.6, 1.4)
+        place = places[rng.integers(len(places))] + distance * np.array([np.cos(angle), np.sin(angle)])
+        places.append(np.clip(place, 0.14, 0.86))
+    return np.array(places)[rng.permutation(len(places))]
+
+
+def _warp(rng: np.random.Generator, sprite: np.ndarray, place: np.ndarray, size: float, side: int) -> np.ndarray:
+    """float32 [side, side, 4] in [0, 1], premultiplied: a sprite turned, scaled to `size` of the image and put at `place`."""
+    height, width = sprite.shape[:2]
+    scale = size * side / max(height, width)
+    if scale < 0.6:  # shrink by area first, as warping alone would alias
+        shrink = max(2 * scale, 0.3)
+        sprite = cv2.resize(sprite, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        height, width = sprite.shape[:2]
+        scale = size * side / max(height, width)
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rng.uniform(0, 360), scale)
+    stretch = np.diag([rng.uniform(0.85, 1.15), rng.uniform(0.85, 1.15)])
+    matrix[:, 2] -= [(width - 1) / 2, (height - 1) / 2]
+    matrix = stretch @ matrix
+    matrix[:, 2] += place * side
+    if rng.random() < 0.5:
+        sprite = sprite[:, ::-1]
+    warped = cv2.warpAffine(np.ascontiguousarray(sprite), matrix, (side, side), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+    gain = rng.uniform(0.75, 1.2) * rng.uniform(0.94, 1.06, 3)
+    warped[..., :3] *= gain
+    return warped
+
+
+def _soft_shadow(alpha: np.ndarray, offset: np.ndarray, strength: float) -> np.ndarray:
+    side = len(alpha)
+    matrix = np.array([[1, 0, offset[0] * side], [0, 1, offset[1] * side]], np.float32)
+    return strength * cv2.GaussianBlur(cv2.warpAffine(alpha, matrix, (side, side)), (0, 0), 0.03 * side)
+
+
+def _camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+    """uint8 image of the canvas: exposure, colour cast, blur and noise of a cheap camera."""
+    canvas = canvas.clip(0, 1) ** rng.uniform(0.8, 1.25) * rng.uniform(0.93, 1.07, 3)
+    if rng.random() < 0.3:
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 1.0))
+    canvas = canvas + rng.normal(size=canvas.shape[:2])[..., None] * rng.uniform(0, 0.03)
+    return (255 * canvas).clip(0, 255).round().astype(np.uint8)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stage of a pile in MuJoCo: objects fall on a table, a camera is aimed, depths and the picture are rendered, headless."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from training.data.meshes import Model
+from training.data.surfaces import SURFACES, TABLE
+
+if TYPE_CHECKING:
+    import mujoco
+
+os.environ.setdefault("MUJOCO_GL", "osmesa")
+
+WIDTH, HEIGHT = 640, 480
+FOCAL = 620.0  # pixels, both axes
+SUPERSAMPLING = 2
+STEP = 0.002  # seconds of physics
+LAMP = 0.9  # metres from the table's centre; its shadows reach a little farther than twice that
+VISIBLE_GROUPS = (1, 2)  # of geoms: 1 objects, 2 the table; 3 collides, unseen
+
+Cells = tuple[int, int, int]
+
+
+class Rejected(Exception):
+    """A pile that breaks a rule; the message is the rule's name, for counting."""
+
+
+def camera_matrix() -> np.ndarray:
+    """K of the renderer's camera, float64 [3, 3], pixel centres at whole numbers."""
+    return np.array([[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]])
+
+
+class Stage:
+    """A MuJoCo model of a table, objects that wait beside it, a camera and a lamp.
+
+    Args:
+        models: the objects.
+        cells: for each, how its box is cut into the convex pieces that collide, along x, y and z.
+        surface: name of the table's texture, one of `SURFACES`.
+        rng: draws the texture.
+
+    Attributes:
+        tilt: the camera's angle from straight down, degrees, once it is aimed.
+    """
+
+    def __init__(self, models: list[Model], cells: list[Cells], surface: str, rng: np.random.Generator):
+        import mujoco  # here, so that a machine without a renderer can still read what was rendered
+
+        xml, assets = _describe(models, cells, SURFACES[surface](rng))
+        self.mujoco: Any = mujoco
+        self.count = len(models)
+        self.tilt = 0.0
+        self.model: mujoco.MjModel = mujoco.MjModel.from_xml_string(xml, assets)
+        self.data: mujoco.MjData = mujoco.MjData(self.model)
+        self.points = [model.surface(400, np.random.default_rng(0)) for model in models]
+        self.option = mujoco.MjvOption()
+        self.option.geomgroup[:] = [group in VISIBLE_GROUPS for group in range(len(self.option.geomgroup))]
+
+    def settle(self, spread: float, rng: np.random.Generator) -> None:
+        """Drop the objects one after another from just above the pile, and wait for rest.
+
+        Args:
+            spread: deviation of where they fall, metres.
+            rng: draws where they fall and how they are turned.
+
+        Raises:
+            Rejected: they still move.
+        """
+        poses, velocity = self.data.qpos.reshape(self.count, 7), self.data.qvel.reshape(self.count, 6)
+        top = 0.0
+        for k in range(self.count):
+            quaternion = rng.normal(size=4)
+            poses[k, :2] = rng.normal(size=2) * spread
+            poses[k, 3:] = quaternion / np.linalg.norm(quaternion)
+            velocity[k] = 0
+            self.mujoco.mj_forward(self.model, self.data)
+            poses[k, 2] += top + 0.015 - self._world(k)[:, 2].min()
+            self._run(0.7)
+            top = max(self._world(other)[:, 2].max() for other in range(k + 1))
+        self._run(1.5)
+        if np.abs(velocity[:, :3]).max() > 0.01 or np.abs(velocity[:, 3:]).max() > 0.2:
+            raise Rejected("not at rest")
+
+    def aim(self, tilts: tuple[float, float], fill: tuple[float, float], rng: np.random.Generator) -> None:
+        """Put the camera where the whole pile fills the wanted share of the picture.
+
+        Args:
+            tilts: range of its angle from straight down, degrees.
+            fill: range of the share of the picture's width or height that the pile takes.
+            rng: draws both, and the direction it looks from.
+
+        Raises:
+            Rejected: that would be nearer or farther than a robot's camera is.
+        """
+        self.tilt = float(rng.uniform(*tilts))
+        tilt, turn = np.radians(self.tilt), rng.uniform(0, 2 * np.pi)
+        back = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
+        right = np.array([-np.sin(turn), np.cos(turn), 0.0])
+        axes = np.stack([right, np.cross(back, right), back])
+        seen = np.concatenate([self._world(k) for k in range(self.count)]) @ axes.T
+        centre = (seen.min(axis=0) + seen.max(axis=0)) / 2
+        seen -= centre
+        half = np.array([WIDTH, HEIGHT]) / 2 * rng.uniform(*fill) / FOCAL
+        distance = float((np.abs(seen[:, :2]) / half + seen[:, 2:]).max())
+        if not 0.35 < distance < 1.1:
+            raise Rejected("size in the picture")
+        shift = rng.uniform(-0.02, 0.02, 2) * distance
+        self.model.cam_pos[0] = (centre + [*shift, distance]) @ axes
+        quaternion = np.zeros(4)
+        self.mujoco.mju_mat2Quat(quaternion, axes.T.flatten())
+        self.model.cam_quat[0] = quaternion
+        self.mujoco.mj_forward(self.model, self.data)
+
+    def depths(self) -> np.ndarray:
+        """Depth of each object rendered alone: float32 [N, 480, 640], metres, infinite where it is not."""
+        rest = self.data.qpos.copy()
+        depths = np.full((self.count, HEIGHT, WIDTH), np.inf, np.float32)
+        self.option.geomgroup[2] = 0
+        with self._renderer(1) as renderer:
+            renderer.enable_depth_rendering()
+            for k in range(self.count):
+                poses = rest.copy().reshape(self.count, 7)
+                poses[np.arange(self.count) != k, 2] -= 100  # far below, beyond what the depth below counts
+                self.data.qpos[:] = poses.ravel()
+                self.mujoco.mj_forward(self.model, self.data)
+                renderer.update_scene(self.data, "view", self.option)
+                depth = renderer.render()
+                depths[k][depth < 5] = depth[depth < 5]
+        self.option.geomgroup[2] = 1
+        self.data.qpos[:] = rest
+        self.mujoco.mj_forward(self.model, self.data)
+        return depths
+
+    def photograph(self, rng: np.random.Generator) -> np.ndarray:
+        """uint8 [480, 640, 3]: the mean over many lights, so that shadows are soft, and a cheap camera's flaws."""
+        azimuth, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.1)
+        key = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
+        total = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+        warmth = rng.uniform(-0.05, 0.07)
+        with self._renderer(SUPERSAMPLING) as renderer:
+            lamp, room = np.array([[warmth, 0, -warmth], [-warmth / 2, 0, warmth / 2]], np.float32) + 1
+            for direction in key + rng.normal(size=(10, 3)) * 0.11:  # a lamp as large as a window
+                total += self._lit(renderer, direction) * (0.78 / 10) * lamp
+            for direction in _hemisphere(22):
+                total += self._lit(renderer, direction) * (0.72 / 22) * room
+        total = 1 - np.exp(-1.9 * total * rng.uniform(0.92, 1.08))  # film's shoulder: highlights do not clip
+        total = cv2.GaussianBlur(total, (0, 0), rng.uniform(0.35, 0.6))
+        rows, columns = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j].astype(np.float32)
+        total *= (1 - 0.05 * (rows**2 + columns**2))[..., None]
+        total += rng.normal(size=total.shape).astype(np.float32) * 0.008
+        return (255 * total).clip(0, 255).round().astype(np.uint8)
+
+    def _lit(self, renderer: "mujoco.Renderer", direction: np.ndarray) -> np.ndarray:
+        """float32 [480, 640, 3] in [0, 1] under one light from `direction`."""
+        unit = direction / np.linalg.norm(direction)
+        self.model.light_dir[0], self.model.light_pos[0] = -unit, LAMP * unit
+        self.mujoco.mj_forward(self.model, self.data)
+        renderer.update_scene(self.data, "view", self.option)
+        return cv2.resize(renderer.render().astype(np.float32) / 255, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+
+    def _renderer(self, times: int) -> "mujoco.Renderer":
+        return self.mujoco.Renderer(self.model, HEIGHT * times, WIDTH * times)
+
+    def _world(self, k: int) -> np.ndarray:
+        """Points on the surface of object k where it is now: float64 [P, 3], metres."""
+        return self.points[k] @ self.data.xmat[k + 1].reshape(3, 3).T + self.data.xpos[k + 1]
+
+    def _run(self, seconds: float) -> None:
+        self.mujoco.mj_step(self.model, self.data, round(seconds / STEP))
+
+
+def _hemisphere(count: int) -> np.ndarray:
+    """Directions [count, 3] spread over the upper half, denser overhead."""
+    index = np.arange(count) + 0.5
+    z = np.sqrt(1 - 0.93 * index / count)
+    angle = np.pi * (1 + 5**0.5) * index
+    radius = np.sqrt(1 - z**2)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
+
+
+def _describe(models: list[Model], cells: list[Cells], table: np.ndarray) -> tuple[str, dict[str, bytes]]:
+    """MuJoCo's XML of the stage, and the files that it names."""
+    assets = {"table.png": _png(table)}
+    meshes, bodies = [], []
+    for k, (model, cut) in enumerate(zip(models, cells, strict=True)):
+        geoms = []
+        for p, part in enumerate(model.parts):
+            label = f"o{k}p{p}"
+            assets[f"{label}.obj"], assets[f"{label}i.obj"] = part.to_obj(), part.inside_out().to_obj()
+            shine = f'specular="{0.35 * part.specular:.3f}" shininess="0.35"'
+            if part.texture is None:
+                look = f'<material name="{label}" rgba="{" ".join(f"{c:.4f}" for c in part.colour)} 1" {shine}/>'
+            else:
+                assets[f"{label}.png"] = _png(part.texture)
+                look = f'<texture name="{label}" type="2d" file="{label}.png"/>'
+                look += f'<material name="{label}" texture="{label}" {shine}/>'
+            meshes.append(look)
+            for side in (label, f"{label}i"):  # open shells are seen from within, too
+                meshes.append(f'<mesh name="{side}" file="{side}.obj" inertia="shell"/>')
+                geoms.append(f'<geom class="seen" mesh="{side}" material="{label}"/>')
+        for c, piece in enumerate(_pieces(model, cut)):
+            corners = " ".join(f"{value:.5f}" for value in piece.ravel())
+            meshes.append(f'<mesh name="o{k}c{c}" vertex="{corners}"/>')
+            geoms.append(f'<geom class="solid" mesh="o{k}c{c}"/>')
+        bodies.append(f'<body name="{k}" pos="{20 + k} 0 0.3"><joint type="free" damping="0.0008"/>{"".join(geoms)}</body>')
+    fovy = 2 * np.degrees(np.arctan(HEIGHT / 2 / FOCAL))
+    xml = f"""
+<mujoco>
+  <option timestep="{STEP}" cone="elliptic" impratio="4"/>
+  <statistic extent="0.7" center="0 0 0.1"/>
+  <visual>
+    <global offwidth="{WIDTH * SUPERSAMPLING}" offheight="{HEIGHT * SUPERSAMPLING}"/>
+    <headlight ambient="0.06 0.06 0.06" diffuse="0 0 0" specular="0 0 0"/>
+    <map znear="0.05" zfar="200" shadowclip="{2.2 * LAMP / 0.7}"/>
+    <quality shadowsize="2048" offsamples="0"/>
+  </visual>
+  <default>
+    <default class="seen"><geom type="mesh" group="1" contype="0" conaffinity="0" mass="0"/></default>
+    <default class="solid"><geom type="mesh" group="3" density="250" friction="0.9 0.01 0.003" condim="6"/></default>
+  </default>
+  <asset>
+    <texture name="table" type="2d" file="table.png"/>
+    <material name="table" texture="table" specular="0.05"/>
+    {"".join(meshes)}
+  </asset>
+  <worldbody>
+    <light name="lamp" mode="fixed" type="directional" diffuse="0.95 0.95 0.95" specular="0.5 0.5 0.5" castshadow="true"/>
+    <camera name="view" fovy="{fovy}"/>
+    <geom type="plane" group="2" size="{TABLE / 2} {TABLE / 2} 0.1" material="table" friction="0.8 0.01 0.002" condim="6"/>
+    {"".join(bodies)}
+  </worldbody>
+</mujoco>"""
+    return xml, assets
+
+
+def _pieces(model: Model, cells: Cells) -> list[np.ndarray]:
+    """Points [P, 3] of the convex pieces that stand for the model where it collides."""
+    rng = np.random.default_rng(0)
+    points = model.surface(6000, rng)
+    low, high = points.min(axis=0), points.max(axis=0)
+    index = np.minimum(((points - low) / (high - low) * cells).astype(int), np.array(cells) - 1)
+    flat = np.ravel_multi_index(tuple(index.T), cells)
+    pieces = []
+    for cell in np.unique(flat):
+        piece = points[flat == cell]
+        if len(piece) >= 40:
+            chosen = piece[rng.permutation(len(piece))[:300]]
+            extremes = np.concatenate([piece.argmin(axis=0), piece.argmax(axis=0)])
+            pieces.append(np.concatenate([chosen, piece[extremes]]) + rng.normal(size=(len(chosen) + 6, 3)) * 2e-4)
+    return pieces
+
+
+def _png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()

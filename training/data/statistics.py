@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How hard a set of composites is, in the figures that the papers give of theirs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from training.data.compositor import Composite
+
+
+def describe(composites: Sequence[Composite]) -> str:
+    """A line: objects an image, share occluded, occlusion rate over all and over occluded objects, share of each layer.
+
+    The occlusion rate of an object is the share of its amodal mask that lies behind others.
+    """
+    rates: list[float] = []
+    layers: list[int] = []
+    for composite in composites:
+        in_front = np.zeros(composite.amodal.shape[1:], bool)
+        for mask in composite.amodal:  # nearest first
+            rates.append(float((mask & in_front).sum() / mask.sum()))
+            in_front |= mask
+        layers += range(1, len(composite.layers) + 1)
+    rate = np.array(rates)
+    shares = np.bincount(layers)[1:] / len(layers)
+    return (
+        f"{len(rates) / len(composites):.1f} objects an image, {(rate > 0).mean():.0%} occluded; mean occlusion rate "
+        f"{rate.mean():.0%} over all, {rate[rate > 0].mean():.0%} over occluded; (image, layer) pairs by layer: "
+        + " ".join(f"{share:.2f}" for share in shares)
+    )

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures a model on composites, textures and the sample frames: ``python -m training.evaluate --data DIR --sprites DIR``."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from seqamodal_ros import Perceiver
+from seqamodal_ros.diffusion.adapter import conditioned, signed
+from seqamodal_ros.diffusion.samplers import ddim
+from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.sequence import binarise, select
+from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.image_files import read_image
+from seqamodal_ros.scene.layers import cumulative_masks, layer_indices, layer_masks
+from seqamodal_ros.share import share_folder
+from training.data.compositor import draw_composites
+from training.data.samples import Sample, read_samples
+from training.metrics import bootstrap_interval, false_layers, iou, layer_figures, stop_accuracy
+
+
+def free_running(perceiver: Perceiver, images: Sequence[np.ndarray], samples: int, seed: int) -> list[np.ndarray]:
+    """Algorithm 2 on each image: bool [L, h, w] each. The noise of image k is drawn from `seed` + k."""
+    return [perceiver(image, samples, seed + k).amodal for k, image in enumerate(tqdm(images, desc="free-running", disable=None))]
+
+
+@torch.inference_mode()
+def teacher_forced(
+    model: str, images: Sequence[np.ndarray], truth: Sequence[np.ndarray], samples: int, steps: int, seed: int
+) -> list[np.ndarray]:
+    """Each layer from the true cumulative mask, so that order errors do not carry over: bool [L, h, w] of the truth's L."""
+    loaded = load_model(model)
+    schedule = Schedule.linear()
+    predicted = []
+    for k, (image, stack) in enumerate(zip(tqdm(images, desc="teacher-forced", disable=None), truth, strict=True)):
+        rows = len(stack)
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+        features = tuple(f.repeat(rows * samples, 1, 1, 1) for f in loaded.network.encode(pixels))
+        cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
+        noise = torch.randn(cumulative.shape, generator=torch.Generator().manual_seed(seed + k))
+        x0 = ddim(conditioned(loaded.network, schedule, signed(cumulative), features), noise, schedule, steps)
+        proposals = x0.view(rows, samples, *stack.shape[1:]).numpy()
+        predicted.append(np.stack([_selected(x, loaded.settings.sequence.area_min) for x in proposals]))
+    return predicted
+
+
+def _selected(x0: np.ndarray, area_min: int) -> np.ndarray:
+    candidates, null = binarise(x0, area_min)
+    return np.zeros(x0.shape[1:], bool) if null.all() else select(candidates[~null])
+
+
+def table(name: str, predicted: list[np.ndarray], truth: list[np.ndarray], forced: list[np.ndarray]) -> dict:
+    """Print and return the figures of one set."""
+    deepest = max(len(stack) for stack in truth)
+    rows = []
+    print(f"\n{name}: {len(truth)} images, stops right {stop_accuracy(predicted, truth):.1%}, "
+          f"false layers {false_layers(predicted, truth):.2f} an image")  # fmt: skip
+    print("layer images | conditional IOU [95 %]      AP    pi | pooled IOU    AP    pi | teacher-forced IOU")
+    for layer in range(1, deepest + 1):
+        f = layer_figures(predicted, truth, layer)
+        each = [iou(p[layer - 1] if layer <= len(p) else t[layer - 1] & False, t[layer - 1])
+                for p, t in zip(predicted, truth, strict=True) if layer <= len(t)]  # fmt: skip
+        low, high = bootstrap_interval(each)
+        given = layer_figures(forced, truth, layer).iou
+        conditional = f"{100 * f.iou:13.1f} [{100 * low:.1f}, {100 * high:.1f}] {100 * f.ap:7.1f} {100 * f.pi:5.1f}"
+        pooled = f"{100 * f.pooled_iou:10.1f} {100 * f.pooled_ap:5.1f} {100 * f.pooled_pi:5.1f}"
+        print(f"{layer:5d} {f.images:6d} | {conditional} | {pooled} | {100 * given:10.1f}")
+        rows.append({"layer": layer, "iou_low": low, "iou_high": high, "teacher_forced_iou": given, **vars(f)})
+    return {"set": name, "stop_accuracy": stop_accuracy(predicted, truth), "layers": rows}
+
+
+def sample_truth(sample: Sample, mask_size: int) -> np.ndarray:
+    """bool [L, h, w]: a rendered frame's layers, each object's mask letterboxed to the model's as in training."""
+    height, width = sample.amodal.shape[1:]
+    side = max(height, width)
+    pad = ((side - height) // 2, (side - width) // 2)
+    amodal = np.zeros((len(sample.amodal), mask_size, mask_size), bool)
+    for index, mask in enumerate(sample.amodal):
+        square = np.zeros((side, side), np.float32)
+        square[pad[0] : pad[0] + height, pad[1] : pad[1] + width] = mask
+        amodal[index] = cv2.resize(square, (mask_size, mask_size), interpolation=cv2.INTER_AREA) >= 0.5
+    return layer_masks(amodal, layer_indices(sample.occluded_by))
+
+
+def bare_textures(perceiver: Perceiver, data: Path, split: str, samples: int) -> float:
+    """Share of bare textures in which no layer is seen."""
+    paths = sorted((data / "textures" / split).rglob("*.webp"))
+    images = [read_image(path) for path in paths]
+    blank = [len(stack) == 0 for stack in free_running(perceiver, images, samples, seed=0)]
+    print(f"\nbare {split} textures: {np.mean(blank):.1%} of {len(blank)} give no layer")
+    return float(np.mean(blank))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("--model", default="default", help="a name in models/manifest.yaml or a .safetensors file")
+    parser.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
+    parser.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare filled")
+    parser.add_argument("--split", default="test", choices=["val", "test", "unseen"], help="default: %(default)s")
+    parser.add_argument("--count", type=int, default=500, help="composites (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=3, help="K (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="sampling steps (default: the model's own)")
+    parser.add_argument("--seed", type=int, default=1, help="of scenes and noise (default: %(default)s)")
+    parser.add_argument("--majority-null", action="store_true", help="stop where most hypotheses are null")
+    parser.add_argument("--out", type=Path, help="write the figures to this JSON file too")
+    args = parser.parse_args()
+    majority_null = True if args.majority_null else None
+    perceiver = Perceiver.load(args.model, sampling_steps=args.steps, majority_null=majority_null)
+    steps = args.steps or load_model(args.model).settings.sampling_steps
+    print(f"{perceiver.model_id}, K = {args.samples}, {steps} sampling steps, seed {args.seed}, device {perceiver.device}")
+    composites = draw_composites(args.data, args.sprites, args.split, args.count, args.seed)
+    images = [c.image for c in composites]
+    truth = [c.layers for c in composites]
+    predicted = free_running(perceiver, images, args.samples, args.seed)
+    forced = teacher_forced(args.model, images, truth, args.samples, steps, args.seed)
+    figures = [table(f"{args.split} composites", predicted, truth, forced)]
+    families = 1 if args.split == "unseen" else 2
+    for k, family in enumerate(("fruits", "objects")[:families]):
+        part = slice(k, None, families)
+        figures.append(table(f"{args.split} composites, {family}", predicted[part], truth[part], forced[part]))
+    result: dict[str, Any] = {"model": perceiver.model_id, "figures": figures}
+    frames = read_samples(share_folder("samples"))
+    frame_truth = [sample_truth(frame, truth[0].shape[1]) for frame in frames]
+    frame_predicted = free_running(perceiver, [frame.image for frame in frames], args.samples, 0)
+    squares = [Geometry.letterbox(*f.image.shape[1::-1]).to_model(f.image, images[0].shape[0]) for f in frames]
+    frame_forced = teacher_forced(args.model, squares, frame_truth, args.samples, steps, 0)
+    figures.append(table("sample frames, rendered", frame_predicted, frame_truth, frame_forced))
+    if args.split != "unseen":
+        result["bare_textures_blank"] = bare_textures(perceiver, args.data, args.split, args.samples)
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

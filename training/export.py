@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a run's moving-average weights as safetensors: ``python -m training.export RUN CONFIG --out FILE``."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from seqamodal_ros.diffusion.sequence import SequenceSettings
+from seqamodal_ros.diffusion.weights import ModelSettings, save_model
+from training.train import read_settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("config", type=Path, help="the configuration it was trained with")
+    parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument("--sampling-steps", type=int, default=1, help="network calls a layer (default: %(default)s)")
+    args = parser.parse_args()
+    settings = read_settings(args.config)
+    composites = settings.composites
+    state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
+    sha256 = save_model(args.out, state["ema"], ModelSettings(settings.network, sequence, args.sampling_steps))
+    size = args.out.stat().st_size / 1e6
+    print(f"{args.out}: step {state['step']}, {size:.1f} MB, trained {state['seconds'] / 60:.0f} min\nsha256: {sha256}")
+
+
+if __name__ == "__main__":
+    main()

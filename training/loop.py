@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: steps, learning rate, moving average, checkpoints, progress; resumes where it stopped."""
+
+import json
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from seqamodal_ros.diffusion.schedule import Schedule
+from training.data.batches import Batch, CompositeBatches
+from training.objective import ObjectiveSettings, loss
+
+LOG_EVERY = 50  # steps
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how fast.
+
+    Attributes:
+        steps: number of optimiser steps in all.
+        batch_size: images a step.
+        learning_rate: the highest, reached after `warmup` steps.
+        warmup: steps of linear rise.
+        decay: share of the steps, at the end, over which the rate falls linearly to zero.
+        weight_decay: AdamW's.
+        ema: the moving average's decay, min(ema, (1 + n) / (10 + n)) at step n.
+        clip: largest norm of the gradient.
+        checkpoint_every: steps between checkpoints.
+        workers: processes that draw batches.
+        seed: of weights, rows, noise and scenes.
+    """
+
+    steps: int = 8000
+    batch_size: int = 20
+    learning_rate: float = 8e-4
+    warmup: int = 300
+    decay: float = 0.3
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    clip: float = 1.0
+    checkpoint_every: int = 250
+    workers: int = 1
+    seed: int = 0
+
+
+def learning_rate(step: int, s: LoopSettings) -> float:
+    """Linear warm-up, a plateau, and a linear fall to zero at the last step."""
+    rise = min(1.0, (step + 1) / max(1, s.warmup))
+    fall = min(1.0, (s.steps - step) / max(1.0, s.decay * s.steps))
+    return s.learning_rate * rise * fall
+
+
+class Run:
+    """One training run, in a folder: ``checkpoint.pt`` (everything needed to resume) and ``log.jsonl``."""
+
+    def __init__(self, folder: Path, network: nn.Module, settings: LoopSettings):
+        self.folder, self.network, self.settings = folder, network, settings
+        self.optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.step = 0
+        self.seconds = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint.is_file():
+            self._resume()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
+
+    def save(self) -> None:
+        """Write the checkpoint beside the old one, then put it in its place."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "ema": self.ema,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        part = self.folder / "checkpoint.part"
+        torch.save(state, part)
+        part.replace(self.checkpoint)
+
+    def train(self, batches: CompositeBatches, schedule: Schedule, objective: ObjectiveSettings) -> None:
+        """Train until the last step or Ctrl-C (or SIGTERM), either of which leaves a checkpoint."""
+        stop: list[int] = []
+        before = {number: signal.signal(number, lambda received, _: stop.append(received)) for number in STOP_SIGNALS}
+        try:
+            self._train(batches, schedule, objective, stop)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _train(self, batches: CompositeBatches, schedule: Schedule, objective: ObjectiveSettings, stop: list[int]) -> None:
+        loader = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=range(self.step, self.settings.steps),
+            num_workers=self.settings.workers,
+            prefetch_factor=8 if self.settings.workers else None,
+            worker_init_fn=_ignore_interrupt,
+        )
+        bar = tqdm(loader, initial=self.step, total=self.settings.steps, desc="steps", smoothing=0.02, mininterval=2)
+        sums: dict[str, float] = {}
+        summed = 0
+        began = time.monotonic()
+        for batch in bar:
+            torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+            losses = self._step(batch, schedule, objective)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            summed += 1
+            self.step += 1
+            if self.step % LOG_EVERY == 0:
+                means = {name: total / summed for name, total in sums.items()}
+                sums, summed = {}, 0
+                bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
+                spent = self.seconds + time.monotonic() - began
+                with (self.folder / "log.jsonl").open("a") as log:
+                    log.write(json.dumps({"step": self.step, "seconds": round(spent, 1), **means}) + "\n")
+            if stop or self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps:
+                now = time.monotonic()
+                self.seconds, began = self.seconds + now - began, now
+                self.save()
+            if stop:
+                print(f"interrupted at step {self.step}; the same command resumes there")
+                return
+
+    def _step(self, batch: Batch, schedule: Schedule, objective: ObjectiveSettings) -> dict[str, torch.Tensor]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, self.settings)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = loss(self.network, batch, schedule, objective, self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self.optimiser.step()
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            current = self.network.state_dict()
+            torch._foreach_lerp_(list(self.ema.values()), list(current.values()), 1 - decay)
+        return {name: value.detach() for name, value in losses.items()}
+
+
+def _ignore_interrupt(_: int) -> None:
+    """Ctrl-C is the loop's to handle, not the workers'."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IOU and pixel AP per layer, in two readings, and how well the sequence stops. numpy alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def iou(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Intersection over union of two masks bool [h, w]; NaN where both are blank."""
+    union = (predicted | true).sum()
+    return float((predicted & true).sum() / union) if union else float("nan")
+
+
+def average_precision(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Pixel-wise binary AP of a thresholded mask: P R + (1 - R) pi, pi the share of foreground pixels.
+
+    A blank mask scores pi, so print pi beside it. NaN where the truth is blank.
+    """
+    pi = float(true.mean())
+    if pi == 0:
+        return float("nan")
+    hit = float((predicted & true).sum())
+    precision = hit / predicted.sum() if predicted.any() else 0.0
+    recall = hit / true.sum()
+    return float(precision * recall + (1 - recall) * pi)
+
+
+@dataclass(frozen=True)
+class LayerFigures:
+    """Figures of one layer, in [0, 1].
+
+    Attributes:
+        images: whose truth has that layer.
+        iou, ap, pi: mean over those images; a missing prediction counts as blank (conditional).
+        pooled_iou: intersections over unions, summed over all images, false layers counted.
+        pooled_ap, pooled_pi: of all images' pixels taken together.
+    """
+
+    images: int
+    iou: float
+    ap: float
+    pi: float
+    pooled_iou: float
+    pooled_ap: float
+    pooled_pi: float
+
+
+def layer_figures(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], layer: int) -> LayerFigures:
+    """Figures of `layer` (from 1) over images; each of `predicted` and `true` is bool [L, h, w], L may differ.
+
+    Raises:
+        ValueError: no image's truth has that layer.
+    """
+    pairs = [(_layer(p, layer), _layer(t, layer)) for p, t in zip(predicted, true, strict=True)]
+    having = [(p, t) for p, t in pairs if t.any()]
+    if not having:
+        raise ValueError(f"no image's truth has a layer {layer}")
+    all_predicted, all_true = (np.stack(masks) for masks in zip(*pairs, strict=True))
+    return LayerFigures(
+        images=len(having),
+        iou=float(np.mean([iou(p, t) for p, t in having])),
+        ap=float(np.mean([average_precision(p, t) for p, t in having])),
+        pi=float(np.mean([t.mean() for _, t in having])),
+        pooled_iou=iou(all_predicted, all_true),
+        pooled_ap=average_precision(all_predicted, all_true),
+        pooled_pi=float(all_true.mean()),
+    )
+
+
+def stop_accuracy(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float:
+    """Share of images whose predicted number of layers is the true one."""
+    return float(np.mean([len(p) == len(t) for p, t in zip(predicted, true, strict=True)]))
+
+
+def false_layers(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float:
+    """Mean of max(0, predicted - true) layers."""
+    return float(np.mean([max(0, len(p) - len(t)) for p, t in zip(predicted, true, strict=True)]))
+
+
+def bootstrap_interval(values: Sequence[float], seed: int = 0, draws: int = 1000) -> tuple[float, float]:
+    """95 % interval of the mean, by bootstrap over images."""
+    array = np.asarray(values)
+    rng = np.random.default_rng(seed)
+    means = array[rng.integers(len(array), size=(draws, len(array)))].mean(axis=1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def _layer(stack: np.ndarray, layer: int) -> np.ndarray:
+    return stack[layer - 1] if layer <= len(stack) else np.zeros(stack.shape[1:], bool)

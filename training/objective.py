@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows and losses of cumulative occlusion learning (Algorithm 1)."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqamodal_ros.diffusion.adapter import signed
+from seqamodal_ros.diffusion.schedule import Schedule
+from training.data.batches import Batch
+
+
+class TrainableNetwork(Protocol):
+    """What the objective asks of a network that predicts x0."""
+
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]: ...
+
+    def logits(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """How rows are drawn and weighed.
+
+    Attributes:
+        rows: training rows of each image and step, out of its N layers and the blank one N + 1.
+        noise_only: share of rows at t = T - 1, where a single sampling step starts.
+        imperfect: share of rows whose cumulative mask gets an imperfect outline.
+        partial: share of rows where some objects of the target layer are in the cumulative mask already.
+        own: share of batches whose cumulative masks are the model's own, free-running, once `own_from` is reached.
+        own_from: step from which on the model's own cumulative masks are used.
+        dice: weight of the Dice loss beside binary cross-entropy.
+    """
+
+    rows: int = 3
+    noise_only: float = 0.85
+    imperfect: float = 0.5
+    partial: float = 0.2
+    own: float = 0.5
+    own_from: int = 2000
+    dice: float = 1.0
+
+
+def next_layer(amodal: Tensor, occluded_by: Tensor, drawn: Tensor) -> Tensor:
+    """The layer that comes next once some objects are drawn: all others whose occluders are all drawn.
+
+    With the objects of layers 1..i - 1 drawn this is layer i (Eq. 2); with all drawn it is blank (layer N + 1). It is
+    defined for any other set too, so a row can start from the model's own, imperfect cumulative mask.
+
+    Args:
+        amodal: bool [B, O, h, w].
+        occluded_by: bool [B, O, O], Z of Eq. 1.
+        drawn: bool [B, O].
+
+    Returns:
+        bool [B, 1, h, w].
+    """
+    blocked = (occluded_by & ~drawn[:, None, :]).any(dim=2)
+    return (amodal & (~drawn & ~blocked)[:, :, None, None]).any(dim=1, keepdim=True)
+
+
+def algorithm_1_rows(batch: Batch, rows: int) -> list[Tensor]:
+    """For each row, the objects drawn before it: bool [B, O].
+
+    The rows of an image are distinct layers out of 1..N + 1, drawn uniformly, as long as it has that many.
+    """
+    layers_and_blank = batch.layers.amax(dim=1) + 1
+    first = (torch.rand(len(batch.layers)) * layers_and_blank).long()
+    return [batch.layers < 1 + ((first + row) % layers_and_blank)[:, None] for row in range(rows)]
+
+
+def add_partial(batch: Batch, drawn: Tensor, share: float) -> Tensor:
+    """In a `share` of rows, count some objects of the layer that comes next as drawn too: bool [B, O]."""
+    blocked = (batch.occluded_by & ~drawn[:, None, :]).any(dim=2)
+    chosen = torch.rand(len(drawn), 1) < share
+    return drawn | (~blocked & chosen & (torch.rand(drawn.shape) < 0.5))
+
+
+def imperfect_outline(mask: Tensor, share: float) -> Tensor:
+    """In a `share` of masks bool [B, 1, h, w], shift the outline by smooth noise of about two pixels."""
+    b, _, h, w = mask.shape
+    blurred = F.avg_pool2d(mask.float(), 5, stride=1, padding=2)
+    noise = F.interpolate(torch.randn(b, 1, h // 8, w // 8), size=(h, w), mode="bilinear")
+    noisy = blurred + 0.35 * noise * (blurred * (1 - blurred) * 4).sqrt() > 0.5
+    return torch.where(torch.rand(b, 1, 1, 1) < share, noisy, mask)
+
+
+def drawn_objects(batch: Batch, cumulative_mask: Tensor) -> Tensor:
+    """Objects that a cumulative mask bool [B, 1, h, w] claims: most of their visible pixels lie in it. bool [B, O]."""
+    in_front = torch.cumsum(batch.amodal, dim=1) - batch.amodal.long() > 0  # objects come nearest first
+    visible = batch.amodal & ~in_front
+    claimed = (visible & cumulative_mask).sum(dim=(2, 3))
+    return 2 * claimed >= visible.sum(dim=(2, 3))
+
+
+@torch.no_grad()
+def own_cumulative_masks(
+    network: TrainableNetwork, features: tuple[Tensor, ...], schedule: Schedule, size: int, depth: int
+) -> list[Tensor]:
+    """The model's own cumulative masks before layers 1..`depth`, free-running, one sampling step each: bool [B, 1, h, w]."""
+    b = len(features[0])
+    cumulative = torch.zeros(b, 1, size, size, dtype=torch.bool)
+    masks = [cumulative]
+    t = torch.full((b,), schedule.steps - 1)
+    for _ in range(depth - 1):
+        logits = network.logits(torch.randn(b, 1, size, size), t, signed(cumulative), features)
+        cumulative = cumulative | (logits > 0)
+        masks.append(cumulative)
+    return masks
+
+
+def loss(
+    network: TrainableNetwork, batch: Batch, schedule: Schedule, settings: ObjectiveSettings, step: int
+) -> dict[str, Tensor]:
+    """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"."""
+    features = network.encode(batch.image.float() / 127.5 - 1)
+    size = batch.amodal.shape[-1]
+    if step >= settings.own_from and torch.rand(()) < settings.own:
+        detached = tuple(f.detach() for f in features)
+        depths = own_cumulative_masks(network, detached, schedule, size, settings.rows + 1)
+        cumulative = depths[1:]
+        drawn = [drawn_objects(batch, mask) for mask in cumulative]
+    else:
+        drawn = [add_partial(batch, row, settings.partial) for row in algorithm_1_rows(batch, settings.rows)]
+        exact = [(batch.amodal & row[:, :, None, None]).any(dim=1, keepdim=True) for row in drawn]
+        cumulative = [imperfect_outline(mask, settings.imperfect) for mask in exact]
+    target = torch.cat([next_layer(batch.amodal, batch.occluded_by, row) for row in drawn])
+    x0 = signed(target)
+    t = torch.randint(schedule.steps, (len(x0),))
+    t = torch.where(torch.rand(len(x0)) < settings.noise_only, schedule.steps - 1, t)
+    x_t = schedule.add_noise(x0, torch.randn_like(x0), t)
+    repeated = tuple(f.repeat(settings.rows, 1, 1, 1) for f in features)
+    logits = network.logits(x_t, t, signed(torch.cat(cumulative)), repeated).float()
+    bce = F.binary_cross_entropy_with_logits(logits, target.float())
+    dice = dice_loss(logits.sigmoid(), target.float())
+    return {"loss": bce + settings.dice * dice, "bce": bce, "dice": dice}
+
+
+def dice_loss(probability: Tensor, target: Tensor, smooth: float = 8.0) -> Tensor:
+    """Mean over masks [B, 1, h, w] of 1 - Dice, smoothed so that a blank target has a slope towards blank."""
+    overlap = (probability * target).sum(dim=(1, 2, 3))
+    total = (probability + target).sum(dim=(1, 2, 3))
+    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
