@@ -199,11 +199,13 @@ def scene_to_message(scene: LayeredScene, header: Any, model_id: str, types: Mes
 
 
 def _touches_border(scene: LayeredScene, obj: SceneObject) -> bool:
-    """Whether an object's box comes within half a mask pixel of the source's border, nearer than which cannot be told."""
-    geometry = scene.geometry
-    scale_x, scale_y, _, _ = geometry.affine(obj.amodal.shape[1])
+    """Whether an object's box comes within half a mask pixel of the edge of what the network saw: nearer cannot be told."""
+    g = scene.geometry
+    scale_x, scale_y, _, _ = g.affine(obj.amodal.shape[1])
     x, y, width, height = source_box(scene, obj)
-    return min(x, geometry.width - x - width) < scale_x / 2 or min(y, geometry.height - y - height) < scale_y / 2
+    to_left, to_right = x - max(0, g.left), min(g.width, g.left + g.side) - x - width
+    to_top, to_bottom = y - max(0, g.top), min(g.height, g.top + g.side) - y - height
+    return bool(min(to_left, to_right) < scale_x / 2 or min(to_top, to_bottom) < scale_y / 2)
 
 
 def message_to_scene(message: Any) -> LayeredScene:

@@ -130,6 +130,17 @@ def test_the_region_of_an_object_is_in_source_pixels_and_clipped():
     assert second.touches_border
 
 
+def test_an_object_cut_by_a_crop_touches_the_border():
+    amodal = np.zeros((1, 16, 16), bool)
+    amodal[0, 4:8, :5] = True
+    probability = amodal.astype(np.float32)
+    for geometry in (Geometry.centre_crop(640, 480), Geometry.region(640, 480, 200, 200, 90, 90)):
+        cut = LayeredScene.assemble(amodal, probability, amodal[:, None], geometry)
+        assert scene_to_message(cut, HEADER, "m", TYPES).objects[0].touches_border
+        whole = LayeredScene.assemble(np.roll(amodal, 4, axis=2), probability, amodal[:, None], geometry)
+        assert not scene_to_message(whole, HEADER, "m", TYPES).objects[0].touches_border
+
+
 def test_hypotheses_can_be_left_out_and_an_empty_scene_is_valid():
     message = scene_to_message(scene(), HEADER, "m", TYPES, hypotheses=False)
     assert message_to_scene(message).hypotheses.shape == (2, 0, 16, 16)
@@ -142,6 +153,7 @@ def test_hypotheses_can_be_left_out_and_an_empty_scene_is_valid():
 
 
 def test_without_our_messages_the_error_says_how_to_build_them(monkeypatch):
-    monkeypatch.setitem(sys.modules, "seqamodal_msgs", None)
+    for name in ("seqamodal_msgs", "seqamodal_msgs.msg"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="colcon build"):
         MessageTypes.ros()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -23,7 +22,7 @@ from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.layers import cumulative_masks, layer_indices, layer_masks
 from seqamodal_ros.share import share_folder
 from training.data.compositor import draw_composites
-from training.data.samples import Sample, read_samples
+from training.data.samples import Sample, letterboxed, read_samples
 from training.metrics import bootstrap_interval, false_layers, iou, layer_figures, stop_accuracy
 
 
@@ -79,14 +78,7 @@ def table(name: str, predicted: list[np.ndarray], truth: list[np.ndarray], force
 
 def sample_truth(sample: Sample, mask_size: int) -> np.ndarray:
     """bool [L, h, w]: a rendered frame's layers, each object's mask letterboxed to the model's as in training."""
-    height, width = sample.amodal.shape[1:]
-    side = max(height, width)
-    pad = ((side - height) // 2, (side - width) // 2)
-    amodal = np.zeros((len(sample.amodal), mask_size, mask_size), bool)
-    for index, mask in enumerate(sample.amodal):
-        square = np.zeros((side, side), np.float32)
-        square[pad[0] : pad[0] + height, pad[1] : pad[1] + width] = mask
-        amodal[index] = cv2.resize(square, (mask_size, mask_size), interpolation=cv2.INTER_AREA) >= 0.5
+    amodal = np.array([letterboxed(mask, mask_size) for mask in sample.amodal])
     return layer_masks(amodal, layer_indices(sample.occluded_by))
 
 

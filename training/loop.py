@@ -40,9 +40,9 @@ class LoopSettings:
 
     steps: int = 8000
     batch_size: int = 20
-    learning_rate: float = 8e-4
-    warmup: int = 300
-    decay: float = 0.3
+    learning_rate: float = 2e-3
+    warmup: int = 200
+    decay: float = 0.4
     weight_decay: float = 0.01
     ema: float = 0.999
     clip: float = 1.0

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqamodal_ros.diffusion.schedule import Schedule
+
 GROUPS = 8
 
 
@@ -24,7 +26,7 @@ class FastSettings:
 
     image_size: int = 128
     mask_size: int = 64
-    encoder_channels: tuple[int, int, int, int] = (16, 32, 96, 160)
+    encoder_channels: tuple[int, int, int, int] = (32, 64, 128, 160)
     denoiser_channels: tuple[int, int, int] = (32, 96, 160)
 
 
@@ -82,7 +84,7 @@ class Encoder(nn.Module):
     def __init__(self, channels: tuple[int, int, int, int]):
         super().__init__()
         c1, c2, c4, c8 = channels
-        self.stem = nn.Sequential(nn.Conv2d(3, c1, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(c1, c1, 3, padding=1))
+        self.stem = nn.Sequential(nn.Conv2d(3, c1, 3, stride=2, padding=1), ResidualBlock(c1, c1))
         self.down_2 = nn.Conv2d(c1, c2, 3, stride=2, padding=1)
         self.blocks_2 = nn.Sequential(ResidualBlock(c2, c2), ResidualBlock(c2, c2))
         self.down_4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
@@ -112,6 +114,7 @@ class Denoiser(nn.Module):
         e1, e2, e4, e8 = encoder
         c2, c4, c8 = channels
         embedding = 2 * c4
+        self.schedule = Schedule.linear()
         self.time_channels = c4
         self.time = nn.Sequential(nn.Linear(c4, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
         self.masks_in = nn.Conv2d(8, c2, 3, padding=1)  # both masks, their 2x2 pixels as channels
@@ -131,8 +134,17 @@ class Denoiser(nn.Module):
         self.masks_1 = nn.Conv2d(2, 16, 3, padding=1)
         self.out = nn.Sequential(nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 1, 3, padding=1))
 
+    def posterior_mean(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What a noisy pixel alone says of x0: E[x0 | x_t] = tanh(signal x_t / sigma^2), as x0 is -1 or 1.
+
+        Near t = T - 1 a pixel is nothing but noise, and this is near zero; fed as it is, the noise would drown the image.
+        """
+        signal, sigma = self.schedule.coefficients(t)
+        return torch.tanh(signal / sigma**2 * x_t)
+
     def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, features: tuple[Tensor, ...]) -> Tensor:
         f1, f2, f4, f8 = features
+        x_t = self.posterior_mean(x_t, t)
         embedding = self.time(timestep_embedding(t, self.time_channels))
         masks = torch.cat([x_t, cumulative_mask], dim=1)
         h2 = self.block_2(self.masks_in(F.pixel_unshuffle(masks, 2)) + self.image_2(f2), embedding)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import layer_indices
 from training.data.catalogue import KINDS, Catalogue, turned
 from training.data.meshes import Model
+from training.data.samples import letterboxed
 from training.data.stage import HEIGHT, WIDTH, Rejected, Stage
 
 GRAZING = 100  # pixels: who lies on whom is clear where two objects share more, about one pixel of a 64x64 mask
@@ -127,7 +127,7 @@ def _check(recipe: Recipe, depths: np.ndarray, amodal: np.ndarray, occluded_by: 
     areas = amodal.sum(axis=(1, 2))
     if ((uncovered ^ nearest).sum(axis=(1, 2)) > 0.02 * areas).any():
         raise Rejected("entangled")
-    small = np.array([_letterboxed(mask) for mask in amodal])
+    small = np.array([letterboxed(mask, 64) for mask in amodal])
     seen = uncovered.sum(axis=(1, 2))
     if (seen < 250).any() or (seen < 0.15 * areas).any() or (_uncovered(small, occluded_by).sum(axis=(1, 2)) < 12).any():
         raise Rejected("too hidden")
@@ -139,15 +139,6 @@ def _check(recipe: Recipe, depths: np.ndarray, amodal: np.ndarray, occluded_by: 
 
 def _uncovered(amodal: np.ndarray, occluded_by: np.ndarray) -> np.ndarray:
     return np.array([mask & ~amodal[row].any(axis=0) for mask, row in zip(amodal, occluded_by, strict=True)])
-
-
-def _letterboxed(mask: np.ndarray) -> np.ndarray:
-    """bool [64, 64]: the mask as the model's square shows it."""
-    geometry = Geometry.letterbox(WIDTH, HEIGHT)
-    square = np.zeros((round(geometry.side), round(geometry.side)), np.float32)
-    top, left = -round(geometry.top), -round(geometry.left)
-    square[top : top + HEIGHT, left : left + WIDTH] = mask
-    return cv2.resize(square, (64, 64), interpolation=cv2.INTER_AREA) >= 0.5
 
 
 def _colourings(catalogue: Catalogue, names: tuple[str, ...], rng: np.random.Generator) -> list[Model]:

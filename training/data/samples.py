@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
+from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import layer_indices
 
 if TYPE_CHECKING:
@@ -52,6 +53,16 @@ def decode_mask(encoded: Mapping[str, Sequence[int]]) -> np.ndarray:
     if sum(counts) != height * width:
         raise ValueError(f"runs of {sum(counts)} pixels for a mask of {width}x{height}: the truth file is damaged")
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape((height, width), order="F")
+
+
+def letterboxed(mask: np.ndarray, size: int) -> np.ndarray:
+    """bool [size, size]: a mask bool [h, w] as the model's square shows it (`Geometry.letterbox`)."""
+    height, width = mask.shape
+    geometry = Geometry.letterbox(width, height)
+    square = np.zeros((round(geometry.side), round(geometry.side)), np.float32)
+    top, left = -round(geometry.top), -round(geometry.left)
+    square[top : top + height, left : left + width] = mask
+    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA) >= 0.5
 
 
 def read_truth(folder: Path) -> dict[str, Any]:
