@@ -5,7 +5,13 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+
+def text(argument: str) -> ParameterValue:
+    """An argument as a string, whatever YAML would take it for."""
+    return ParameterValue(LaunchConfiguration(argument), value_type=str)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -18,13 +24,13 @@ def generate_launch_description() -> LaunchDescription:
             Node(
                 package="seqamodal_ros",
                 executable="recorder",
-                parameters=[{"out": LaunchConfiguration("out")}],
+                parameters=[{"out": text("out")}],
                 output="screen",
             ),
             Node(
                 package="seqamodal_ros",
                 executable="player",
-                parameters=[{"source": LaunchConfiguration("source")}],
+                parameters=[{"source": text("source"), "listeners": 2}],
                 output="screen",
                 on_exit=Shutdown(),
             ),

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.report import source_box
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 
-LARGEST_SIDE = 16384
 # encoding -> dtype, channels
 ENCODINGS: dict[str, tuple[type, int]] = {
     "rgb8": (np.uint8, 3),
@@ -117,9 +116,12 @@ def image_rgb(message: Any) -> np.ndarray:
             f"encoding {message.encoding!r} is not supported without cv_bridge; publish one of {known}, or install cv_bridge"
         ) from None
     try:
-        return np.ascontiguousarray(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
+        pixels = np.ascontiguousarray(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
     except Exception as error:  # cv_bridge raises TypeError, AttributeError, cv2.error and its own, by the kind of fault
         raise InvalidMessage(f"cv_bridge cannot convert encoding {message.encoding!r} to rgb8: {error}") from error
+    if pixels.shape != (message.height, message.width, 3):  # it trusts a wrong step
+        raise InvalidMessage(f"step {message.step} does not fit {message.width} {message.encoding} pixels")
+    return pixels
 
 
 def check_header(header: Any) -> None:
@@ -220,9 +222,11 @@ def message_to_scene(message: Any) -> LayeredScene:
     )
     layers = message.layers
     samples = len(layers[0].hypotheses) if layers else message.num_samples
+    if any(len(layer.hypotheses) != samples for layer in layers):
+        raise InvalidMessage("layers have different numbers of hypotheses")
     return LayeredScene(
         amodal=_stack([_mask(layer.amodal, shape) for layer in layers], (0, *shape), bool),
-        probability=_stack([image_array(layer.probability) for layer in layers], (0, *shape), np.float32),
+        probability=_stack([_probability(layer.probability, shape) for layer in layers], (0, *shape), np.float32),
         hypotheses=_stack(
             [[_mask(image, shape) for image in layer.hypotheses] for layer in layers], (len(layers), samples, *shape), bool
         ),
@@ -257,11 +261,18 @@ def _mask(message: Any, shape: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def _probability(message: Any, shape: tuple[int, int]) -> np.ndarray:
+    probability = image_array(message)
+    if message.encoding != "32FC1" or probability.shape != shape:
+        raise InvalidMessage(f"a probability must be 32FC1 of {shape[1]}x{shape[0]} pixels")
+    return probability
+
+
 def _status(scene: LayeredScene) -> tuple[int, str]:
     if not len(scene.amodal):
         return EMPTY, "no layer found"
     front = [obj.score for obj in scene.objects if obj.layer == 1]
     if not front or min(front) < LOW_SCORE:
-        worst = f"{min(front):.2f}" if front else "no object"
-        return LOW_CONFIDENCE, f"least score in the front layer: {worst} (below {LOW_SCORE})"
+        reason = f"an object of the front layer scores {min(front):.2f}, below {LOW_SCORE}" if front else "specks alone in front"
+        return LOW_CONFIDENCE, reason
     return OK, ""

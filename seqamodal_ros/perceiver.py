@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqamodal_ros.scene.geometry import FITS, Geometry
+from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.scene import LayeredScene
 
 if TYPE_CHECKING:
     from seqamodal_ros.diffusion.weights import Model
 
 DEVICES = ("auto", "cpu", "cuda")
-LARGEST_SIDE = 16384
 LARGEST_NUM_SAMPLES = 64
 
 
@@ -113,8 +113,8 @@ class Perceiver:
             region: x, y, width, height in source pixels, to look at a part of the image alone.
 
         Raises:
-            TypeError: the image is no uint8 array.
-            ValueError: its shape, the region or `num_samples` is out of range.
+            TypeError: the image is no uint8 array, `num_samples` or `seed` no whole number.
+            ValueError: the image's shape, the region, `num_samples` or `seed` is out of range.
         """
         return self.batch([image], num_samples, seed, regions=[region])[0]
 
@@ -133,11 +133,14 @@ class Perceiver:
         from seqamodal_ros.diffusion.samplers import ddim
         from seqamodal_ros.diffusion.sequence import run, sequence
 
+        num_samples, seed = operator.index(num_samples), operator.index(seed)
         if not 1 <= num_samples <= LARGEST_NUM_SAMPLES:
             raise ValueError(f"num_samples must be in 1..{LARGEST_NUM_SAMPLES}, not {num_samples}")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed must be in 0..2**64 - 1, not {seed}")
         for image in images:
             check_image(image)
-        if not images:
+        if not len(images):
             return []
         began = time.monotonic()
         settings = self._model.settings

@@ -89,6 +89,56 @@ def test_a_bad_image_says_what_is_wrong(changes, words):
         image_rgb(image(np.zeros((2, 3, 3), np.uint8), "rgb8", **changes))
 
 
+class Bridge:
+    """Stands in for cv_bridge, which has no wheel: it trusts `step`, as the real one does."""
+
+    def imgmsg_to_cv2(self, message, encoding):
+        assert encoding == "rgb8"
+        pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step // 2, 2)
+        return np.repeat(pixels[..., :1], 3, axis=2)
+
+
+@pytest.mark.parametrize("step,ok", [(6, True), (4, False)])
+def test_other_encodings_go_through_cv_bridge_and_are_checked_after_it(monkeypatch, step, ok):
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=Bridge))
+    message = image(np.zeros((2, 3), np.uint8), "mono8", encoding="yuv422", step=step, data=b"\7" * (2 * step))
+    if ok:
+        assert image_rgb(message).shape == (2, 3, 3)
+    else:
+        with pytest.raises(InvalidMessage, match="step 4"):
+            image_rgb(message)
+
+
+def test_what_cv_bridge_raises_is_an_invalid_message(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=Bridge))
+    with pytest.raises(InvalidMessage, match="cannot convert"):
+        image_rgb(image(np.zeros((2, 3), np.uint8), "mono8", encoding="yuv422", data=b"\7"))
+
+
+@pytest.mark.parametrize("score,status", [(0.9, 0), (0.4, 2)])
+def test_a_doubtful_front_layer_is_of_low_confidence(score, status):
+    amodal = np.ones((1, 16, 16), bool)
+    seen = LayeredScene.assemble(amodal, amodal * np.float32(score), amodal[:, None], Geometry.letterbox(64, 64))
+    message = scene_to_message(seen, HEADER, "m", TYPES)
+    assert message.status == status
+    assert bool(message.status_message) == bool(status)
+
+
+@pytest.mark.parametrize("damage", ["probability size", "probability encoding", "mask size", "hypotheses"])
+def test_a_message_that_is_not_what_it_says_is_refused(damage):
+    message = scene_to_message(scene(), HEADER, "m", TYPES)
+    if damage == "probability size":
+        message.layers[0].probability = image(np.zeros((8, 8), np.float32), "32FC1")
+    elif damage == "probability encoding":
+        message.layers[0].probability = image(np.zeros((16, 16), np.uint8), "mono8")
+    elif damage == "mask size":
+        message.objects[1].visible = image(np.zeros((8, 16), np.uint8), "mono8")
+    else:
+        message.layers[1].hypotheses = message.layers[1].hypotheses[:1]
+    with pytest.raises(InvalidMessage):
+        message_to_scene(message)
+
+
 @pytest.mark.parametrize("frame_id,sec,nanosec", [("", 1, 1), ("camera", -1, 0), ("camera", 1, 10**9)])
 def test_a_bad_header_is_refused(frame_id, sec, nanosec):
     check_header(HEADER)

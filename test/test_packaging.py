@@ -16,7 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"seqamodal_ros": ROOT, "seqamodal_msgs": ROOT / "seqamodal_msgs"}
 SOURCES = {".bash", ".cfg", ".cmake", ".ini", ".msg", ".py", ".sh", ".srv", ".toml", ".txt", ".xml", ".yaml"}
 NAMED = {"Makefile", ".ci/run", ".gitignore"}  # sources without a suffix
-NOT_OURS = {"build", "install", "log", "demo_out", "bench_out", "runs", "samples"}  # made by tools; data with its own attribution
+NOT_OURS = {
+    "venv",
+    "build",
+    "install",
+    "log",
+    "demo_out",
+    "bench_out",
+    "runs",
+    "samples",
+}  # made by tools; data with its own attribution
 # What an import is called where package.xml calls it otherwise, and what no rosdep key gives on every distribution.
 ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml"}
 FROM_PIP = {"torch": "runtime.txt", "safetensors": "runtime.txt", "mcap": "demo.txt", "rosbags": "demo.txt"}

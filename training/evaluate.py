@@ -35,18 +35,23 @@ def free_running(perceiver: Perceiver, images: Sequence[np.ndarray], samples: in
 def teacher_forced(
     model: str, images: Sequence[np.ndarray], truth: Sequence[np.ndarray], samples: int, steps: int, seed: int
 ) -> list[np.ndarray]:
-    """Each layer from the true cumulative mask, so that order errors do not carry over: bool [L, h, w] of the truth's L."""
+    """Each layer from the true cumulative mask, so that order errors do not carry over: bool [L, h, w] of the truth's L.
+
+    Images are letterboxed, and padding cleared, as the perceiver does it.
+    """
     loaded = load_model(model)
     schedule = Schedule.linear()
     predicted = []
     for k, (image, stack) in enumerate(zip(tqdm(images, desc="teacher-forced", disable=None), truth, strict=True)):
         rows = len(stack)
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+        geometry = Geometry.letterbox(image.shape[1], image.shape[0])
+        square = geometry.to_model(image, loaded.settings.network.image_size)
+        pixels = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 127.5 - 1
         features = tuple(f.repeat(rows * samples, 1, 1, 1) for f in loaded.network.encode(pixels))
         cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
         noise = torch.randn(cumulative.shape, generator=torch.Generator().manual_seed(seed + k))
         x0 = ddim(conditioned(loaded.network, schedule, signed(cumulative), features), noise, schedule, steps)
-        proposals = x0.view(rows, samples, *stack.shape[1:]).numpy()
+        proposals = np.where(geometry.inside(stack.shape[1]), x0.view(rows, samples, *stack.shape[1:]).numpy(), -1)
         predicted.append(np.stack([_selected(x, loaded.settings.sequence.area_min) for x in proposals]))
     return predicted
 
@@ -62,17 +67,26 @@ def table(name: str, predicted: list[np.ndarray], truth: list[np.ndarray], force
     rows = []
     print(f"\n{name}: {len(truth)} images, stops right {stop_accuracy(predicted, truth):.1%}, "
           f"false layers {false_layers(predicted, truth):.2f} an image")  # fmt: skip
-    print("layer images | conditional IOU [95 %]      AP    pi | pooled IOU    AP    pi | teacher-forced IOU")
+    print("layer images | conditional IOU [95 %]      AP    pi | pooled IOU    AP    pi | teacher-forced IOU   AP")
     for layer in range(1, deepest + 1):
         f = layer_figures(predicted, truth, layer)
         each = [iou(p[layer - 1] if layer <= len(p) else t[layer - 1] & False, t[layer - 1])
                 for p, t in zip(predicted, truth, strict=True) if layer <= len(t)]  # fmt: skip
         low, high = bootstrap_interval(each)
-        given = layer_figures(forced, truth, layer).iou
+        given = layer_figures(forced, truth, layer)
         conditional = f"{100 * f.iou:13.1f} [{100 * low:.1f}, {100 * high:.1f}] {100 * f.ap:7.1f} {100 * f.pi:5.1f}"
         pooled = f"{100 * f.pooled_iou:10.1f} {100 * f.pooled_ap:5.1f} {100 * f.pooled_pi:5.1f}"
-        print(f"{layer:5d} {f.images:6d} | {conditional} | {pooled} | {100 * given:10.1f}")
-        rows.append({"layer": layer, "iou_low": low, "iou_high": high, "teacher_forced_iou": given, **vars(f)})
+        print(f"{layer:5d} {f.images:6d} | {conditional} | {pooled} | {100 * given.iou:10.1f} {100 * given.ap:5.1f}")
+        rows.append(
+            {
+                "layer": layer,
+                "iou_low": low,
+                "iou_high": high,
+                "teacher_forced_iou": given.iou,
+                "teacher_forced_ap": given.ap,
+                **vars(f),
+            }
+        )
     return {"set": name, "stop_accuracy": stop_accuracy(predicted, truth), "layers": rows}
 
 
@@ -122,8 +136,7 @@ def main() -> None:
     frames = read_samples(share_folder("samples"))
     frame_truth = [sample_truth(frame, truth[0].shape[1]) for frame in frames]
     frame_predicted = free_running(perceiver, [frame.image for frame in frames], args.samples, 0)
-    squares = [Geometry.letterbox(*f.image.shape[1::-1]).to_model(f.image, images[0].shape[0]) for f in frames]
-    frame_forced = teacher_forced(args.model, squares, frame_truth, args.samples, steps, 0)
+    frame_forced = teacher_forced(args.model, [frame.image for frame in frames], frame_truth, args.samples, steps, 0)
     figures.append(table("sample frames, rendered", frame_predicted, frame_truth, frame_forced))
     if args.split != "unseen":
         result["bare_textures_blank"] = bare_textures(perceiver, args.data, args.split, args.samples)

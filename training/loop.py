@@ -63,6 +63,7 @@ class Run:
 
     def __init__(self, folder: Path, network: nn.Module, settings: LoopSettings):
         self.folder, self.network, self.settings = folder, network, settings
+        self.device = next(network.parameters()).device
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step = 0
@@ -76,7 +77,7 @@ class Run:
         return self.folder / "checkpoint.pt"
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
@@ -142,8 +143,8 @@ class Run:
     def _step(self, batch: Batch, schedule: Schedule, objective: ObjectiveSettings) -> dict[str, torch.Tensor]:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.settings)
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = loss(self.network, batch, schedule, objective, self.step)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            losses = loss(self.network, batch.to(self.device), schedule, objective, self.step)
         self.optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)

@@ -68,24 +68,24 @@ def algorithm_1_rows(batch: Batch, rows: int) -> list[Tensor]:
     The rows of an image are distinct layers out of 1..N + 1, drawn uniformly, as long as it has that many.
     """
     layers_and_blank = batch.layers.amax(dim=1) + 1
-    first = (torch.rand(len(batch.layers)) * layers_and_blank).long()
+    first = (torch.rand_like(layers_and_blank, dtype=torch.float32) * layers_and_blank).long()
     return [batch.layers < 1 + ((first + row) % layers_and_blank)[:, None] for row in range(rows)]
 
 
 def add_partial(batch: Batch, drawn: Tensor, share: float) -> Tensor:
     """In a `share` of rows, count some objects of the layer that comes next as drawn too: bool [B, O]."""
     blocked = (batch.occluded_by & ~drawn[:, None, :]).any(dim=2)
-    chosen = torch.rand(len(drawn), 1) < share
-    return drawn | (~blocked & chosen & (torch.rand(drawn.shape) < 0.5))
+    chosen = torch.rand(len(drawn), 1, device=drawn.device) < share
+    return drawn | (~blocked & chosen & (torch.rand(drawn.shape, device=drawn.device) < 0.5))
 
 
 def imperfect_outline(mask: Tensor, share: float) -> Tensor:
     """In a `share` of masks bool [B, 1, h, w], shift the outline by smooth noise of about two pixels."""
     b, _, h, w = mask.shape
     blurred = F.avg_pool2d(mask.float(), 5, stride=1, padding=2)
-    noise = F.interpolate(torch.randn(b, 1, h // 8, w // 8), size=(h, w), mode="bilinear")
+    noise = F.interpolate(torch.randn(b, 1, h // 8, w // 8, device=mask.device), size=(h, w), mode="bilinear")
     noisy = blurred + 0.35 * noise * (blurred * (1 - blurred) * 4).sqrt() > 0.5
-    return torch.where(torch.rand(b, 1, 1, 1) < share, noisy, mask)
+    return torch.where(torch.rand(b, 1, 1, 1, device=mask.device) < share, noisy, mask)
 
 
 def drawn_objects(batch: Batch, cumulative_mask: Tensor) -> Tensor:
@@ -102,11 +102,12 @@ def own_cumulative_masks(
 ) -> list[Tensor]:
     """The model's own cumulative masks before layers 1..`depth`, free-running, one sampling step each: bool [B, 1, h, w]."""
     b = len(features[0])
-    cumulative = torch.zeros(b, 1, size, size, dtype=torch.bool)
+    device = features[0].device
+    cumulative = torch.zeros(b, 1, size, size, dtype=torch.bool, device=device)
     masks = [cumulative]
-    t = torch.full((b,), schedule.steps - 1)
+    t = torch.full((b,), schedule.steps - 1, device=device)
     for _ in range(depth - 1):
-        logits = network.logits(torch.randn(b, 1, size, size), t, signed(cumulative), features)
+        logits = network.logits(torch.randn(b, 1, size, size, device=device), t, signed(cumulative), features)
         cumulative = cumulative | (logits > 0)
         masks.append(cumulative)
     return masks
@@ -129,8 +130,8 @@ def loss(
         cumulative = [imperfect_outline(mask, settings.imperfect) for mask in exact]
     target = torch.cat([next_layer(batch.amodal, batch.occluded_by, row) for row in drawn])
     x0 = signed(target)
-    t = torch.randint(schedule.steps, (len(x0),))
-    t = torch.where(torch.rand(len(x0)) < settings.noise_only, schedule.steps - 1, t)
+    t = torch.randint(schedule.steps, (len(x0),), device=x0.device)
+    t = torch.where(torch.rand(len(x0), device=x0.device) < settings.noise_only, schedule.steps - 1, t)
     x_t = schedule.add_noise(x0, torch.randn_like(x0), t)
     repeated = tuple(f.repeat(settings.rows, 1, 1, 1) for f in features)
     logits = network.logits(x_t, t, signed(torch.cat(cumulative)), repeated).float()

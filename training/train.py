@@ -10,6 +10,7 @@ import yaml
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.settings import from_mapping
 from training.data.batches import CompositeBatches
 from training.data.compositor import CompositeSettings, Compositor
@@ -39,12 +40,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
     parser.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare filled")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; resumed where it holds a checkpoint")
+    parser.add_argument("--init", type=Path, help="a .safetensors file to begin a new run from (default: random weights)")
     args = parser.parse_args()
     settings = read_settings(args.config)
     compositor = Compositor(load_material(args.data, args.sprites, "train"), settings.composites)
     batches = CompositeBatches(compositor, settings.loop.batch_size, settings.loop.steps, settings.loop.seed)
     torch.manual_seed(settings.loop.seed)
-    network = FastNetwork(settings.network).to(memory_format=torch.channels_last)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = FastNetwork(settings.network)
+    if args.init:
+        network.load_state_dict(load_model(str(args.init)).network.state_dict())
+    network.to(device, memory_format=torch.channels_last)
     Run(args.out, network, settings.loop).train(batches, Schedule.linear(), settings.objective)
 
 

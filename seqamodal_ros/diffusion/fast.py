@@ -29,6 +29,14 @@ class FastSettings:
     encoder_channels: tuple[int, int, int, int] = (32, 64, 128, 160)
     denoiser_channels: tuple[int, int, int] = (32, 96, 160)
 
+    def __post_init__(self) -> None:
+        if self.mask_size < 8 or self.mask_size % 8 or self.image_size != 2 * self.mask_size:
+            raise ValueError(
+                f"mask_size must be a multiple of 8 and image_size twice that, not {self.mask_size}, {self.image_size}"
+            )
+        if any(channels < GROUPS or channels % GROUPS for channels in (*self.encoder_channels, *self.denoiser_channels)):
+            raise ValueError(f"channels must be multiples of {GROUPS}")
+
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
     """Sinusoidal embedding float32 [B, channels] of timesteps int64 [B]."""

@@ -102,8 +102,8 @@ def binarise(x0: np.ndarray, area_min: int) -> tuple[np.ndarray, np.ndarray]:
 
 def select(candidates: np.ndarray) -> np.ndarray:
     """The candidate, of bool [n, h, w], with the least L1 distance to their mean; the first on ties."""
-    mean = candidates.mean(axis=0)
-    distance = np.abs(candidates - mean).sum(axis=(1, 2))
+    # n times the distance to the mean, in whole numbers: thirds would round, and break ties by chance
+    distance = np.abs(len(candidates) * candidates.astype(np.int64) - candidates.sum(axis=0)).sum(axis=(1, 2))
     return candidates[int(distance.argmin())]
 
 

@@ -71,7 +71,8 @@ def load_model(model: str) -> Model:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"weights file {path} does not fit the network that it names: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"weights file {path} does not fit the network that it names: {reason}") from error
     network.eval().requires_grad_(False)
     return Model(network, settings, f"{path.stem}@sha256:{found}")
 
@@ -91,13 +92,16 @@ def _resolve(model: str) -> tuple[Path, str | None]:
     listed = folder / "manifest.yaml"
     if not listed.is_file():
         raise FileNotFoundError(f"{listed} is missing: get it again (`git checkout -- models`), or name a .safetensors file")
-    manifest: dict[str, Any] = yaml.safe_load(listed.read_text())
-    name = manifest["default"] if model == "default" else model
-    if name not in manifest["models"]:
-        known = ", ".join(["default", *manifest["models"]])
+    try:
+        manifest: dict[str, Any] = yaml.safe_load(listed.read_text())
+        entries = {name: (folder / entry["file"], str(entry["sha256"])) for name, entry in manifest["models"].items()}
+        entries["default"] = entries[manifest["default"]]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{listed} is damaged: get it again (`git checkout -- models`)") from error
+    if model not in entries:
+        known = ", ".join(sorted(entries))
         raise ValueError(f"unknown model {model!r}: use one of {known}, or the path of a .safetensors file")
-    entry = manifest["models"][name]
-    return folder / entry["file"], entry["sha256"]
+    return entries[model]
 
 
 def _read(path: Path) -> tuple[ModelSettings, dict[str, torch.Tensor]]:

@@ -5,13 +5,15 @@
 """
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from ament_index_python import get_package_prefix
+from ament_index_python import PackageNotFoundError, get_package_prefix
 
 END_WITHIN = 15.0  # seconds from SIGINT to SIGKILL
 
@@ -22,7 +24,10 @@ def executable(name: str) -> str:
     Raises:
         FileNotFoundError: the package is not built.
     """
-    path = Path(get_package_prefix("seqamodal_ros")) / "lib" / "seqamodal_ros" / name
+    try:
+        path = Path(get_package_prefix("seqamodal_ros")) / "lib" / "seqamodal_ros" / name
+    except PackageNotFoundError:
+        path = Path("lib/seqamodal_ros") / name
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run `make build`, or `colcon build` and source install/setup.bash")
     return str(path)
@@ -46,18 +51,34 @@ def main() -> int:
     parser.add_argument("--out", default="demo_out", help="default: %(default)s")
     parser.add_argument("--model", default="default", help="a name in models/manifest.yaml or a .safetensors file")
     args = parser.parse_args()
-    parameters = {"recorder": {"out": args.out}, "perception_node": {"model": args.model}, "player": {"source": args.source}}
+    # in the order of their start: the player, which ends the demo, comes last
+    parameters: dict[str, dict[str, Any]] = {
+        "recorder": {"out": args.out},
+        "perception_node": {"model": args.model},
+        "player": {"source": args.source, "listeners": 2},  # the node and the recorder
+    }
+    try:
+        if args.source and Path(args.source).resolve() == Path(args.out).resolve():
+            raise FileExistsError("--out must not be the folder of --source")
+        paths = {name: executable(name) for name in parameters}
+    except OSError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is a Ctrl-C to us
     running: dict[str, subprocess.Popen] = {}
     try:
         for name, values in parameters.items():
-            given = [f"{key}:={value}" for key, value in values.items() if value]
-            ros_arguments = [item for value in given for item in ("-p", value)]
-            running[name] = subprocess.Popen([executable(name), "--ros-args", *ros_arguments])
+            # quoted, as ROS reads values as YAML and a folder may be called 2024
+            ros_arguments = [item for key, value in values.items() for item in ("-p", f"{key}:={json.dumps(value)}")]
+            running[name] = subprocess.Popen([paths[name], "--ros-args", *ros_arguments])
         while all(process.poll() is None for process in running.values()):
             time.sleep(0.05)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-    codes = {name: end(process) for name, process in reversed(running.items())}
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # they end by themselves now; a second Ctrl-C must leave none behind
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        codes = {name: end(process) for name, process in reversed(running.items())}
     for name, code in codes.items():
         if code:
             print(f"demo: {name} ended with exit code {code}", file=sys.stderr)

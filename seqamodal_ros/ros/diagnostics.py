@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 @dataclass
 class Counters:
-    """Frames since the node was configured.
+    """Frames since the node was configured; one that was cancelled by a transition is received, and nothing else.
 
     Attributes:
         received: image messages.

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -19,8 +19,8 @@ class Spec:
 
     default: Any
     description: str
-    least: float | None = None
-    most: float | None = None
+    least: int | None = None
+    most: int | None = None
     choices: tuple[str, ...] = ()
     read_only: bool = False
     before_configure: bool = False
@@ -34,10 +34,7 @@ class Spec:
             description=self.description, read_only=self.read_only, additional_constraints=constraints
         )
         if self.least is not None and self.most is not None:
-            if isinstance(self.default, float):
-                descriptor.floating_point_range = [FloatingPointRange(from_value=self.least, to_value=self.most, step=0.0)]
-            else:
-                descriptor.integer_range = [IntegerRange(from_value=int(self.least), to_value=int(self.most), step=1)]
+            descriptor.integer_range = [IntegerRange(from_value=self.least, to_value=self.most, step=1)]
         return descriptor
 
 

@@ -51,18 +51,19 @@ class PerceptionNode(LifecycleNode):
                     fit=p.get("fit"),
                     max_layers=p.get("max_layers") or None,
                     sampling_steps=p.get("sampling_steps") or None,
-                    majority_null=p.get("majority_null") or None,
+                    majority_null=p.get("majority_null"),
                     before_call=before_call,
                 ),
                 self._answer_ready.trigger,
             )
-        except (ValueError, OSError, ImportError) as error:
+        except Exception as error:  # of CUDA too, say; rclpy would swallow it and leave no word
             self.get_logger().error(f"cannot configure: {error}")
             return TransitionCallbackReturn.FAILURE
-        self._types, self._worker = types, worker
+        self._types = types
         self.counters = Counters()
         self._masks = self.create_lifecycle_publisher(types.layered_masks, "~/layered_masks", 5)
         self._images = self.create_subscription(Image, "image", self._on_image, qos_profile_sensor_data)
+        self._worker = worker
         p.locked = True
         perceiver = worker.perceiver
         self.get_logger().info(f"configured: {perceiver.model_id[:40]} on {perceiver.device}")
@@ -107,7 +108,7 @@ class PerceptionNode(LifecycleNode):
             self._worker.stop()
             self._worker = None
             self.destroy_subscription(self._images)
-            self.destroy_publisher(self._masks)
+            self.destroy_lifecycle_publisher(self._masks)
         self.parameters.locked = False
 
     def _on_image(self, message: Image) -> None:
@@ -137,9 +138,9 @@ class PerceptionNode(LifecycleNode):
             self._problem = f"inference failed: {answer.error}"
             self.get_logger().error(self._problem, throttle_duration_sec=WARN_EVERY)
             return
+        self.counters.answered += 1
         hypotheses = self.parameters.get("publish_hypotheses")
         self._masks.publish(scene_to_message(answer.scene, answer.frame.header, model_id, self._types, hypotheses))
-        self.counters.answered += 1
 
     def _report(self) -> None:
         state = "active" if self._active else "inactive" if self._worker else "unconfigured"
@@ -158,7 +159,8 @@ def main() -> None:
     node = PerceptionNode()
     try:
         node.autostart()
-        rclpy.spin(node)
+        if rclpy.ok():  # not where it was interrupted while the model loaded
+            rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

@@ -4,13 +4,14 @@
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
 import yaml
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -36,7 +37,13 @@ class Player(Node):
         super().__init__("player")
         folder = self.declare_parameter("source", "").value
         self.folder = Path(folder).expanduser() if folder else share_folder("samples")
-        self.period = 1 / self.declare_parameter("rate", 2.0).value
+        any_number = ParameterDescriptor(dynamic_typing=True, description="Images a second at most, above 0.")
+        rate = self.declare_parameter("rate", 2.0, any_number).value
+        if not isinstance(rate, (int, float)) or not 0 < rate <= 1000:
+            raise PlayError(f"parameter 'rate' must be in (0, 1000] images a second, not {rate!r}")
+        self.period = 1 / rate
+        # how many must listen before the first image is sent, so that a recorder misses none
+        self.listeners = self.declare_parameter("listeners", 1).value
         self.frame_id = self.declare_parameter("frame_id", "camera_optical_frame").value
         self.paths = find_images([self.folder])
         self._camera_info = read_camera_info(self.folder / "camera_info.yaml")
@@ -67,6 +74,7 @@ class Player(Node):
         return unreadable
 
     def _send(self, pixels: np.ndarray, path: Path) -> None:
+        sent: set[tuple[int, int]] = set()
         for _ in range(SEND_AT_MOST):
             message = fill_image(Image(), pixels, "rgb8", Image().header)
             message.header.frame_id = self.frame_id
@@ -75,15 +83,17 @@ class Player(Node):
             if self._camera_info is not None:
                 self._camera_info.header = message.header
                 self._infos.publish(self._camera_info)
-            stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
-            if self._spin_until(partial(self._answered.__contains__, stamp), SEND_AGAIN_AFTER):
+            sent.add((message.header.stamp.sec, message.header.stamp.nanosec))
+            if self._spin_until(lambda: bool(sent & self._answered), SEND_AGAIN_AFTER):  # a late answer counts too
                 return
             self.get_logger().warning(f"no answer to {path.name} in {SEND_AGAIN_AFTER:.0f} s; sending it again")
         raise PlayError(f"no answer to {path.name}: is the perception node active, and does its log show an error?")
 
     def _wait_for_node(self) -> None:
         def found() -> bool:
-            return self._images.get_subscription_count() > 0 and self.count_publishers("seqamodal/layered_masks") > 0
+            return (
+                self._images.get_subscription_count() >= self.listeners and self.count_publishers("seqamodal/layered_masks") > 0
+            )
 
         if not self._spin_until(found, FIND_WITHIN):
             missing = f"no perception node found on '{self._images.topic_name}' within {FIND_WITHIN:.0f} s"
@@ -100,16 +110,30 @@ class Player(Node):
 
 
 def read_camera_info(path: Path) -> CameraInfo | None:
-    """A CameraInfo from the YAML that camera_calibration writes; None where there is none."""
+    """A CameraInfo from the YAML that camera_calibration writes; None where there is none.
+
+    Raises:
+        PlayError: the file is not what camera_calibration writes.
+    """
     if not path.is_file():
         return None
-    values = yaml.safe_load(path.read_text())
+    try:
+        return _camera_info(yaml.safe_load(path.read_text()))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise PlayError(f"{path} is not what camera_calibration writes ({error!r}): mend it or take it away") from error
+
+
+def _camera_info(values: dict[str, Any]) -> CameraInfo:
     info = CameraInfo(width=values["image_width"], height=values["image_height"], distortion_model=values["distortion_model"])
-    info.d = values["distortion_coefficients"]["data"]
-    info.k = values["camera_matrix"]["data"]
-    info.r = values["rectification_matrix"]["data"]
-    info.p = values["projection_matrix"]["data"]
+    info.d = _numbers(values["distortion_coefficients"])
+    info.k = _numbers(values["camera_matrix"])
+    info.r = _numbers(values["rectification_matrix"])
+    info.p = _numbers(values["projection_matrix"])
     return info
+
+
+def _numbers(matrix: dict[str, Any]) -> list[float]:
+    return [float(value) for value in matrix["data"]]
 
 
 def main() -> int:
@@ -121,7 +145,7 @@ def main() -> int:
         if unreadable:
             player.get_logger().error(f"{unreadable} of {len(player.paths)} images could not be read")
         return 1 if unreadable else 0
-    except (PlayError, OSError, ImportError) as error:
+    except (PlayError, OSError, ImportError, InvalidParameterTypeException) as error:
         print(f"player: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import signal
 import sys
 import time
 from collections import OrderedDict
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -22,6 +23,7 @@ from seqamodal_ros.scene.report import COLUMNS, layers_json, row
 
 KEPT_IMAGES = 30  # images that wait for their masks
 QUIET = 0.5  # seconds without a message after which an interrupted recorder has heard all
+CLOSE_WITHIN = 3.0  # seconds after which it closes its files even where messages keep coming
 
 
 class Recorder(Node):
@@ -32,7 +34,8 @@ class Recorder(Node):
         out = self.declare_parameter("out", "demo_out").value
         self.out = Path(out).expanduser()
         self._bag = open_bag(self.out)
-        self.frames: list[dict] = []
+        self.frames: list[dict[str, Any]] = []
+        self.without_image = 0
         self._images: OrderedDict[tuple[int, int], Image] = OrderedDict()
         self.last_heard = time.monotonic()
         qos = QoSProfile(depth=10)
@@ -60,7 +63,8 @@ class Recorder(Node):
         self._write("/seqamodal/layered_masks", message)
         image = self._images.pop(_stamp(message), None)
         if image is None:
-            self.get_logger().warning("masks without their image: no picture of this frame")
+            self.without_image += 1
+            self.get_logger().error("masks without their image: no picture of this frame")
             return
         scene = message_to_scene(message)
         name = f"frame_{len(self.frames) + 1:03d}"
@@ -70,25 +74,31 @@ class Recorder(Node):
 
     def close(self) -> None:
         """Write layers.json and finish the bag."""
-        (self.out / "layers.json").write_text(json.dumps(self.frames, indent=1, allow_nan=False))
         self._bag.close()
+        (self.out / "layers.json").write_text(json.dumps(self.frames, indent=1, allow_nan=False))
 
 
 def open_bag(out: Path) -> Any:
-    """Make the folder `out` and a new bag in it; what an earlier recording left there is replaced.
+    """Make the folder `out` and a new bag in it; what an earlier recording left there is replaced, and nothing else.
 
     Raises:
         ImportError: rosbags is not installed; the message says how to install it.
+        FileExistsError: the folder holds something that no recorder wrote.
         OSError: the folder cannot be written.
     """
     try:
         from seqamodal_ros.ros.bag import Bag
     except ImportError as error:
         raise ImportError(f"cannot import {error.name}: `pip install -r requirements/demo.txt`", name=error.name) from error
+    marker = out / ".recording"
+    if out.is_dir() and any(out.iterdir()) and not marker.is_file():
+        raise FileExistsError(f"{out} holds files that are no recording: set the parameter 'out' to a new or empty folder")
     out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
     for old in out.glob("frame_*.png"):
         old.unlink()
-    shutil.rmtree(out / "bag", ignore_errors=True)
+    if (out / "bag").is_dir():
+        shutil.rmtree(out / "bag")
     return Bag(out / "bag")
 
 
@@ -97,34 +107,35 @@ def _stamp(message: Any) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Record until interrupted (SIGINT or SIGTERM), then hear out what is on its way and close the files."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        recorder = Recorder()
-    except (ImportError, OSError) as error:
-        print(f"recorder: {error}", file=sys.stderr)
-        return 1
-    _spin_until_signal(recorder)
-    while time.monotonic() - recorder.last_heard < QUIET:
-        rclpy.spin_once(recorder, timeout_sec=QUIET)
-    recorder.close()
-    count = len(recorder.frames)
-    print(f"{count} frames in {recorder.out}: contact sheets, layers.json, bag/", flush=True)
-    rclpy.try_shutdown()
-    return 0 if count else 1
+    """Record until interrupted (SIGINT or SIGTERM), then hear out what is on its way and close the files.
 
-
-def _spin_until_signal(node: Node) -> None:
-    import signal
-
+    Returns 0 if frames were recorded and each had its picture, else 1.
+    """
     stop: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stop.append(received))
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        recorder = Recorder()
+    except (ImportError, OSError, InvalidParameterTypeException) as error:
+        print(f"recorder: {error}", file=sys.stderr)
+        return 1
+    complete = True
     try:
         while not stop:
-            rclpy.spin_once(node, timeout_sec=0.1)
-    except ExternalShutdownException:
-        return
+            rclpy.spin_once(recorder, timeout_sec=0.1)
+        until = time.monotonic() + CLOSE_WITHIN
+        while (now := time.monotonic()) < until and now - recorder.last_heard < QUIET:
+            rclpy.spin_once(recorder, timeout_sec=QUIET)
+    except (OSError, ValueError) as error:  # a full disk, a message that is not what it says
+        print(f"recorder: {error}", file=sys.stderr)
+        complete = False
+    finally:
+        recorder.close()
+    count = len(recorder.frames)
+    print(f"{count} frames in {recorder.out}: contact sheets, layers.json, bag/", flush=True)
+    rclpy.try_shutdown()
+    return 0 if complete and count and not recorder.without_image else 1
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ class Worker:
         self.cancel()
         self._mailbox.close()
         self._thread.join()
+        del self.perceiver  # it holds this worker, and the model's memory should not wait for the garbage collector
 
     def _before_call(self) -> None:
         if self._round_at_work != self._round:

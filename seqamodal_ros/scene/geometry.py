@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 PADDING = 128  # grey level of what lies outside the source; zero once normalised to [-1, 1]
+LARGEST_SIDE = 16384  # of a source image, pixels
 FITS = ("letterbox", "centre_crop")
 
 
@@ -75,12 +76,12 @@ class Geometry:
         return square
 
     def inside(self, mask_size: int) -> np.ndarray:
-        """bool [mask_size, mask_size]: mask pixels whose centre lies in the source image; the others are padding."""
-        scale = self.side / mask_size
-        centres = scale * (np.arange(mask_size) + 0.5)
-        columns = (self.left + centres > 0) & (self.left + centres < self.width)
-        rows = (self.top + centres > 0) & (self.top + centres < self.height)
-        return rows[:, None] & columns[None, :]
+        """bool [mask_size, mask_size]: mask pixels whose centre lies in the source image; the others are padding.
+
+        An image thinner than a mask pixel has the one row or column that its middle lies in.
+        """
+        rows = _inside(self.top, self.side / mask_size, self.height, mask_size)
+        return rows[:, None] & _inside(self.left, self.side / mask_size, self.width, mask_size)[None, :]
 
     def to_source(self, mask: np.ndarray) -> np.ndarray:
         """A mask [h, w] at the size of the source, [H, W]; bilinear.
@@ -92,6 +93,13 @@ class Geometry:
         columns = _interpolation(self.width, self.left, self.side, mask.shape[1])
         soft = rows @ np.asarray(mask, np.float32) @ columns.T
         return soft >= 0.5 if mask.dtype == bool else soft
+
+
+def _inside(offset: float, scale: float, length: int, size: int) -> np.ndarray:
+    centres = offset + scale * (np.arange(size) + 0.5)
+    inside = (centres > 0) & (centres < length)
+    inside[min(size - 1, int((length / 2 - offset) / scale))] |= not inside.any()
+    return inside
 
 
 def _overlap(offset: float, side: float, length: int, scale: float, size: int) -> tuple[slice, slice]:

@@ -99,6 +99,24 @@ class TestSelection:
         assert np.array_equal(select(np.stack([left, right])), left)
         assert np.array_equal(select(np.stack([right, left])), right)
 
+    def test_the_first_wins_a_tie_of_three(self):
+        """Thirds are not exact in floating point, so the distance must not be computed in them."""
+        rng = np.random.default_rng(0)
+        ties = 0
+        for _ in range(300):
+            a = rng.random((16, 16)) < 0.5
+            b, c = a.copy(), a.copy()
+            flips = rng.permutation(256)[:60]
+            b.flat[flips[:30]] ^= True
+            c.flat[flips[30:]] ^= True  # b and c are equally far from the mean, a is nearest
+            assert np.array_equal(select(np.stack([b, a, c])), a)
+            far = np.stack([b, c, a ^ True])
+            distances = [sum(int((x ^ y).sum()) for y in far) for x in far]
+            if distances[0] == distances[1] <= distances[2]:
+                ties += 1
+                assert np.array_equal(select(far), b)
+        assert ties > 200
+
     def test_null_votes_are_ignored(self):
         """With the nulls in the mean the smallest candidate would be nearest."""
         small, large = box(0, 0, 4, 4), box(0, 0, 8, 8)

@@ -3,8 +3,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -86,6 +88,60 @@ def test_a_truncated_image_is_skipped_and_told(tmp_path: Path, eager_model: Path
     assert done.returncode == 1
     assert "0.png" in done.stderr and "1 of 2 images could not be read" in done.stderr
     assert sum(line.startswith("frame_") for line in done.stdout.splitlines()) == 1
+
+
+def test_the_recorder_deletes_nothing_of_others(start, tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    (tmp_path / "frame_1.png").write_bytes(b"mine")
+    (tmp_path / "bag").mkdir()
+    process = start("recorder", f"out:={tmp_path}")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "no recording" in output and "Traceback" not in output
+    assert (tmp_path / "frame_1.png").read_bytes() == b"mine" and (tmp_path / "bag").is_dir()
+
+
+def test_the_recorder_stops_though_the_camera_does_not(start, peer, tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    process = start("recorder", f"out:={tmp_path / 'out'}")
+    until = time.monotonic() + 60
+    while peer.images.get_subscription_count() == 0:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    until = time.monotonic() + 30
+    while process.poll() is None:
+        assert time.monotonic() < until, "it goes on recording"
+        peer.send()
+        time.sleep(0.05)
+    assert (tmp_path / "out" / "layers.json").is_file()
+
+
+@pytest.mark.parametrize("parameter", ["rate:=0.0", "rate:=fast", "source:=7"])
+def test_a_bad_player_parameter_is_one_clear_line(start, parameter):
+    process = start("player", parameter)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert parameter.partition(":")[0] in output and "Traceback" not in output
+
+
+def test_ending_the_demo_ends_its_processes(tmp_path: Path, eager_model: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    write_images(tmp_path / "in", 200)
+    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    demo = subprocess.Popen([*command, "--model", str(eager_model)], stdout=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        assert demo.stdout is not None
+        while not (line := demo.stdout.readline()).startswith("frame_001"):
+            assert line, "the demo ended before its first frame"
+        children = [int(pid) for pid in Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()]
+        assert len(children) == 3
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(60) == 1  # not every frame was answered
+        assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+        assert json.loads((tmp_path / "out" / "layers.json").read_text())
+    finally:
+        demo.kill()
 
 
 def test_camera_info_of_the_samples():

@@ -183,7 +183,7 @@ def test_cuda_without_a_device_is_refused(bench, capfd):
     assert b.node._state_machine.current_state[1] == "unconfigured"
 
 
-def test_tampered_weights_are_refused(bench, eager_model, capfd, tmp_path):
+def test_truncated_weights_are_refused(bench, eager_model, capfd, tmp_path):
     data = eager_model.read_bytes()
     (tmp_path / "broken.safetensors").write_bytes(data[: len(data) // 2])
     bench(model=str(tmp_path / "broken.safetensors"))
@@ -196,6 +196,30 @@ def test_the_process_answers_and_ends_cleanly_on_interrupt(start, eager_model: P
     process.send_signal(signal.SIGINT)
     assert process.wait(WITHIN) == 0
     assert "Traceback" not in process.stdout.read()
+
+
+def test_an_interrupt_while_the_model_loads_ends_the_process_cleanly(start, eager_model: Path):
+    process = start("perception_node", f"model:={eager_model}", "device:=cpu")
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():  # torch is imported as the model is loaded
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WITHIN) == 0
+    assert "Traceback" not in process.stdout.read()
+
+
+def test_a_frame_that_fails_is_counted_and_the_node_lives_on(bench, monkeypatch):
+    b = bench()
+    b.connected()
+    perceiver = b.node._worker.perceiver
+    see = type(perceiver).batch
+    monkeypatch.setattr(type(perceiver), "batch", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    b.peer.send(1)
+    assert b.wait(lambda: b.node.counters.failed == 1)
+    monkeypatch.setattr(type(perceiver), "batch", see)
+    b.peer.send(2)
+    assert b.wait(lambda: b.peer.masks)
+    assert b.peer.masks[0].header.stamp.sec == 2
 
 
 def test_without_our_messages_the_node_says_how_to_build_them(start, eager_model: Path, tmp_path: Path):

@@ -153,6 +153,15 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
     assert exported.settings.network == SMALL
     assert exported.settings.sampling_steps == 2
     assert exported.settings.sequence.area_min == 2
+    import training.train
+
+    monkeypatch.setattr(sys, "argv", ["train", *map(str, command[3:-1]), str(tmp_path / "again"), "--init", str(weights)])
+    monkeypatch.setattr(Run, "train", lambda run, *_: run.save())
+    training.train.main()
+    begun = torch.load(tmp_path / "again" / "checkpoint.pt", weights_only=True)
+    assert begun["step"] == 0
+    for name, value in exported.network.state_dict().items():
+        assert torch.equal(begun["network"][name], value), name
     ema = torch.load(out / "checkpoint.pt", weights_only=True)["ema"]
     for name, value in exported.network.state_dict().items():
         assert torch.equal(value, ema[name].half().float()), name

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mailbox keeps the newest alone; the worker answers, cancels between network calls, and outlives errors."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from seqamodal_ros.ros.mailbox import Mailbox
+from seqamodal_ros.ros.worker import Frame, Worker
+
+IMAGE = np.zeros((4, 4, 3), np.uint8)
+WITHIN = 10.0
+
+
+def frame(seed: int) -> Frame:
+    return Frame(None, IMAGE, 1, seed)
+
+
+class Scripted:
+    """A perceiver of two network calls a frame; the test holds it between them. Seed 13 fails."""
+
+    def __init__(self, before_call: Callable[[], None]):
+        self.before_call = before_call
+        self.begun, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, image: np.ndarray, num_samples: int, seed: int) -> str:
+        self.before_call()
+        self.begun.release()
+        assert self.go_on.acquire(timeout=WITHIN)
+        self.before_call()
+        if seed == 13:
+            raise RuntimeError("out of memory")
+        return f"scene {seed}"
+
+
+class Held:
+    """A worker with a scripted perceiver, and a way to wait for its answers."""
+
+    def __init__(self) -> None:
+        self.notified = threading.Semaphore(0)
+        self.worker = Worker(Scripted, self.notified.release)
+        self.perceiver = self.worker.perceiver
+
+    def answers(self) -> list:
+        assert self.notified.acquire(timeout=WITHIN)
+        return [(answer.frame.seed, answer.scene, str(answer.error or "")) for answer in self.worker.answers()]
+
+
+def test_the_mailbox_keeps_the_newest():
+    box: Mailbox[int] = Mailbox()
+    assert [box.put(1), box.put(2), box.put(3)] == [False, True, True]
+    assert box.take() == 3
+    box.put(4)
+    box.clear()
+    assert box.put(5) is False
+    box.close()
+    assert box.take() is None
+
+
+def test_closing_wakes_whoever_waits():
+    box: Mailbox[int] = Mailbox()
+    taken: list[int | None] = []
+    thread = threading.Thread(target=lambda: taken.append(box.take()))
+    thread.start()
+    box.close()
+    thread.join(WITHIN)
+    assert taken == [None]
+
+
+def test_frames_are_answered_and_superseded():
+    held = Held()
+    held.worker.submit(frame(1))
+    held.perceiver.begun.acquire(timeout=WITHIN)
+    assert held.worker.submit(frame(2)) is False
+    assert held.worker.submit(frame(3)) is True
+    held.perceiver.go_on.release(2)
+    answers = held.answers()
+    answers += held.answers() if len(answers) < 2 else []
+    assert answers == [(1, "scene 1", ""), (3, "scene 3", "")]
+    held.worker.stop()
+
+
+def test_cancel_ends_the_frame_at_work_and_drops_the_one_that_waits():
+    held = Held()
+    held.worker.submit(frame(1))
+    held.perceiver.begun.acquire(timeout=WITHIN)
+    held.worker.submit(frame(2))
+    held.worker.cancel()
+    held.perceiver.go_on.release(2)
+    held.worker.submit(frame(3))
+    assert held.answers() == [(3, "scene 3", "")]
+    held.worker.stop()
+
+
+def test_an_answer_of_before_a_cancel_is_not_handed_out():
+    held = Held()
+    held.worker.submit(frame(1))
+    held.perceiver.go_on.release()
+    assert held.notified.acquire(timeout=WITHIN)
+    held.worker.cancel()
+    assert held.worker.answers() == []
+    held.worker.stop()
+
+
+def test_an_error_is_an_answer_and_the_next_frame_is_seen():
+    held = Held()
+    held.perceiver.go_on.release(2)
+    held.worker.submit(frame(13))
+    assert held.answers() == [(13, None, "out of memory")]
+    held.worker.submit(frame(14))
+    assert held.answers() == [(14, "scene 14", "")]
+    held.worker.stop()
+
+
+def test_stop_ends_a_frame_at_work():
+    held = Held()
+    held.worker.submit(frame(1))
+    held.perceiver.begun.acquire(timeout=WITHIN)
+    held.perceiver.go_on.release()
+    held.worker.stop()
+    assert not held.worker._thread.is_alive()
+    assert held.worker.answers() == []
