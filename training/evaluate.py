@@ -125,6 +125,8 @@ def main() -> None:
     composites = draw_composites(args.data, args.sprites, args.split, args.count, args.seed)
     images = [c.image for c in composites]
     truth = [c.layers for c in composites]
+    everything = layer_figures([np.logical_or.reduce(composite.amodal)[None] for composite in composites], truth, 1)
+    print(f"baseline, the true union of all objects taken for layer 1: conditional IOU {100 * everything.iou:.1f}")
     predicted = free_running(perceiver, images, args.samples, args.seed)
     forced = teacher_forced(args.model, images, truth, args.samples, steps, args.seed)
     figures = [table(f"{args.split} composites", predicted, truth, forced)]

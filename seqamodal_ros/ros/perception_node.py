@@ -5,7 +5,7 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
@@ -157,13 +157,15 @@ def main() -> None:
     """Run the node until it is shut down."""
     rclpy.init()
     node = PerceptionNode()
+    executor = SingleThreadedExecutor()  # before the model loads: an interrupt meanwhile would leave a half-made one
+    executor.add_node(node)
     try:
         node.autostart()
-        if rclpy.ok():  # not where it was interrupted while the model loaded
-            rclpy.spin(node)
+        executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
 
