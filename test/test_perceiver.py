@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from seqamodal_ros import LayeredScene, Perceiver
-from seqamodal_ros.share import share_folder
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -295,12 +294,6 @@ def test_without_torch_the_error_says_how_to_install_it(missing):
 class TestShippedModel:
     @pytest.fixture(scope="class")
     def shipped(self) -> Perceiver:
-        try:
-            there = (share_folder("models") / "manifest.yaml").is_file()
-        except FileNotFoundError:
-            there = False
-        if not there:
-            pytest.skip("models/manifest.yaml is not shipped yet")
         return Perceiver.load("default", device="cpu")
 
     def test_shapes_and_sizes(self, shipped):
