@@ -15,6 +15,7 @@ from typing import Any
 
 from ament_index_python import PackageNotFoundError, get_package_prefix
 
+BUILD = "run `make build`, or `colcon build` and source install/setup.bash"
 END_WITHIN = 15.0  # seconds from SIGINT to SIGKILL
 
 
@@ -26,10 +27,10 @@ def executable(name: str) -> str:
     """
     try:
         path = Path(get_package_prefix("seqamodal_ros")) / "lib" / "seqamodal_ros" / name
-    except PackageNotFoundError:
-        path = Path("lib/seqamodal_ros") / name
+    except PackageNotFoundError as error:
+        raise FileNotFoundError(f"seqamodal_ros is not built: {BUILD}") from error
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: run `make build`, or `colcon build` and source install/setup.bash")
+        raise FileNotFoundError(f"{path} is missing: {BUILD}")
     return str(path)
 
 
