@@ -69,7 +69,7 @@ class Perceiver:
 
             from seqamodal_ros.diffusion.weights import load_model
         except ImportError as error:
-            missing = f"cannot import {error.name}: install the model's packages with `pip install -r requirements/runtime.txt`"
+            missing = f"cannot import {error.name}: install the model's packages with `pip install -r requirements/robot.txt`"
             raise ImportError(missing, name=error.name) from error
         if device not in DEVICES:
             raise ValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
@@ -129,8 +129,8 @@ class Perceiver:
         """See several images (cameras or crops) in one pass; each as if it were alone. See `__call__`."""
         import torch
 
-        from seqamodal_ros.diffusion.adapter import conditioned, signed
-        from seqamodal_ros.diffusion.samplers import ddim
+        from seqamodal_ros.diffusion.adapter import signed
+        from seqamodal_ros.diffusion.samplers import generate
         from seqamodal_ros.diffusion.sequence import run, sequence
 
         num_samples, seed = operator.index(num_samples), operator.index(seed)
@@ -152,13 +152,22 @@ class Perceiver:
 
         @torch.inference_mode()
         def propose(indices: list[int], cumulative_masks: list[np.ndarray]) -> list[np.ndarray]:
-            noise = [torch.randn(num_samples, 1, size, size, generator=generators[i]) for i in indices]
+            def draw() -> torch.Tensor:
+                noise = [torch.randn(num_samples, 1, size, size, generator=generators[i]) for i in indices]
+                return torch.cat(noise).to(self._device)
+
             cumulative = signed(torch.from_numpy(np.stack(cumulative_masks))[:, None]).repeat_interleave(num_samples, 0)
             of_image = torch.tensor(indices, device=self._device).repeat_interleave(num_samples)
-            denoise = conditioned(
-                self._network, self._schedule, cumulative.to(self._device), tuple(f[of_image] for f in features)
+            x0 = generate(
+                self._network,
+                self._schedule,
+                cumulative.to(self._device),
+                tuple(f[of_image] for f in features),
+                draw,
+                settings.sampler,
+                settings.sampling_steps,
+                self._before_call,
             )
-            x0 = ddim(denoise, torch.cat(noise).to(self._device), self._schedule, settings.sampling_steps, self._before_call)
             x0 = x0.cpu().view(len(indices), num_samples, size, size)
             return [torch.where(inside[i], x, -1.0).numpy() for i, x in zip(indices, x0, strict=True)]
 

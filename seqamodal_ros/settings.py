@@ -4,6 +4,7 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 Settings = TypeVar("Settings")
@@ -12,8 +13,10 @@ Settings = TypeVar("Settings")
 def from_mapping(cls: type[Settings], values: Mapping[str, Any], where: str = "settings") -> Settings:
     """A `cls` (a dataclass) filled from `values`; nested dataclasses take nested mappings.
 
+    A union of dataclasses takes a mapping whose `kind` says which of them it is; without one it is the first.
+
     Raises:
-        ValueError: an unknown key (the message names the nearest known one) or a value of the wrong type.
+        ValueError: an unknown key (the message names the nearest known one), an unknown kind, or a value of the wrong type.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where}: expected keys and values, got {values!r}")
@@ -31,6 +34,8 @@ def from_mapping(cls: type[Settings], values: Mapping[str, Any], where: str = "s
 def _check(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint):
         return from_mapping(hint, value, where)  # type: ignore[arg-type]
+    if get_origin(hint) is UnionType:
+        return _one_of(get_args(hint), value, where)
     if get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{where}: expected a list, got {value!r}")
@@ -44,3 +49,14 @@ def _check(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}")
     return value
+
+
+def _one_of(classes: tuple[Any, ...], value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: expected keys and values, got {value!r}")
+    others = dict(value)
+    kind = others.pop("kind", classes[0].kind)
+    for cls in classes:
+        if cls.kind == kind:
+            return from_mapping(cls, others, where)
+    raise ValueError(f"{where}.kind: expected {' or '.join(cls.kind for cls in classes)}, got {kind!r}")

@@ -2,6 +2,7 @@
 """Settings from mappings: filled, checked, and errors that name the nearest key."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 
@@ -54,3 +55,42 @@ def test_defaults_and_nested_values():
 def test_what_is_wrong_is_named(values, message):
     with pytest.raises(ValueError, match=message):
         from_mapping(Outer, values, "file")
+
+
+@dataclass(frozen=True)
+class Square:
+    kind: ClassVar[str] = "square"
+    side: int = 1
+
+
+@dataclass(frozen=True)
+class Circle:
+    kind: ClassVar[str] = "circle"
+    radius: int = 1
+
+
+@dataclass(frozen=True)
+class Drawing:
+    shape: Square | Circle = field(default_factory=Square)
+
+
+def test_kind_says_which_of_several_it_is():
+    assert from_mapping(Drawing, {"shape": {"kind": "circle", "radius": 2}}) == Drawing(Circle(2))
+    assert from_mapping(Drawing, {"shape": {"side": 3}}) == Drawing(Square(3))  # the first, where none is said
+    given = {"kind": "circle"}
+    assert from_mapping(Drawing, {"shape": given}).shape == Circle()
+    assert given == {"kind": "circle"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"kind": "cube"}, r"file.shape.kind: expected square or circle, got 'cube'"),
+        ({"kind": ["circle"]}, r"file.shape.kind: expected square or circle, got \['circle'\]"),
+        ({"kind": "circle", "side": 1}, r"file.shape: unknown key 'side'; did you mean 'radius'"),
+        (3, r"file.shape: expected keys and values, got 3"),
+    ],
+)
+def test_mistakes_in_one_of_several_are_named(shape, message):
+    with pytest.raises(ValueError, match=message):
+        from_mapping(Drawing, {"shape": shape}, "file")

@@ -12,8 +12,8 @@ import torch
 from tqdm import tqdm
 
 from seqamodal_ros import Perceiver
-from seqamodal_ros.diffusion.adapter import conditioned, signed
-from seqamodal_ros.diffusion.samplers import ddim
+from seqamodal_ros.diffusion.adapter import signed
+from seqamodal_ros.diffusion.samplers import Draw, generate
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import binarise, select
 from seqamodal_ros.diffusion.weights import load_model
@@ -33,27 +33,34 @@ def free_running(perceiver: Perceiver, images: Sequence[np.ndarray], samples: in
 
 @torch.inference_mode()
 def teacher_forced(
-    model: str, images: Sequence[np.ndarray], truth: Sequence[np.ndarray], samples: int, steps: int, seed: int
+    model: str, images: Sequence[np.ndarray], truth: Sequence[np.ndarray], samples: int, steps: int, seed: int, device: str
 ) -> list[np.ndarray]:
     """Each layer from the true cumulative mask, so that order errors do not carry over: bool [L, h, w] of the truth's L.
 
     Images are letterboxed, and padding cleared, as the perceiver does it.
     """
     loaded = load_model(model)
+    network = loaded.network.to(device)
     schedule = Schedule.linear()
     predicted = []
     for k, (image, stack) in enumerate(zip(tqdm(images, desc="teacher-forced", disable=None), truth, strict=True)):
         rows = len(stack)
         geometry = Geometry.letterbox(image.shape[1], image.shape[0])
         square = geometry.to_model(image, loaded.settings.network.image_size)
-        pixels = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 127.5 - 1
-        features = tuple(f.repeat(rows * samples, 1, 1, 1) for f in loaded.network.encode(pixels))
+        pixels = torch.from_numpy(square).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
+        features = tuple(f.repeat(rows * samples, 1, 1, 1) for f in network.encode(pixels))
         cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
-        noise = torch.randn(cumulative.shape, generator=torch.Generator().manual_seed(seed + k))
-        x0 = ddim(conditioned(loaded.network, schedule, signed(cumulative), features), noise, schedule, steps)
-        proposals = np.where(geometry.inside(stack.shape[1]), x0.view(rows, samples, *stack.shape[1:]).numpy(), -1)
+        draw = _noise(cumulative.shape, seed + k, device)
+        x0 = generate(network, schedule, signed(cumulative).to(device), features, draw, loaded.settings.sampler, steps)
+        proposals = np.where(geometry.inside(stack.shape[1]), x0.cpu().view(rows, samples, *stack.shape[1:]).numpy(), -1)
         predicted.append(np.stack([_selected(x, loaded.settings.sequence.area_min) for x in proposals]))
     return predicted
+
+
+def _noise(shape: Sequence[int], seed: int, device: str) -> Draw:
+    """Noise that is the same on every device, as the perceiver's is."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(shape, generator=generator).to(device)
 
 
 def _selected(x0: np.ndarray, area_min: int) -> np.ndarray:
@@ -128,7 +135,7 @@ def main() -> None:
     everything = layer_figures([np.logical_or.reduce(composite.amodal)[None] for composite in composites], truth, 1)
     print(f"baseline, the true union of all objects taken for layer 1: conditional IOU {100 * everything.iou:.1f}")
     predicted = free_running(perceiver, images, args.samples, args.seed)
-    forced = teacher_forced(args.model, images, truth, args.samples, steps, args.seed)
+    forced = teacher_forced(args.model, images, truth, args.samples, steps, args.seed, perceiver.device)
     figures = [table(f"{args.split} composites", predicted, truth, forced)]
     families = 1 if args.split == "unseen" else 2
     for k, family in enumerate(("fruits", "objects")[:families]):
@@ -138,7 +145,9 @@ def main() -> None:
     frames = read_samples(share_folder("samples"))
     frame_truth = [sample_truth(frame, truth[0].shape[1]) for frame in frames]
     frame_predicted = free_running(perceiver, [frame.image for frame in frames], args.samples, 0)
-    frame_forced = teacher_forced(args.model, [frame.image for frame in frames], frame_truth, args.samples, steps, 0)
+    frame_forced = teacher_forced(
+        args.model, [frame.image for frame in frames], frame_truth, args.samples, steps, 0, perceiver.device
+    )
     figures.append(table("sample frames, rendered", frame_predicted, frame_truth, frame_forced))
     if args.split != "unseen":
         result["bare_textures_blank"] = bare_textures(perceiver, args.data, args.split, args.samples)

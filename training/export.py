@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, save_model
 from training.train import read_settings
@@ -16,13 +17,15 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("config", type=Path, help="the configuration it was trained with")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
-    parser.add_argument("--sampling-steps", type=int, default=1, help="network calls a layer (default: %(default)s)")
+    parser.add_argument("--sampling-steps", type=int, help="network calls a layer (default: fast 1, paper 1000)")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), help="default: fast ddim, paper ancestral")
     args = parser.parse_args()
     settings = read_settings(args.config)
-    composites = settings.composites
+    network, composites = settings.network, settings.composites
     state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
     sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
-    sha256 = save_model(args.out, state["ema"], ModelSettings(settings.network, sequence, args.sampling_steps))
+    model = ModelSettings(network, sequence, args.sampling_steps or network.sampling_steps, args.sampler or network.sampler)
+    sha256 = save_model(args.out, state["ema"], model)
     size = args.out.stat().st_size / 1e6
     print(f"{args.out}: step {state['step']}, {size:.1f} MB, trained {state['seconds'] / 60:.0f} min\nsha256: {sha256}")
 

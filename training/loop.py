@@ -4,8 +4,10 @@
 import json
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +16,9 @@ from tqdm import tqdm
 
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, CompositeBatches
-from training.objective import ObjectiveSettings, loss
+
+# (network, batch, schedule, step) -> losses, scalars; the one named "loss" is minimised
+Objective = Callable[[nn.Module, Batch, Schedule, int], dict[str, torch.Tensor]]
 
 LOG_EVERY = 50  # steps
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,7 +36,9 @@ class LoopSettings:
         decay: share of the steps, at the end, over which the rate falls linearly to zero.
         weight_decay: AdamW's.
         ema: the moving average's decay, min(ema, (1 + n) / (10 + n)) at step n.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient; .inf leaves it as it is.
+        bfloat16: compute in bfloat16 where torch's autocast does; the weights are float32 all the same.
+        backbone_share: the backbone's learning rate, as a share of the others'.
         checkpoint_every: steps between checkpoints.
         workers: processes that draw batches.
         seed: of weights, rows, noise and scenes.
@@ -46,6 +52,8 @@ class LoopSettings:
     weight_decay: float = 0.01
     ema: float = 0.999
     clip: float = 1.0
+    bfloat16: bool = True
+    backbone_share: float = 0.3
     checkpoint_every: int = 250
     workers: int = 1
     seed: int = 0
@@ -58,13 +66,23 @@ def learning_rate(step: int, s: LoopSettings) -> float:
     return s.learning_rate * rise * fall
 
 
+def parameter_groups(network: nn.Module, s: LoopSettings) -> list[dict[str, Any]]:
+    """Trainable parameters with their share of the learning rate: the backbone, trained before, learns slower."""
+    backbone: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (backbone if ".backbone." in name else others).append(parameter)
+    return [{"params": others, "share": 1.0}, {"params": backbone, "share": s.backbone_share}]
+
+
 class Run:
     """One training run, in a folder: ``checkpoint.pt`` (everything needed to resume) and ``log.jsonl``."""
 
     def __init__(self, folder: Path, network: nn.Module, settings: LoopSettings):
         self.folder, self.network, self.settings = folder, network, settings
         self.device = next(network.parameters()).device
-        self.optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.optimiser = torch.optim.AdamW(parameter_groups(network, settings), weight_decay=settings.weight_decay)
         self.ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step = 0
         self.seconds = 0.0
@@ -95,7 +113,7 @@ class Run:
         torch.save(state, part)
         part.replace(self.checkpoint)
 
-    def train(self, batches: CompositeBatches, schedule: Schedule, objective: ObjectiveSettings) -> None:
+    def train(self, batches: CompositeBatches, schedule: Schedule, objective: Objective) -> None:
         """Train until the last step or Ctrl-C (or SIGTERM), either of which leaves a checkpoint."""
         stop: list[int] = []
         before = {number: signal.signal(number, lambda received, _: stop.append(received)) for number in STOP_SIGNALS}
@@ -105,7 +123,7 @@ class Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _train(self, batches: CompositeBatches, schedule: Schedule, objective: ObjectiveSettings, stop: list[int]) -> None:
+    def _train(self, batches: CompositeBatches, schedule: Schedule, objective: Objective, stop: list[int]) -> None:
         loader = DataLoader(
             batches,
             batch_size=None,
@@ -140,11 +158,11 @@ class Run:
                 print(f"interrupted at step {self.step}; the same command resumes there")
                 return
 
-    def _step(self, batch: Batch, schedule: Schedule, objective: ObjectiveSettings) -> dict[str, torch.Tensor]:
+    def _step(self, batch: Batch, schedule: Schedule, objective: Objective) -> dict[str, torch.Tensor]:
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, self.settings)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            losses = loss(self.network, batch.to(self.device), schedule, objective, self.step)
+            group["lr"] = group["share"] * learning_rate(self.step, self.settings)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
+            losses = objective(self.network, batch.to(self.device), schedule, self.step)
         self.optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)

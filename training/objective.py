@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows and losses of cumulative occlusion learning (Algorithm 1)."""
+"""Rows (Algorithm 1) and losses of the `fast` network; those of the `paper` network are in hybrid.py."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,8 @@ class ObjectiveSettings:
         own_from: step from which on the model's own cumulative masks are used.
         dice: weight of the Dice loss beside binary cross-entropy.
     """
+
+    kind: ClassVar[str] = "fast"
 
     rows: int = 3
     noise_only: float = 0.85

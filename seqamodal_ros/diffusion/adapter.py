@@ -2,7 +2,7 @@
 """One face for networks that predict x0 and networks that predict epsilon, so that samplers never ask which it is."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -10,18 +10,44 @@ from torch import Tensor
 from seqamodal_ros.diffusion.schedule import Schedule
 
 ImageFeatures = tuple[Tensor, ...]
-# (x_t [B, 1, h, w], t int64 [B]) -> (x0 clipped to [-1, 1], the epsilon that belongs to it)
-Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Network(Protocol):
-    """What a network must offer; `prediction` is "x0" or "epsilon"."""
+    """What a network must offer.
+
+    Attributes:
+        prediction: "x0" or "epsilon".
+        blank: a blank pixel of the masks that it diffuses, -1 or 0; a covered one is 1. Cumulative masks are at +-1 for all.
+    """
 
     prediction: str
+    blank: float
 
-    def encode(self, image: Tensor) -> ImageFeatures: ...
+    def encode(self, image: Tensor) -> ImageFeatures:
+        """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B."""
+        ...
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor: ...
+    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """The prediction, float [B, 1, h, w]; or [B, 2, h, w] with a learned variance, see `Posterior.log_variance`."""
+        ...
+
+
+class Denoised(NamedTuple):
+    """What one network call says of a layer; each float [B, 1, h, w].
+
+    Attributes:
+        x0: the mask, clipped to [-1, 1].
+        epsilon: the noise that belongs to that x0.
+        variance: the network's second channel, see `Posterior.log_variance`; None if it has none.
+    """
+
+    x0: Tensor
+    epsilon: Tensor
+    variance: Tensor | None = None
+
+
+# (x_t [B, 1, h, w], t int64 [B]) -> what the network says
+Denoise = Callable[[Tensor, Tensor], Denoised]
 
 
 def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, features: ImageFeatures) -> Denoise:
@@ -39,12 +65,13 @@ def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, f
     if network.prediction not in ("x0", "epsilon"):
         raise ValueError(f"a network must predict 'x0' or 'epsilon', not {network.prediction!r}")
 
-    def denoise(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        predicted = network.denoise(x_t, t, cumulative_mask, features)
+    def denoise(x_t: Tensor, t: Tensor) -> Denoised:
+        answer = network.denoise(x_t, t, cumulative_mask, features)
+        predicted, variance = answer[:, :1], answer[:, 1:]
         signal, sigma = schedule.coefficients(t)
         x0 = predicted if network.prediction == "x0" else (x_t - sigma * predicted) / signal
         x0 = x0.clamp(-1, 1)
-        return x0, (x_t - signal * x0) / sigma
+        return Denoised(x0, (x_t - signal * x0) / sigma, variance if variance.shape[1] else None)
 
     return denoise
 
@@ -52,3 +79,8 @@ def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, f
 def signed(mask: Tensor) -> Tensor:
     """bool -> float32 at +-1, as the networks take masks."""
     return mask.to(torch.float32) * 2 - 1
+
+
+def rescaled(x0: Tensor, blank: float) -> Tensor:
+    """Masks of a network whose blank pixels are `blank` -> float in [-1, 1]; those at +-1 stay as they are, bit for bit."""
+    return ((x0 - (1 + blank) / 2) * (2 / (1 - blank))).clamp(-1, 1)

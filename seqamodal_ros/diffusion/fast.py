@@ -3,11 +3,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqamodal_ros.diffusion.backbone import CHANNELS, Backbone
 from seqamodal_ros.diffusion.schedule import Schedule
 
 GROUPS = 8
@@ -20,9 +22,14 @@ class FastSettings:
     Attributes:
         image_size: side of the square RGB image it reads, pixels; twice the mask's, as edges tell who lies on top.
         mask_size: side of the masks, pixels.
-        encoder_channels: channels of the encoder at 1, 1/2, 1/4 and 1/8 of the mask's size.
+        encoder_channels: channels of the encoder's pyramid at 1, 1/2, 1/4 and 1/8 of the mask's size.
         denoiser_channels: channels of the denoiser at 1/2, 1/4 and 1/8 of the mask's size.
     """
+
+    # what files call this network, and how it is sampled unless they say otherwise
+    kind: ClassVar[str] = "fast"
+    sampler: ClassVar[str] = "ddim"
+    sampling_steps: ClassVar[int] = 1
 
     image_size: int = 128
     mask_size: int = 64
@@ -30,9 +37,9 @@ class FastSettings:
     denoiser_channels: tuple[int, int, int] = (32, 96, 160)
 
     def __post_init__(self) -> None:
-        if self.mask_size < 8 or self.mask_size % 8 or self.image_size != 2 * self.mask_size:
+        if self.mask_size < 16 or self.mask_size % 16 or self.image_size != 2 * self.mask_size:
             raise ValueError(
-                f"mask_size must be a multiple of 8 and image_size twice that, not {self.mask_size}, {self.image_size}"
+                f"mask_size must be a multiple of 16 and image_size twice that, not {self.mask_size}, {self.image_size}"
             )
         if any(channels < GROUPS or channels % GROUPS for channels in (*self.encoder_channels, *self.denoiser_channels)):
             raise ValueError(f"channels must be multiples of {GROUPS}")
@@ -86,31 +93,34 @@ class Attention(nn.Module):
         return x + self.out(attended.transpose(2, 3).reshape(b, c, h, w))
 
 
+def _lateral(channels_in: int, channels: int) -> nn.Module:
+    """From the backbone into the pyramid; the norm evens out the scale of the backbone's features, about ten."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels, 1), nn.GroupNorm(GROUPS, channels))
+
+
 class Encoder(nn.Module):
-    """Image -> features at 1, 1/2, 1/4 and 1/8 of the mask's size."""
+    """Image -> features at 1, 1/2, 1/4 and 1/8 of the mask's size: a backbone and a feature pyramid on it."""
 
     def __init__(self, channels: tuple[int, int, int, int]):
         super().__init__()
         c1, c2, c4, c8 = channels
-        self.stem = nn.Sequential(nn.Conv2d(3, c1, 3, stride=2, padding=1), ResidualBlock(c1, c1))
-        self.down_2 = nn.Conv2d(c1, c2, 3, stride=2, padding=1)
-        self.blocks_2 = nn.Sequential(ResidualBlock(c2, c2), ResidualBlock(c2, c2))
-        self.down_4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
-        self.blocks_4 = nn.Sequential(ResidualBlock(c4, c4), ResidualBlock(c4, c4))
-        self.down_8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
+        self.backbone = Backbone()
+        b1, b2, b4, b8, b16 = CHANNELS
+        self.lateral_16, self.lateral_8 = _lateral(b16, c8), _lateral(b8, c8)
         self.blocks_8 = nn.Sequential(ResidualBlock(c8, c8), Attention(c8), ResidualBlock(c8, c8), Attention(c8))
-        self.up_4 = nn.Conv2d(c8, c4, 1)
+        self.up_4, self.lateral_4 = nn.Conv2d(c8, c4, 1), _lateral(b4, c4)
         self.merge_4 = ResidualBlock(c4, c4)
-        self.up_2 = nn.Conv2d(c4, c2, 1)
+        self.up_2, self.lateral_2 = nn.Conv2d(c4, c2, 1), _lateral(b2, c2)
         self.merge_2 = ResidualBlock(c2, c2)
+        self.up_1, self.lateral_1 = nn.Conv2d(c2, c1, 1), _lateral(b1, c1)
+        self.merge_1 = ResidualBlock(c1, c1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        f1 = self.stem(image)
-        f2 = self.blocks_2(self.down_2(F.silu(f1)))
-        f4 = self.blocks_4(self.down_4(f2))
-        f8 = self.blocks_8(self.down_8(f4))
-        f4 = self.merge_4(f4 + F.interpolate(self.up_4(f8), scale_factor=2))
-        f2 = self.merge_2(f2 + F.interpolate(self.up_2(f4), scale_factor=2))
+        b1, b2, b4, b8, b16 = self.backbone(image)
+        f8 = self.blocks_8(self.lateral_8(b8) + F.interpolate(self.lateral_16(b16), scale_factor=2))
+        f4 = self.merge_4(self.lateral_4(b4) + F.interpolate(self.up_4(f8), scale_factor=2))
+        f2 = self.merge_2(self.lateral_2(b2) + F.interpolate(self.up_2(f4), scale_factor=2))
+        f1 = self.merge_1(self.lateral_1(b1) + F.interpolate(self.up_1(f2), scale_factor=2))
         return f1, f2, f4, f8
 
 
@@ -171,6 +181,7 @@ class FastNetwork(nn.Module):
     """
 
     prediction = "x0"
+    blank = -1.0
 
     def __init__(self, settings: FastSettings):
         super().__init__()

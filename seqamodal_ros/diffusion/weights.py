@@ -13,6 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
+from seqamodal_ros.diffusion.paper import PaperNetwork
+from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.settings import from_mapping
 from seqamodal_ros.share import share_folder
@@ -25,14 +28,20 @@ class ModelSettings:
     """What a weights file says of itself.
 
     Attributes:
-        network: sizes of the `fast` network.
+        network: which network it is, and its sizes; one that does not say which is `fast`.
         sequence: Algorithm 2's inputs, as the training data sets them.
         sampling_steps: network calls a layer.
+        sampler: "ddim" or "ancestral".
     """
 
-    network: FastSettings = field(default_factory=FastSettings)
+    network: NetworkSettings = field(default_factory=FastSettings)
     sequence: SequenceSettings = field(default_factory=SequenceSettings)
     sampling_steps: int = 1
+    sampler: str = "ddim"
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Model:
         model_id: "name@sha256:..." of the weights file.
     """
 
-    network: FastNetwork
+    network: FastNetwork | PaperNetwork
     settings: ModelSettings
     model_id: str
 
@@ -67,7 +76,7 @@ def load_model(model: str) -> Model:
             "get it again (`git checkout -- models`), or load it by its path if you mean it"
         )
     settings, state = _read(path)
-    network = FastNetwork(settings.network)
+    network = build_network(settings.network)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -80,7 +89,9 @@ def load_model(model: str) -> Model:
 def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettings) -> str:
     """Write float16 weights with their settings; returns the file's sha256."""
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
-    save_file(half, path, metadata={METADATA_KEY: json.dumps(asdict(settings))})
+    described = asdict(settings)
+    described["network"] = {"kind": settings.network.kind, **described["network"]}
+    save_file(half, path, metadata={METADATA_KEY: json.dumps(described)})
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from seqamodal_ros.diffusion.adapter import conditioned, signed
+from seqamodal_ros.diffusion.adapter import conditioned, rescaled, signed
 from seqamodal_ros.diffusion.schedule import Schedule
 
 
@@ -37,15 +37,16 @@ def case():
 def test_both_kinds_give_the_same_x0_and_epsilon(case, prediction):
     schedule, x0, epsilon, t, x_t = case
     network = Scripted(prediction, x0 if prediction == "x0" else epsilon)
-    got_x0, got_epsilon = conditioned(network, schedule, torch.zeros_like(x0), ())(x_t, t)
+    got_x0, got_epsilon, variance = conditioned(network, schedule, torch.zeros_like(x0), ())(x_t, t)
     assert torch.allclose(got_x0, x0, atol=1e-4)
     assert torch.allclose(got_epsilon, epsilon, atol=1e-3)
+    assert variance is None
 
 
 @pytest.mark.parametrize("prediction", ["x0", "epsilon"])
 def test_x0_is_clipped_and_epsilon_belongs_to_the_clipped_one(case, prediction):
     schedule, _, _, t, x_t = case
-    got_x0, got_epsilon = conditioned(Scripted(prediction, torch.full_like(x_t, -7.0)), schedule, x_t, ())(x_t, t)
+    got_x0, got_epsilon, _ = conditioned(Scripted(prediction, torch.full_like(x_t, -7.0)), schedule, x_t, ())(x_t, t)
     assert got_x0.min() >= -1
     assert got_x0.max() <= 1
     signal, sigma = schedule.coefficients(t)
@@ -64,6 +65,14 @@ def test_the_network_is_given_mask_and_features(case):
     assert asked[3] is features
 
 
+def test_a_second_channel_is_the_variances(case):
+    schedule, x0, epsilon, t, x_t = case
+    network = Scripted("epsilon", torch.cat([epsilon, 0.5 * x0], dim=1))
+    got = conditioned(network, schedule, torch.zeros_like(x0), ())(x_t, t)
+    assert torch.allclose(got.x0, x0, atol=1e-4)
+    assert torch.equal(got.variance, 0.5 * x0)
+
+
 def test_another_prediction_is_an_error(case):
     schedule, x0, *_ = case
     with pytest.raises(ValueError, match="'x0' or 'epsilon', not 'velocity'"):
@@ -73,3 +82,9 @@ def test_another_prediction_is_an_error(case):
 def test_signed_masks_are_at_plus_and_minus_one():
     assert signed(torch.tensor([True, False])).tolist() == [1.0, -1.0]
     assert signed(torch.tensor([True])).dtype == torch.float32
+
+
+def test_masks_of_any_scale_come_to_plus_and_minus_one():
+    assert rescaled(torch.tensor([0.0, 0.5, 1.0, -0.3]), 0).tolist() == [-1.0, 0.0, 1.0, -1.0]
+    soft = torch.rand(1000, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(rescaled(soft, -1), soft)

@@ -1,80 +1,131 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DDIM: an oracle's x0 comes out, the steps are those of the papers, a raise ends it."""
+"""Both samplers: an oracle's x0 comes out, the steps are those of the papers, a raise ends them. diffusers: test_parity.py."""
 
 import pytest
 import torch
 
-from seqamodal_ros.diffusion.samplers import ddim
+from seqamodal_ros.diffusion.adapter import Denoised, conditioned
+from seqamodal_ros.diffusion.posterior import posterior
+from seqamodal_ros.diffusion.samplers import SAMPLERS, ancestral, ddim, generate
 from seqamodal_ros.diffusion.schedule import Schedule
 
 SCHEDULE = Schedule.linear()
+both = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
 
-def oracle(x0):
+def oracle(x0, variance=None):
     """A denoiser that knows x0, and records the timesteps and the x_t it was given."""
     seen = []
 
     def denoise(x_t, t):
         seen.append((t.clone(), x_t.clone()))
         signal, sigma = SCHEDULE.coefficients(t)
-        return x0, (x_t - signal * x0) / sigma
+        return Denoised(x0, (x_t - signal * x0) / sigma, variance)
 
     return denoise, seen
 
 
+class Draw:
+    """Noise from a seed, counted."""
+
+    def __init__(self, *shape, seed=1):
+        self.shape, self.generator, self.drawn = shape, torch.Generator().manual_seed(seed), []
+
+    def __call__(self):
+        self.drawn.append(torch.randn(self.shape, generator=self.generator))
+        return self.drawn[-1]
+
+
 @pytest.fixture
-def x0_and_noise():
-    generator = torch.Generator().manual_seed(1)
-    x0 = torch.where(torch.rand(2, 1, 8, 8, generator=generator) > 0.5, 1.0, -1.0)
-    return x0, torch.randn(2, 1, 8, 8, generator=generator)
+def x0():
+    return torch.where(torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5, 1.0, -1.0)
 
 
+@pytest.fixture
+def draw():
+    return Draw(2, 1, 8, 8)
+
+
+@both
 @pytest.mark.parametrize("steps", [1, 2, 4, 50])
-def test_an_oracles_x0_comes_out_exactly(x0_and_noise, steps):
-    x0, noise = x0_and_noise
+def test_an_oracles_x0_comes_out_exactly(sampler, x0, draw, steps):
     denoise, seen = oracle(x0)
-    assert torch.equal(ddim(denoise, noise, SCHEDULE, steps), x0)
+    assert torch.equal(sampler(denoise, draw, SCHEDULE, steps), x0)
     assert [int(t[0]) for t, _ in seen] == SCHEDULE.trailing(steps)
     assert all(t.shape == (2,) for t, _ in seen)
+    assert torch.equal(seen[0][1], draw.drawn[0])
 
 
-def test_it_starts_from_the_noise_and_keeps_the_direction_of_epsilon(x0_and_noise):
+def test_ddim_keeps_the_direction_of_epsilon(x0, draw):
     """With x0 known, eta = 0 keeps epsilon: each x_t is the forward process of x0 with the first epsilon."""
-    x0, noise = x0_and_noise
     denoise, seen = oracle(x0)
-    ddim(denoise, noise, SCHEDULE, 4)
-    assert torch.equal(seen[0][1], noise)
+    ddim(denoise, draw, SCHEDULE, 4)
+    (noise,) = draw.drawn  # DDIM draws nothing but x_T
     signal, sigma = SCHEDULE.coefficients(torch.tensor([999, 999]))
     epsilon = (noise - signal * x0) / sigma
     for t, x_t in seen[1:]:
         assert torch.allclose(x_t, SCHEDULE.add_noise(x0, epsilon, t), atol=1e-4)
 
 
-def test_an_intermediate_step_against_the_formula(x0_and_noise):
+def test_an_intermediate_step_of_ddim_against_the_formula(draw):
     """Two steps with a denoiser that says x0 = x_t / 4, worked out by hand."""
-    _, noise = x0_and_noise
 
     def denoise(x_t, t):
         signal, sigma = SCHEDULE.coefficients(t)
         x0 = x_t / 4
-        return x0, (x_t - signal * x0) / sigma
+        return Denoised(x0, (x_t - signal * x0) / sigma)
 
+    found = ddim(denoise, draw, SCHEDULE, 2)
+    (noise,) = draw.drawn
     a_999, a_499 = SCHEDULE.alpha_bar[999].item(), SCHEDULE.alpha_bar[499].item()
     epsilon = (noise - a_999**0.5 * noise / 4) / (1 - a_999) ** 0.5
     x_499 = a_499**0.5 * noise / 4 + (1 - a_499) ** 0.5 * epsilon
-    assert torch.allclose(ddim(denoise, noise, SCHEDULE, 2), x_499 / 4, atol=1e-5)
+    assert torch.allclose(found, x_499 / 4, atol=1e-5)
 
 
-def test_before_call_runs_before_each_network_call(x0_and_noise):
-    x0, noise = x0_and_noise
+@pytest.mark.parametrize("steps", [10, 200])
+def test_ancestral_sampling_keeps_to_the_forward_process(steps):
+    """With x0 known and the posterior's own variance, each x_t is distributed as the forward process has it (Eq. 8)."""
+    x0 = torch.ones(1, 1, 64, 64)
+    denoise, seen = oracle(x0)
+    draw = Draw(1, 1, 64, 64)
+    ancestral(denoise, draw, SCHEDULE, steps)
+    assert len(draw.drawn) == steps  # x_T, and z of each step but the last
+    for index in range(steps // 10, steps, steps // 10):
+        t, x_t = seen[index]
+        signal, sigma = SCHEDULE.coefficients(t)
+        assert x_t.mean().item() == pytest.approx(signal.item(), abs=0.06)
+        assert x_t.std().item() == pytest.approx(sigma.item(), abs=0.04)
+
+
+@pytest.mark.parametrize(("channel", "exponent"), [(None, 0.0), (-1.0, 0.0), (0.0, 0.5), (1.0, 1.0)])
+def test_ancestral_sampling_takes_the_learned_variance(x0, draw, channel, exponent):
+    """The first step of 1000; the variance is beta_tilde at -1, beta at 1, their geometric mean between."""
+    denoise, seen = oracle(x0, None if channel is None else torch.full_like(x0, channel))
+
+    def stop():
+        if len(seen) == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        ancestral(denoise, draw, SCHEDULE, 1000, stop)
+    beta = 0.02
+    tilde = beta * (1 - SCHEDULE.alpha_bar[998]) / (1 - SCHEDULE.alpha_bar[999])
+    mean = posterior(SCHEDULE, torch.tensor([999]), torch.tensor([998])).mean(x0, draw.drawn[0])
+    expected = mean + (tilde ** (1 - exponent) * beta**exponent).sqrt() * draw.drawn[1]
+    assert torch.allclose(seen[1][1], expected, atol=1e-6)
+
+
+@both
+def test_before_call_runs_before_each_network_call(sampler, x0, draw):
     denoise, seen = oracle(x0)
     calls = []
-    ddim(denoise, noise, SCHEDULE, 5, lambda: calls.append(len(seen)))
+    sampler(denoise, draw, SCHEDULE, 5, lambda: calls.append(len(seen)))
     assert calls == [0, 1, 2, 3, 4]
 
 
-def test_what_before_call_raises_ends_the_sampling(x0_and_noise):
-    x0, noise = x0_and_noise
+@both
+def test_what_before_call_raises_ends_the_sampling(sampler, x0, draw):
     denoise, seen = oracle(x0)
 
     def stop():
@@ -82,35 +133,46 @@ def test_what_before_call_raises_ends_the_sampling(x0_and_noise):
             raise InterruptedError("enough")
 
     with pytest.raises(InterruptedError, match="enough"):
-        ddim(denoise, noise, SCHEDULE, 5, stop)
+        sampler(denoise, draw, SCHEDULE, 5, stop)
     assert len(seen) == 2
 
 
-def test_no_step_is_an_error(x0_and_noise):
-    x0, noise = x0_and_noise
+@both
+def test_no_step_is_an_error(sampler, x0, draw):
     with pytest.raises(ValueError, match="sampling steps"):
-        ddim(oracle(x0)[0], noise, SCHEDULE, 0)
+        sampler(oracle(x0)[0], draw, SCHEDULE, 0)
 
 
-def test_it_leaves_the_noise_alone(x0_and_noise):
-    x0, noise = x0_and_noise
-    before = noise.clone()
-    ddim(oracle(x0)[0], noise, SCHEDULE, 3)
-    assert torch.equal(noise, before)
+@both
+def test_the_noise_alone_decides(sampler, x0):
+    class Echo:
+        prediction, blank = "epsilon", -1.0
+
+        def denoise(self, x_t, t, cumulative_mask, image_features):
+            return torch.cat([torch.sin(x_t), torch.cos(x_t)], dim=1)
+
+    denoise = conditioned(Echo(), SCHEDULE, x0, ())
+    first, second, other = (sampler(denoise, Draw(2, 1, 8, 8, seed=seed), SCHEDULE, 5) for seed in (3, 3, 4))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
 
 
-def test_the_same_as_diffusers():
-    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: nothing to compare with")
-    scheduler = diffusers.DDIMScheduler(
-        beta_start=1e-4, beta_end=0.02, beta_schedule="linear", timestep_spacing="trailing", prediction_type="sample"
-    )
-    scheduler.set_timesteps(4)
-    x_t = noise = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    for timestep in scheduler.timesteps:
-        x_t = scheduler.step(torch.tanh(x_t), timestep, x_t).prev_sample
+@pytest.mark.parametrize("blank", [-1.0, 0.0])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_proposals_are_in_one_scale_whatever_the_networks(sampler, blank, x0, draw):
+    """Eq. 11 with a network that knows the answer, in its own scale."""
 
-    def denoise(x, t):
-        signal, sigma = SCHEDULE.coefficients(t)
-        return torch.tanh(x), (x - signal * torch.tanh(x)) / sigma
+    class Knowing:
+        prediction = "x0"
 
-    assert torch.allclose(ddim(denoise, noise, SCHEDULE, 4), x_t, atol=1e-4)
+        def __init__(self):
+            self.blank, self.asked = blank, []
+
+        def denoise(self, x_t, t, cumulative_mask, image_features):
+            self.asked.append((cumulative_mask, image_features))
+            return torch.where(x0 > 0, 1.0, blank)
+
+    network, features = Knowing(), (torch.zeros(2, 3),)
+    assert torch.equal(generate(network, SCHEDULE, -x0, features, draw, sampler, 3), x0)
+    assert len(network.asked) == 3
+    assert all(mask.equal(-x0) and given is features for mask, given in network.asked)

@@ -67,13 +67,3 @@ def test_trailing_timesteps_fall_from_the_last(schedule, count):
 def test_a_number_of_steps_out_of_range(schedule, count):
     with pytest.raises(ValueError, match=rf"1\.\.1000, not {count}"):
         schedule.trailing(count)
-
-
-def test_trailing_timesteps_are_those_of_diffusers():
-    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: nothing to compare with")
-    scheduler = diffusers.DDIMScheduler(
-        beta_start=1e-4, beta_end=0.02, beta_schedule="linear", timestep_spacing="trailing", set_alpha_to_one=True
-    )
-    for count in (1, 2, 4, 10):
-        scheduler.set_timesteps(count)
-        assert Schedule.linear().trailing(count) == scheduler.timesteps.tolist()

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import seqamodal_ros.diffusion.weights as weights
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import METADATA_KEY, ModelSettings, load_model, save_model
 
 SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
+PAPER = PaperSettings(mask_size=16, channels=32, multipliers=(1,), scaling="authors")
 SETTINGS = ModelSettings(SMALL, SequenceSettings(max_layers=7, area_min=4, majority_null=True), sampling_steps=3)
 
 
@@ -45,6 +48,30 @@ def test_round_trip(tmp_path):
     for name, value in network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], value.half().float()), name
     assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+
+
+def test_round_trip_of_the_paper_network(tmp_path):
+    """The file says which network it holds, and how it is sampled."""
+    settings = ModelSettings(PAPER, sampling_steps=1000, sampler="ancestral")
+    network = PaperNetwork(PAPER)
+    save_model(tmp_path / "paper.safetensors", network.state_dict(), settings)
+    loaded = load_model(str(tmp_path / "paper.safetensors"))
+    assert loaded.settings == settings
+    assert isinstance(loaded.network, PaperNetwork)
+    assert loaded.network.blank == 0
+
+
+def test_a_file_that_names_no_network_holds_the_fast_one(models):
+    """As files were written before there were two."""
+    path = models / "small.safetensors"
+    with safe_open(path, framework="pt") as file:
+        described = json.loads(file.metadata()[METADATA_KEY])
+    assert described["network"].pop("kind") == "fast"
+    assert described.pop("sampler") == "ddim"
+    rewrite(path, described)
+    loaded = load_model(str(path))
+    assert loaded.settings == SETTINGS
+    assert isinstance(loaded.network, FastNetwork)
 
 
 @pytest.mark.parametrize("name", ["default", "small"])
@@ -113,6 +140,16 @@ def test_settings_of_a_newer_version_name_the_key(models):
     path = models / "small.safetensors"
     rewrite(path, {"sampling_step": 1})
     with pytest.raises(ValueError, match=r"small.safetensors: unknown key 'sampling_step'; did you mean 'sampling_steps'"):
+        load_model(str(path))
+
+
+def test_an_unknown_network_and_an_unknown_sampler(models):
+    path = models / "small.safetensors"
+    rewrite(path, {"network": {"kind": "faster"}})
+    with pytest.raises(ValueError, match=r"small.safetensors.network.kind: expected fast or paper, got 'faster'"):
+        load_model(str(path))
+    rewrite(path, {"sampler": "euler"})
+    with pytest.raises(ValueError, match="sampler must be one of ddim, ancestral, not 'euler'"):
         load_model(str(path))
 
 

@@ -2,6 +2,7 @@
 """The loop: a run that was interrupted ends in the very weights of one that was not."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -10,21 +11,26 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.weights import load_model
 from training.data.batches import CompositeBatches
 from training.data.compositor import CompositeSettings, Compositor
+from training.hybrid import HybridSettings
 from training.loop import LoopSettings, Run, learning_rate
 from training.objective import ObjectiveSettings
+from training.train import objective_of
 
 SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
 COMPOSITES = CompositeSettings(image_size=32, mask_size=16, area_min=2)
 LOOP = LoopSettings(steps=8, batch_size=2, warmup=3, checkpoint_every=4, workers=0)
-OBJECTIVE = ObjectiveSettings(own_from=4)
+OBJECTIVE = objective_of(ObjectiveSettings(own_from=4))
 
 
 class Batches(CompositeBatches):
@@ -67,6 +73,22 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, material, capsys)
     assert any(not torch.equal(value, first.network.state_dict()[name]) for name, value in last.network.state_dict().items())
 
 
+def test_a_run_of_the_paper_network_resumes_too(tmp_path, material):
+    settings = replace(LOOP, steps=4, warmup=0, decay=0.0, clip=math.inf, bfloat16=False)
+
+    def paper(folder: Path, interrupt_at: int = -1) -> Run:
+        torch.manual_seed(0)
+        run = Run(folder, PaperNetwork(PaperSettings(mask_size=16, channels=32, multipliers=(1,))), settings)
+        batches = Batches(Compositor(material, COMPOSITES), settings.batch_size, settings.steps, settings.seed)
+        batches.interrupt_at = interrupt_at
+        run.train(batches, Schedule.linear(), objective_of(HybridSettings(noise_introduction=0.2)))
+        return run
+
+    whole = paper(tmp_path / "whole")
+    assert paper(tmp_path / "parts", interrupt_at=1).step == 2
+    assert_equal_weights(whole, paper(tmp_path / "parts"))
+
+
 def test_a_finished_run_stays_as_it_is(tmp_path, material):
     done = train(tmp_path, material)
     again = train(tmp_path, material)
@@ -87,7 +109,7 @@ def test_workers_draw_the_same_batches(tmp_path, material):
 
 
 def test_the_log(tmp_path, material):
-    train(tmp_path, material, settings=replace(LOOP, steps=51, batch_size=1))
+    train(tmp_path, material, settings=replace(LOOP, steps=51))
     (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())  # one for every fifty steps
     assert line["step"] == 50
     assert line["loss"] == pytest.approx(line["bce"] + line["dice"], rel=0.02)
@@ -113,6 +135,11 @@ def test_learning_rate():
     assert learning_rate(100, settings) == 0
 
 
+def test_a_constant_learning_rate():
+    settings = LoopSettings(steps=100, learning_rate=1.0, warmup=0, decay=0.0)
+    assert {learning_rate(step, settings) for step in range(100)} == {1.0}
+
+
 def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypatch, capsys):
     """The real commands, with a real Ctrl-C."""
     config, out = tmp_path / "small.yaml", tmp_path / "run"
@@ -120,6 +147,7 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
         yaml.safe_dump(
             {
                 "network": {"image_size": 32, "mask_size": 16, "encoder_channels": [8] * 4, "denoiser_channels": [8] * 3},
+                "backbone": {"imagenet": False, "frozen_stages": 0},
                 "composites": {"image_size": 32, "mask_size": 16, "area_min": 2},
                 "loop": {"steps": 100_000, "batch_size": 2, "checkpoint_every": 2, "workers": 1},
             }
@@ -143,7 +171,6 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
     assert Run(out, FastNetwork(SMALL), LOOP).step == step
 
     import training.export
-    from seqamodal_ros.diffusion.weights import load_model
 
     weights = tmp_path / "small.safetensors"
     monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(weights), "--sampling-steps", "2"])
@@ -165,3 +192,39 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
     ema = torch.load(out / "checkpoint.pt", weights_only=True)["ema"]
     for name, value in exported.network.state_dict().items():
         assert torch.equal(value, ema[name].half().float()), name
+
+
+def test_the_commands_train_and_export_the_paper_network(tmp_path, data, monkeypatch, capsys):
+    """What comes out says which network it is and how it is sampled, and the perceiver takes it."""
+    import training.export
+    import training.train
+    from seqamodal_ros import Perceiver
+
+    config, out, weights = tmp_path / "paper.yaml", tmp_path / "run", tmp_path / "paper.safetensors"
+    network = {"kind": "paper", "mask_size": 16, "channels": 32, "multipliers": [1]}
+    described = {
+        "network": network,
+        "composites": {"image_size": 32, "mask_size": 16, "area_min": 2, "max_layers": 3},
+        "objective": {"kind": "paper", "noise_introduction": 0.1},
+        "loop": {"steps": 2, "batch_size": 2, "workers": 0, "bfloat16": False},
+    }
+    config.write_text(yaml.safe_dump(described))
+    where = ["--data", str(data), "--sprites", str(data / "rendered")]
+    monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(out)])
+    training.train.main()
+    monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(weights)])
+    training.export.main()
+    assert "step 2" in capsys.readouterr().out
+    exported = load_model(str(weights)).settings
+    assert exported.network == PaperSettings(mask_size=16, channels=32, multipliers=(1,))
+    assert (exported.sampler, exported.sampling_steps, exported.sequence.max_layers) == ("ancestral", 1000, 3)
+    scene = Perceiver.load(str(weights), "cpu", sampling_steps=2)(np.zeros((20, 30, 3), np.uint8))
+    assert scene.amodal.shape[1:] == (16, 16)
+
+    config.write_text(
+        yaml.safe_dump({**described, "network": {}, "objective": {}, "backbone": {"imagenet": False, "frozen_stages": 0}})
+    )
+    monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "other"), "--init", str(weights)])
+    with pytest.raises(SystemExit):
+        training.train.main()
+    assert "--init is a paper network, the configuration fast" in capsys.readouterr().err

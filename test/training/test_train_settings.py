@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training configurations: those shipped are read, mistakes are named."""
 
+import math
 from pathlib import Path
 
 import pytest
 
+from seqamodal_ros.diffusion.paper import PaperSettings
+from training.hybrid import HybridSettings
 from training.train import TrainSettings, read_settings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
@@ -13,12 +16,32 @@ CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.ya
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configurations_are_read(path):
     settings = read_settings(path)
-    assert settings.network.image_size == settings.composites.image_size
+    assert settings.composites.image_size % settings.network.image_size == 0
     assert settings.network.mask_size == settings.composites.mask_size
 
 
-def test_there_is_a_configuration():
-    assert "fast.yaml" in [path.name for path in CONFIGS]
+def test_there_is_a_configuration_of_each_network():
+    kinds = {path.name: read_settings(path).network.kind for path in CONFIGS}
+    assert kinds["fast.yaml"] == "fast"
+    assert kinds["paper.yaml"] == "paper"
+
+
+def test_the_papers_configuration_is_the_papers():
+    """Section 5.2, and what the authors' code adds to it."""
+    settings = read_settings(next(path for path in CONFIGS if path.name == "paper.yaml"))
+    assert settings.network == PaperSettings()
+    assert settings.objective == HybridSettings(noise_introduction=0.0)
+    loop = settings.loop
+    assert (loop.learning_rate, loop.batch_size, loop.weight_decay, loop.ema) == (1e-4, 256, 0, 0.9999)
+    assert (loop.warmup, loop.decay, loop.clip, loop.bfloat16) == (0, 0, math.inf, False)
+
+
+@pytest.mark.parametrize(("network", "objective"), [("paper", "fast"), ("fast", "paper")])
+def test_an_objective_of_the_other_network(tmp_path, network, objective):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"network: {{kind: {network}}}\nobjective: {{kind: {objective}}}")
+    with pytest.raises(ValueError, match=f"the objective of kind '{objective}' does not train .* write `kind: {network}`"):
+        read_settings(path)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class CompositeSettings:
     mask_size: int = 64
     max_layers: int = 5
     area_min: int = 10
-    counts: tuple[float, ...] = (0.06, 0.07, 0.24, 0.27, 0.21, 0.15)
+    counts: tuple[float, ...] = (0.1, 0.08, 0.23, 0.26, 0.19, 0.14)
     same_class: float = 0.6
     shadow: float = 0.6
     letterbox: float = 0.3

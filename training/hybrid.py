@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's objective: Algorithm 1's rows, noise introduction (Eq. 12), and the hybrid loss (Eq. 10 and the bound)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from seqamodal_ros.diffusion.adapter import Network, signed
+from seqamodal_ros.diffusion.schedule import Schedule
+from training.data.batches import Batch
+from training.variational import variational_term
+
+VARIATIONAL_WEIGHT = 1e-3  # lambda of Nichol and Dhariwal (2021), Eq. 16
+
+
+@dataclass(frozen=True)
+class HybridSettings:
+    """How rows are drawn.
+
+    Attributes:
+        noise_introduction: share of rows of layer 3 and deeper whose cumulative mask lacks a layer (Section 5.4), in 0..1.
+    """
+
+    kind: ClassVar[str] = "paper"
+
+    noise_introduction: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise_introduction <= 1:
+            raise ValueError(f"noise_introduction is a share and must be in 0..1, not {self.noise_introduction}")
+
+
+def draw_rows(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Rows of Algorithm 1: as many as there are images, drawn from all pairs of an image and one of its layers.
+
+    An image of N layers has N + 1 pairs, the last of them with a blank target. All pairs are equally likely, as where they are
+    files of one folder, so images with many layers have more rows than others, and deep layers are rare.
+
+    Returns:
+        image: int64 [B], which image of the batch.
+        layer: int64 [B], the target layer i, from 1.
+    """
+    depth = batch.layers.amax(dim=1, keepdim=True)
+    below = torch.arange(int(depth.max()) + 1, device=depth.device)
+    image, before = (below <= depth).nonzero(as_tuple=True)
+    chosen = torch.randperm(len(image), device=depth.device)[: len(depth)]
+    return image[chosen], before[chosen] + 1
+
+
+def omitted_layers(layer: Tensor, share: float) -> Tensor:
+    """i_rand of Eq. 12 for each target layer i int64 [B], uniform in 2..i-1: int64 [B]; 0 where nothing is omitted.
+
+    A `share` of the rows with i >= 3 omit a layer; those with i < 3 have none to omit.
+    """
+    choices = layer - 2
+    omitted = 2 + (torch.rand(len(layer), device=layer.device) * choices).long()
+    chosen = torch.rand(len(layer), device=layer.device) < share
+    return torch.where((choices > 0) & chosen, omitted, 0)
+
+
+def cumulative_and_target(batch: Batch, image: Tensor, layer: Tensor, omitted: Tensor) -> tuple[Tensor, Tensor]:
+    """CM of Eq. 3, or P of Eq. 12, and the amodal mask of the target layer: bool [B, 1, h, w] each.
+
+    P is the union of the layers that are left: subtracting the omitted one would also take pixels that it shares with others.
+
+    Args:
+        image, layer: see `draw_rows`.
+        omitted: see `omitted_layers`.
+    """
+    amodal, layers = batch.amodal[image], batch.layers[image]
+    in_front = (layers > 0) & (layers < layer[:, None]) & (layers != omitted[:, None])
+    return _union(amodal, in_front), _union(amodal, layers == layer[:, None])
+
+
+def _union(amodal: Tensor, chosen: Tensor) -> Tensor:
+    """bool [B, O, h, w] and bool [B, O] -> bool [B, 1, h, w]."""
+    return (amodal & chosen[:, :, None, None]).any(dim=1, keepdim=True)
+
+
+def hybrid_loss(network: Network, batch: Batch, schedule: Schedule, settings: HybridSettings) -> dict[str, Tensor]:
+    """L_simple + lambda L_vlb (Nichol and Dhariwal, 2021, Eq. 16), scalars.
+
+    L_simple is Eq. 10, the mean over pixels. L_vlb is the sum of T terms, estimated as T times the one of the drawn t; its mean
+    is detached, so it trains the variance alone.
+
+    Returns:
+        "loss" (to minimise), "mse" (L_simple), "variational" (L_vlb, bits per pixel).
+    """
+    image, layer = draw_rows(batch)
+    cumulative, target = cumulative_and_target(batch, image, layer, omitted_layers(layer, settings.noise_introduction))
+    features = network.encode(batch.image[image].float() / 127.5 - 1)
+    x0 = torch.where(target, 1.0, network.blank)
+    noise = torch.randn_like(x0)
+    t = torch.randint(schedule.steps, (len(x0),), device=x0.device)
+    x_t = schedule.add_noise(x0, noise, t)
+    epsilon, variance = network.denoise(x_t, t, signed(cumulative), features).chunk(2, dim=1)
+    mse = ((noise - epsilon) ** 2).mean()
+    variational = schedule.steps * variational_term(schedule, x0, x_t, t, epsilon.detach(), variance).mean()
+    return {"loss": mse + VARIATIONAL_WEIGHT * variational, "mse": mse, "variational": variational}
