@@ -22,6 +22,7 @@ setup(
     maintainer="seqamodal_ros maintainers",
     maintainer_email="maintainers@seqamodal-ros.invalid",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["scene/page.css", "scene/page.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (SHARE, ["package.xml"]),

@@ -13,6 +13,7 @@ import numpy as np
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, Perceiver
 from seqamodal_ros.scene.image_files import find_images, read_image
+from seqamodal_ros.scene.page import PAGE, Page, is_page
 from seqamodal_ros.scene.pictures import contact_sheet, overlay, write_image
 from seqamodal_ros.scene.report import COLUMNS, layers_json, row
 from seqamodal_ros.scene.scene import LayeredScene
@@ -43,11 +44,13 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{perceiver.model_id[:40]} on {perceiver.device}, K = {arguments.num_samples}, seed {arguments.seed}")
     print(COLUMNS)
     frames: list[dict[str, Any]] = []
+    page = Page()
     for path, name in zip(images, names, strict=True):
         try:
             image = read_image(path)
             scene = perceiver(image, arguments.num_samples, arguments.seed)
             write_outputs(out, name, image, scene)
+            page.add(name, image, scene)
         except (OSError, ValueError) as error:
             print(f"predict: {_one_line(error)}", file=sys.stderr)
             continue
@@ -55,11 +58,12 @@ def main(argv: list[str] | None = None) -> int:
         print(row(name, scene), flush=True)
     try:
         (out / REPORT).write_text(json.dumps(frames, indent=1, allow_nan=False) + "\n")
+        page.write(out / PAGE)
     except OSError as error:
         print(f"predict: error: {_one_line(error)}", file=sys.stderr)
         return 1
     failed = len(images) - len(frames)
-    print(f"{len(frames)} of {len(images)} images seen; pictures, masks and {REPORT} are in {out}")
+    print(f"{len(frames)} of {len(images)} images seen; pictures, masks, {REPORT} and {PAGE} are in {out}")
     if failed:
         print(f"predict: {failed} of {len(images)} images failed", file=sys.stderr)
     return 1 if failed else 0
@@ -133,6 +137,9 @@ def _refuse_overwriting(images: Sequence[Path], names: Sequence[str], out: Path)
             target = (out / pattern.format(name)).resolve()
             if target in inputs:
                 raise ValueError(f"the results would overwrite the image {target}: name another folder with --out")
+    page = out / PAGE
+    if page.exists() and not is_page(page):
+        raise ValueError(f"the page would overwrite {page}, which is not one of ours: name another folder with --out")
 
 
 def _one_line(error: Exception) -> str:

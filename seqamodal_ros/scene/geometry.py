@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the model's square lies in the source image, and the way back from a mask to source pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -54,6 +54,12 @@ class Geometry:
             )
         side = max(region_width, region_height)
         return cls(width, height, x + (region_width - side) / 2, y + (region_height - side) / 2, side)
+
+    def resized(self, longest: int) -> "Geometry":
+        """The same square in the source image made `longest` pixels long on its longer side; the shorter keeps one pixel."""
+        scale = longest / max(self.width, self.height)
+        width, height = max(1, round(self.width * scale)), max(1, round(self.height * scale))
+        return replace(self, width=width, height=height, left=self.left * scale, top=self.top * scale, side=self.side * scale)
 
     def affine(self, mask_size: int) -> tuple[float, float, float, float]:
         """(scale_x, scale_y, offset_x, offset_y) of a mask of `mask_size` pixels a side.

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 
@@ -48,7 +49,7 @@ def overlay(image: np.ndarray, scene: LayeredScene) -> np.ndarray:
     Raises:
         ValueError: image and scene differ in size.
     """
-    _check_size(image, scene)
+    check_size(image, scene)
     canvas = np.ascontiguousarray(image).copy()
     pen = _Pen.of(canvas)
     amodal = _source_masks(scene, scene.amodal)
@@ -77,17 +78,17 @@ def contact_sheet(image: np.ndarray, scene: LayeredScene, title: str) -> np.ndar
     Raises:
         ValueError: image and scene differ in size.
     """
-    _check_size(image, scene)
+    check_size(image, scene)
     image, scene = _resized(image, scene)
     panels = [(image, "image", "", INK), (overlay(image, scene), "overlay", _ordinals(scene.pick_order), INK)]
     amodal = _source_masks(scene, scene.amodal)
     visible = visible_masks(amodal)
     for index in range(len(amodal)):
         panel = _layer_panel(image, scene, index, amodal[index], visible[index])
-        panels.append((panel, f"layer {index + 1}", _layer_caption(scene, index), layer_colour(index + 1)))
+        panels.append((panel, f"layer {index + 1}", "   ".join(layer_facts(scene, index)), layer_colour(index + 1)))
     if not len(amodal):
         panels.append((_empty_panel(image), "no layers", "", FAINT))
-    return _arrange(panels, title, _summary(scene))
+    return _arrange(panels, title, "   ".join(scene_facts(scene)))
 
 
 def write_image(path: Path | str, rgb: np.ndarray) -> None:
@@ -109,6 +110,20 @@ def write_image(path: Path | str, rgb: np.ndarray) -> None:
         raise OSError(f"cannot write {path}: {error.strerror}; check that the folder exists and has room") from error
 
 
+def check_size(image: np.ndarray, scene: LayeredScene) -> None:
+    """Raise ValueError unless an image is uint8 [H, W, 3] of the size that the scene was seen in."""
+    expected = (scene.geometry.height, scene.geometry.width, 3)
+    if image.shape != expected or image.dtype != np.uint8:
+        raise ValueError(f"the image must be the scene's, uint8 {list(expected)}, not {image.dtype} {list(image.shape)}")
+
+
+def roundest_spot(mask: np.ndarray) -> tuple[int, int]:
+    """x, y of the pixel of a mask, bool [H, W], not blank, that lies farthest from its edge: where a badge stands best."""
+    depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(x), int(y)
+
+
 @dataclass(frozen=True)
 class _Pen:
     """Sizes of what is drawn, from the canvas's: line width and hatch period in pixels, and the text's scale."""
@@ -123,12 +138,6 @@ class _Pen:
         return cls(line=math.ceil(2 * unit), period=max(6, round(9 * unit)), text=0.5 * max(unit, 0.9))
 
 
-def _check_size(image: np.ndarray, scene: LayeredScene) -> None:
-    expected = (scene.geometry.height, scene.geometry.width, 3)
-    if image.shape != expected or image.dtype != np.uint8:
-        raise ValueError(f"the image must be the scene's, uint8 {list(expected)}, not {image.dtype} {list(image.shape)}")
-
-
 def _source_masks(scene: LayeredScene, masks: np.ndarray) -> np.ndarray:
     """bool [L, H, W] at source size; what is visible is worked out there, so that parts meet without gaps."""
     size = (scene.geometry.height, scene.geometry.width)
@@ -137,12 +146,10 @@ def _source_masks(scene: LayeredScene, masks: np.ndarray) -> np.ndarray:
 
 def _resized(image: np.ndarray, scene: LayeredScene) -> tuple[np.ndarray, LayeredScene]:
     """Image and scene at a panel's size, so that lines and text come out alike for every source."""
-    old = scene.geometry
-    scale = PANEL_SIDE / max(old.width, old.height)
-    width, height = max(1, round(old.width * scale)), max(1, round(old.height * scale))
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    geometry = replace(old, width=width, height=height, left=old.left * scale, top=old.top * scale, side=old.side * scale)
-    return resized, replace(scene, geometry=geometry)
+    geometry = scene.geometry.resized(PANEL_SIDE)
+    shrinks = geometry.side < scene.geometry.side
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (geometry.width, geometry.height), interpolation=interpolation), replace(scene, geometry=geometry)
 
 
 def _layer_panel(image: np.ndarray, scene: LayeredScene, index: int, amodal: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -171,29 +178,8 @@ def _empty_panel(image: np.ndarray) -> np.ndarray:
     return canvas
 
 
-def _layer_caption(scene: LayeredScene, index: int) -> str:
-    count = sum(obj.layer == index + 1 for obj in scene.objects)
-    hidden = 1 - scene.visible[index].sum() / max(1, scene.amodal[index].sum())
-    parts = [_count(count, "object"), f"{hidden:.0%} hidden"]
-    agreement = scene.agreement[index]
-    return "   ".join(parts if np.isnan(agreement) else [*parts, f"agreement {agreement:.2f}"])
-
-
 def _ordinals(pick_order: tuple[int, ...]) -> str:
     return "pick order " + " ".join(map(str, pick_order)) if pick_order else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _summary(scene: LayeredScene) -> str:
-    parts = [_count(len(scene.amodal), "layer"), _count(len(scene.objects), "object"), f"K = {scene.num_samples}"]
-    if scene.truncated:
-        parts.append("truncated: more layers may exist")
-    if np.isfinite(scene.seconds):
-        parts.append(f"{scene.seconds:.2f} s")
-    return "   ".join(parts)
 
 
 def _arrange(panels: list[tuple[np.ndarray, str, str, Colour]], title: str, summary: str) -> np.ndarray:
@@ -254,10 +240,8 @@ def _badges(canvas: np.ndarray, scene: LayeredScene, objects: Iterable[SceneObje
         mask = mask if mask.any() else scene.to_source(obj.amodal)
         if not mask.any():
             continue
-        depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-        name, order = str(obj.id), _ordinal(scene.pick_order.index(obj.id) + 1)
-        _badge(canvas, name, order, (int(x), int(y)), layer_colour(obj.layer), pen, taken)
+        name, order = str(obj.id), ordinal(scene.pick_order.index(obj.id) + 1)
+        _badge(canvas, name, order, roundest_spot(mask), layer_colour(obj.layer), pen, taken)
 
 
 def _badge(
@@ -285,11 +269,6 @@ def _badge(
     baseline = y + height - round(11 * pen.text)
     _text(canvas, name, (x + pad, baseline), pen.text, DARK, 2)
     _text(canvas, order, (x + split + pad, baseline), 0.85 * pen.text, INK)
-
-
-def _ordinal(number: int) -> str:
-    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{suffix}"
 
 
 def _legend(canvas: np.ndarray, layers: int, pen: _Pen) -> None:

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_what_it_writes(predict, images, tmp_path):
     code, out, err = predict(images, "--num-samples", 2, "--seed", 9)
     assert (code, err) == (0, "")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        ["a.png", "a_overlay.png", "a_layers.npz", "b.png", "b_overlay.png", "b_layers.npz", "layers.json"]
+        ["a.png", "a_overlay.png", "a_layers.npz", "b.png", "b_overlay.png", "b_layers.npz", "layers.json", "index.html"]
     )
     frames = json.loads((tmp_path / "out" / "layers.json").read_text())
     assert [frame["frame"] for frame in frames] == ["a", "b"]
@@ -75,6 +76,8 @@ def test_what_it_writes(predict, images, tmp_path):
         assert overlay.shape == source.shape
         assert not np.array_equal(overlay, source)
         assert read_image(tmp_path / "out" / f"{frame['frame']}.png").shape[1] > 480
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h2.*?>(.*?)</h2>", page) == ["a", "b"]
     rows = [line.split() for line in out.splitlines() if line.startswith(("a ", "b "))]
     for row, frame in zip(rows, frames, strict=True):
         assert row[:3] == [frame["frame"], str(len(frame["layers"])), str(len(frame["objects"]))]
@@ -122,6 +125,17 @@ class TestFailedImages:
         assert code == 1
         assert "b.png: Permission denied" in err
 
+    def test_none_is_left(self, predict, images, tmp_path):
+        code, *_ = predict(images / "notes.txt")
+        assert code == 1
+        assert "no image was seen" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+    def test_a_page_that_cannot_be_written(self, predict, images, tmp_path):
+        (tmp_path / "out" / "index.html.part").mkdir(parents=True)
+        code, _, err = predict(images)
+        assert code == 1
+        assert re.fullmatch(r"predict: error: cannot write .*index\.html.*", one_line(err))
+
     def test_results_that_cannot_be_written(self, predict, images, tmp_path):
         (tmp_path / "out" / "b.png").mkdir(parents=True)
         code, out, err = predict(images)
@@ -159,6 +173,19 @@ class TestNames:
         assert "would overwrite the image" in one_line(err)
         assert "--out" in err
         assert (images / "b.png").read_bytes() == before
+
+    def test_a_page_of_others_is_never_overwritten(self, predict, images, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "index.html").write_text("<title>my home page</title>")
+        code, _, err = predict(images)
+        assert code == 2
+        assert "index.html, which is not one of ours: name another folder with --out" in one_line(err)
+        assert (tmp_path / "out" / "index.html").read_text() == "<title>my home page</title>"
+
+    def test_a_page_of_ours_is(self, predict, images, tmp_path):
+        for image in ("a.jpg", "b.png"):
+            assert predict(images / image)[0] == 0
+        assert '-name">b</h2>' in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
 class TestArguments:

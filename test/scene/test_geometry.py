@@ -39,6 +39,12 @@ def test_region_is_the_smallest_square_around_it():
     assert Geometry.region(640, 480, 0, 0, 20, 60).left == -20
 
 
+def test_resized_keeps_the_square_where_it_lies():
+    assert Geometry.letterbox(640, 480).resized(320) == Geometry(320, 240, 0, -40, 320)
+    assert Geometry.centre_crop(50, 100).resized(200) == Geometry(100, 200, 0, 50, 100)
+    assert Geometry.letterbox(2000, 3).resized(100).height == 1
+
+
 @pytest.mark.parametrize(
     "region",
     [(-1, 0, 10, 10), (0, -1, 10, 10), (0, 0, 0, 10), (0, 0, 10, -3), (90, 0, 11, 10), (0, 41, 10, 10), (200, 200, 1, 1)],

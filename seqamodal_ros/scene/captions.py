@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of a scene and its layers, in few words, under the pictures and on the page."""
+
+import numpy as np
+
+from seqamodal_ros.scene.scene import LayeredScene
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 layer``, ``2 layers``; of a noun whose plural takes an s."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def ordinal(number: int) -> str:
+    """``1st``, ``2nd``, ``3rd``, ``4th`` and so on."""
+    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
+def scene_facts(scene: LayeredScene) -> list[str]:
+    """How many layers, objects and hypotheses; whether truncated; how long it took, where known."""
+    facts = [counted(len(scene.amodal), "layer"), counted(len(scene.objects), "object"), f"K = {scene.num_samples}"]
+    if scene.truncated:
+        facts.append("truncated: more layers may exist")
+    if np.isfinite(scene.seconds):
+        facts.append(f"{scene.seconds:.2f} s")
+    return facts
+
+
+def layer_facts(scene: LayeredScene, index: int) -> list[str]:
+    """How many objects layer `index` (from 0) holds, how much of it is hidden, and its agreement, where there is one."""
+    count = sum(obj.layer == index + 1 for obj in scene.objects)
+    hidden = 1 - scene.visible[index].sum() / max(1, scene.amodal[index].sum())
+    facts = [counted(count, "object"), f"{hidden:.0%} hidden"]
+    agreement = scene.agreement[index]
+    return facts if np.isnan(agreement) else [*facts, f"agreement {agreement:.2f}"]

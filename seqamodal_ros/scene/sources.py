@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where images come from: a folder or a file of images, a video, a camera."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from seqamodal_ros.scene.image_files import SUFFIXES, find_images, read_image
+
+Shot = tuple[str, np.ndarray | OSError]  # its name, and uint8 [H, W, 3] RGB or why there is none
+
+
+def is_camera(source: Path) -> bool:
+    """Whether a source is a camera's device file, whose images do not end."""
+    return source.is_char_device() or (source.parent == Path("/dev") and source.name.startswith("video"))
+
+
+def shots(source: Path, period: float) -> Iterator[Shot]:
+    """The images of a source, in order.
+
+    Args:
+        source: a folder of images, an image, a video, or a camera such as /dev/video0.
+        period: seconds of a video between two of its images; the others are left out.
+
+    Raises:
+        OSError: at the call: the source does not exist, holds nothing, or cannot be opened; the message says what to do.
+    """
+    if is_camera(source):
+        return _camera(
+            source, _open(source, f"cannot open the camera {source}: is it plugged in and free, and are you in group video?")
+        )
+    if source.is_file() and source.suffix.lower() not in SUFFIXES:
+        return _video(
+            source, _open(source, f"cannot read {source}: no image, nor a video that OpenCV opens; convert it to MP4"), period
+        )
+    return _images(find_images([source]))
+
+
+def _images(paths: list[Path]) -> Iterator[Shot]:
+    for path in paths:
+        try:
+            yield path.name, read_image(path)
+        except OSError as error:
+            yield path.name, error
+
+
+def _open(source: Path, complaint: str) -> cv2.VideoCapture:
+    log = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has it in cv2
+    before = log.getLogLevel()
+    log.setLogLevel(0)  # its own complaints are many lines; ours is one
+    try:
+        capture = cv2.VideoCapture(str(source), cv2.CAP_V4L2 if is_camera(source) else cv2.CAP_FFMPEG)
+    finally:
+        log.setLogLevel(before)
+    if not capture.isOpened():
+        raise OSError(complaint)
+    return capture
+
+
+def _video(source: Path, capture: cv2.VideoCapture, period: float) -> Iterator[Shot]:
+    """Every so many images; an end long before the one that the file announces is told as an error."""
+    rate, announced = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    step = max(1, round(rate * period)) if np.isfinite(rate) else 1
+    index = 0
+    while capture.grab():
+        if index % step == 0:
+            decoded, image = capture.retrieve()
+            if not decoded:
+                break
+            yield f"{source.name} image {index + 1}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        index += 1
+    capture.release()
+    if index < min(1, announced) or index < 0.9 * announced:
+        yield source.name, OSError(f"{source} ends after {index} of {announced} images: copy or export it again")
+
+
+def _camera(source: Path, capture: cv2.VideoCapture) -> Iterator[Shot]:
+    """The newest image each time; ends with an error, as a camera does not end by itself."""
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    index = 0
+    while capture.grab():  # what waited in the buffer since the last image
+        decoded, image = capture.read()
+        if not decoded:
+            break
+        index += 1
+        yield f"{source} image {index}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    capture.release()
+    yield str(source), OSError(f"the camera {source} gives no more images: is it still plugged in?")

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captions: numbers with their nouns, and what is left out where it is unknown."""
+
+import numpy as np
+import pytest
+
+from seqamodal_ros.scene.captions import counted, layer_facts, ordinal, scene_facts
+
+
+def test_nouns_and_ordinals():
+    assert [counted(number, "layer") for number in (0, 1, 2)] == ["0 layers", "1 layer", "2 layers"]
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102, 111)] == (
+        ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th"]
+    )
+
+
+def test_facts_of_a_scene(make_scene, rectangles):
+    scene = make_scene(rectangles((0, 0, 8, 8), (4, 0, 12, 8)), seconds=0.25, truncated=True)
+    assert scene_facts(scene) == ["2 layers", "2 objects", "K = 2", "truncated: more layers may exist", "0.25 s"]
+    assert scene_facts(make_scene(np.zeros((0, 8, 8)))) == ["0 layers", "0 objects", "K = 2"]
+
+
+@pytest.mark.parametrize(("samples", "agreement"), [(1, []), (2, ["agreement 1.00"])])
+def test_facts_of_a_layer(make_scene, rectangles, samples, agreement):
+    scene = make_scene(rectangles((0, 0, 8, 8), (4, 0, 12, 8)), samples=samples)
+    assert layer_facts(scene, 1) == ["1 object", "50% hidden", *agreement]

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders, images, real videos; a camera's device file that is none."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from seqamodal_ros.scene.sources import is_camera, shots
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Two seconds of ten images a second, each of one grey level that tells its number."""
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    assert writer.isOpened()
+    grain = np.random.default_rng(0).integers(0, 20, (48, 64, 3), dtype=np.uint8)
+    for index in range(20):
+        writer.write(grain + np.uint8(10 * index))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("period,expected", [(0.0, range(20)), (0.5, range(0, 20, 5)), (100, [0])])
+def test_a_video_gives_an_image_each_period(video, period, expected):
+    found = list(shots(video, period))
+    assert [name for name, _ in found] == [f"film.avi image {index + 1}" for index in expected]
+    assert [image.shape for _, image in found] == [(48, 64, 3)] * len(found)
+    np.testing.assert_allclose([image.mean() for _, image in found], [10 * index + 9.5 for index in expected], atol=4)
+
+
+def test_a_video_s_colours_are_rgb(tmp_path):
+    path = tmp_path / "red.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    writer.write(np.full((48, 64, 3), (0, 0, 255), np.uint8))
+    writer.release()
+    ((_, image),) = shots(path, 0.5)
+    assert image[..., 0].mean() > 200 > 60 > image[..., 2].mean()
+
+
+def test_a_truncated_video_gives_what_it_has_and_says_so(video):
+    data = video.read_bytes()
+    video.write_bytes(data[: len(data) * 2 // 3])
+    *images, (name, error) = shots(video, 0.1)
+    assert 5 <= len(images) < 16
+    assert isinstance(error, OSError) and "of 20 images" in str(error)
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 100], ids=["empty", "nonsense"])
+def test_what_is_no_video_is_one_clear_error(tmp_path, content, capfd):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="nor a video"):
+        shots(path, 0.5)
+
+
+def test_a_missing_source_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="film.mp4"):
+        shots(tmp_path / "film.mp4", 0.5)
+
+
+@pytest.mark.parametrize("device", ["/dev/video99", "/dev/null"])
+def test_a_camera_that_cannot_be_opened_is_one_clear_error(device, capfd):
+    assert is_camera(Path(device))
+    with pytest.raises(OSError, match="is it plugged in"):
+        shots(Path(device), 0.5)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_images_come_by_name_and_a_broken_one_as_an_error(tmp_path):
+    for name in ("b.png", "a.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 5, 3), np.uint8))
+    (tmp_path / "c.png").write_bytes(b"broken")
+    first, second, third = shots(tmp_path, 0.5)
+    assert (first[0], second[0], third[0]) == ("a.png", "b.png", "c.png")
+    assert first[1].shape == (4, 5, 3)
+    assert isinstance(third[1], OSError)
+    assert [name for name, _ in shots(tmp_path / "a.png", 0.5)] == ["a.png"]
