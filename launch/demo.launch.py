@@ -18,8 +18,8 @@ def generate_launch_description() -> LaunchDescription:
     perception = PathJoinSubstitution([FindPackageShare("seqamodal_ros"), "launch", "perception.launch.py"])
     return LaunchDescription(
         [
-            DeclareLaunchArgument("source", default_value="", description="folder of images; empty for the sample frames"),
-            DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, layers.json and the bag"),
+            DeclareLaunchArgument("source", default_value="", description="folder, video or camera; empty: the samples"),
+            DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, page, layers.json and bag"),
             IncludeLaunchDescription(perception),
             Node(
                 package="seqamodal_ros",

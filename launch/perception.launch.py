@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the perception node on a camera: `ros2 launch seqamodal_ros perception.launch.py image:=/camera/image_raw`."""
 
+from pathlib import Path
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
@@ -8,28 +10,46 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+TOPICS = {
+    "image": "topic of the camera's images; with image_transport compressed, of the raw ones beside them",
+    "camera_info": "topic of the camera's calibration, for clouds",
+    "depth": "topic of the depth images, registered to the image, for clouds",
+}
 CONFIG = PathJoinSubstitution([FindPackageShare("seqamodal_ros"), "config"])
 OVERRIDES = {
     "model": "a name in models/manifest.yaml, or the path of a .safetensors file",
     "device": "auto, cpu or cuda",
+    "image_transport": "raw or compressed",
     "autostart": "configure and activate at start: true or false",
 }
 
 
 def perception_node(context: LaunchContext) -> list[LifecycleNode]:
-    """The node; an argument left empty does not override the parameter file."""
+    """The node; an argument left empty does not override the parameter file.
+
+    Raises:
+        FileNotFoundError: params_file names no file; ROS would say so in a traceback of the node's.
+        ValueError: autostart is neither true nor false.
+    """
+    params_file = Path(LaunchConfiguration("params_file").perform(context)).expanduser()
+    if not params_file.is_file():
+        raise FileNotFoundError(f"params_file:={params_file} names no file")
     given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
-    overrides = {
-        name: ParameterValue(value, value_type=bool if name == "autostart" else str) for name, value in given.items() if value
+    overrides: dict[str, ParameterValue | bool] = {
+        name: ParameterValue(value, value_type=str) for name, value in given.items() if value
     }
+    if autostart := given["autostart"].lower():
+        if autostart not in ("true", "false"):
+            raise ValueError(f"autostart:={autostart} must be true or false")
+        overrides["autostart"] = autostart == "true"
     return [
         LifecycleNode(
             package="seqamodal_ros",
             executable="perception_node",
             name="seqamodal",
             namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file"), *([overrides] if overrides else [])],
-            remappings=[("image", LaunchConfiguration("image"))],
+            parameters=[str(params_file), *([overrides] if overrides else [])],
+            remappings=[(topic, LaunchConfiguration(topic)) for topic in TOPICS],
             output="screen",
         )
     ]
@@ -40,7 +60,7 @@ def generate_launch_description() -> LaunchDescription:
     profile = "FASTDDS_DEFAULT_PROFILES_FILE"
     return LaunchDescription(
         [
-            DeclareLaunchArgument("image", default_value="image", description="topic of the camera's images"),
+            *(DeclareLaunchArgument(topic, default_value=topic, description=text) for topic, text in TOPICS.items()),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
             DeclareLaunchArgument(
                 "params_file",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
+from seqamodal_ros.scene.image_files import decode_image
 from seqamodal_ros.scene.report import source_box
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 
@@ -21,6 +22,7 @@ ENCODINGS: dict[str, tuple[type, int]] = {
     "rgba8": (np.uint8, 4),
     "bgra8": (np.uint8, 4),
     "mono8": (np.uint8, 1),
+    "mono16": (np.uint16, 1),
     "16UC1": (np.uint16, 1),
     "32FC1": (np.float32, 1),
 }
@@ -121,6 +123,23 @@ def image_rgb(message: Any) -> np.ndarray:
         raise InvalidMessage(f"cv_bridge cannot convert encoding {message.encoding!r} to rgb8: {error}") from error
     if pixels.shape != (message.height, message.width, 3):  # it trusts a wrong step
         raise InvalidMessage(f"step {message.step} does not fit {message.width} {message.encoding} pixels")
+    return pixels
+
+
+def compressed_rgb(message: Any) -> np.ndarray:
+    """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/CompressedImage (JPEG, PNG, whatever OpenCV decodes).
+
+    Raises:
+        InvalidMessage: a depth image, data that are no complete image, or an image too large.
+    """
+    if "compressedDepth" in message.format or message.format.startswith(("16UC1", "32FC1")):
+        raise InvalidMessage(f"format {message.format!r} has no colour; remap the image topic to a colour image's")
+    try:
+        pixels = decode_image(bytes(message.data))
+    except ValueError as error:
+        raise InvalidMessage(f"a compressed image (format {message.format!r}) that cannot be decoded: {error}") from error
+    if max(pixels.shape) > LARGEST_SIDE:
+        raise InvalidMessage(f"an image of {pixels.shape[1]}x{pixels.shape[0]} pixels; sides must be in 1..{LARGEST_SIDE}")
     return pixels
 
 

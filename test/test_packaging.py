@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"seqamodal_ros": ROOT, "seqamodal_msgs": ROOT / "seqamodal_msgs"}
-SOURCES = {".bash", ".cfg", ".cmake", ".ini", ".msg", ".py", ".sh", ".srv", ".toml", ".txt", ".xml", ".yaml"}
+SOURCES = {".bash", ".cfg", ".cmake", ".css", ".ini", ".js", ".msg", ".py", ".sh", ".srv", ".toml", ".txt", ".xml", ".yaml"}
 NAMED = {"Makefile", ".ci/run", ".gitignore"}  # sources without a suffix
 NOT_OURS = {
     "venv",
@@ -28,7 +28,7 @@ NOT_OURS = {
 }  # made by tools; data with its own attribution
 # What an import is called where package.xml calls it otherwise, and what no rosdep key gives on every distribution.
 ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml"}
-FROM_PIP = {"torch": "runtime.txt", "safetensors": "runtime.txt", "mcap": "demo.txt", "rosbags": "demo.txt"}
+FROM_PIP = {"torch": "robot.txt", "safetensors": "robot.txt", "mcap": "demo.txt", "rosbags": "demo.txt"}
 
 needs_colcon = pytest.mark.skipif(
     importlib.util.find_spec("colcon_core") is None,
@@ -92,7 +92,7 @@ def test_both_packages_have_one_licence_and_maintainer():
 
 
 def test_source_files_start_with_the_licence():
-    line = re.compile(r"(#!.*\n|<\?xml.*\n)?(# |<!-- )SPDX-License-Identifier: Apache-2\.0( -->)?\n")
+    line = re.compile(r"(#!.*\n|<\?xml.*\n)?(# |<!-- |// |/\* )SPDX-License-Identifier: Apache-2\.0( -->| \*/)?\n")
     assert not [str(path.relative_to(ROOT)) for path in source_files() if not line.match(path.read_text())]
 
 
@@ -110,7 +110,7 @@ def test_what_is_imported_is_declared():
 def test_requirements_are_pinned():
     pin = re.compile(r"[\w.-]+(\[\w+\])?==[\w.]+(; python_version [<>=]+ \"[\d.]+\")?")
     for path in (ROOT / "requirements").glob("*.txt"):
-        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+        lines = [line for line in path.read_text().splitlines() if line and not line.startswith(("#", "--requirement "))]
         assert not [line for line in lines if not pin.fullmatch(line)], path
 
 
@@ -140,6 +140,8 @@ def test_an_outer_workspace_builds_both_packages(tmp_path):
     prefix = tmp_path / "install" / "seqamodal_ros"
     executables = {path.name for path in (prefix / "lib" / "seqamodal_ros").iterdir()}
     assert executables >= {"perception_node", "player", "predict", "recorder"}
+    (package,) = prefix.glob("**/seqamodal_ros/scene")
+    assert {"page.css", "page.js"} <= {path.name for path in package.iterdir()}
     for folder in ("launch", "config", "models", "samples"):
         shipped = {path.name for path in (ROOT / folder).glob("*.py" if folder == "launch" else "*") if path.is_file()}
         assert {path.name for path in (prefix / "share" / "seqamodal_ros" / folder).glob("*")} == shipped

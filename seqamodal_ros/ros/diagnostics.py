@@ -17,6 +17,7 @@ class Counters:
         superseded: valid frames that a newer one replaced before they were begun.
         rejected: messages that could not be used.
         failed: frames whose inference raised an error.
+        without_points: answers that someone wanted a cloud of, and whose depth image or camera_info did not fit.
     """
 
     received: int = 0
@@ -24,6 +25,7 @@ class Counters:
     superseded: int = 0
     rejected: int = 0
     failed: int = 0
+    without_points: int = 0
 
 
 def diagnostics(stamp: Time, name: str, state: str, problem: str, counters: Counters, details: dict[str, str]) -> DiagnosticArray:

@@ -4,13 +4,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES
 from seqamodal_ros.scene.geometry import FITS
+
+TRANSPORTS = ("raw", "compressed")
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Spec:
 
     default: Any
     description: str
-    least: int | None = None
-    most: int | None = None
+    least: float | None = None
+    most: float | None = None
     choices: tuple[str, ...] = ()
     read_only: bool = False
     before_configure: bool = False
@@ -33,8 +35,10 @@ class Spec:
         descriptor = ParameterDescriptor(
             description=self.description, read_only=self.read_only, additional_constraints=constraints
         )
-        if self.least is not None and self.most is not None:
-            descriptor.integer_range = [IntegerRange(from_value=self.least, to_value=self.most, step=1)]
+        if self.least is not None and self.most is not None and isinstance(self.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(from_value=self.least, to_value=self.most)]
+        elif self.least is not None and self.most is not None:
+            descriptor.integer_range = [IntegerRange(from_value=int(self.least), to_value=int(self.most), step=1)]
         return descriptor
 
 
@@ -42,12 +46,16 @@ SPECS: dict[str, Spec] = {
     "autostart": Spec(True, "Configure and activate at start, without a lifecycle manager.", read_only=True),
     "model": Spec("default", "A name in models/manifest.yaml, or the path of a .safetensors file.", before_configure=True),
     "device": Spec("auto", "Where the network runs; auto takes cuda where there is one.", choices=DEVICES, before_configure=True),
+    "image_transport": Spec(
+        "raw", "How images come: on `image`, or compressed on `image/compressed`.", choices=TRANSPORTS, before_configure=True
+    ),
     "fit": Spec("letterbox", "How a frame becomes a square: padded, or cut.", choices=FITS, before_configure=True),
     "max_layers": Spec(0, "N_max of Algorithm 2; 0 keeps the model's own.", 0, 50, before_configure=True),
     "sampling_steps": Spec(0, "Network calls a layer; 0 keeps the model's own.", 0, 1000, before_configure=True),
     "majority_null": Spec(False, "Stop where most hypotheses of a layer are null too.", before_configure=True),
     "num_samples": Spec(3, "K, the hypotheses of each layer.", 1, LARGEST_NUM_SAMPLES),
     "seed": Spec(0, "Of the noise; the same for every frame, so that a still scene stays still.", 0, 2**63 - 1),
+    "max_depth_skew": Spec(0.05, "Seconds by which a depth image's stamp may differ from the image's.", 0.0, 10.0),
     "publish_hypotheses": Spec(True, "Send the K hypotheses of each layer, too."),
 }
 

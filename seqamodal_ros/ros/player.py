@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a folder of images as a camera would; the next image is sent when the last is answered."""
+"""Plays a folder of images, a video or a camera; the next image is sent when the last is answered."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.messages import MessageTypes, fill_image
-from seqamodal_ros.scene.image_files import find_images, read_image
+from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
 FIND_WITHIN = 60.0  # seconds until a perception node must have been found
@@ -35,8 +35,8 @@ class Player(Node):
 
     def __init__(self) -> None:
         super().__init__("player")
-        folder = self.declare_parameter("source", "").value
-        self.folder = Path(folder).expanduser() if folder else share_folder("samples")
+        source = self.declare_parameter("source", "").value
+        self.source = Path(source).expanduser() if source else share_folder("samples")
         any_number = ParameterDescriptor(dynamic_typing=True, description="Images a second at most, above 0.")
         rate = self.declare_parameter("rate", 2.0, any_number).value
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1000:
@@ -45,8 +45,9 @@ class Player(Node):
         # how many must listen before the first image is sent, so that a recorder misses none
         self.listeners = self.declare_parameter("listeners", 1).value
         self.frame_id = self.declare_parameter("frame_id", "camera_optical_frame").value
-        self.paths = find_images([self.folder])
-        self._camera_info = read_camera_info(self.folder / "camera_info.yaml")
+        self.endless = is_camera(self.source)
+        self._shots = shots(self.source, self.period)
+        self._camera_info = read_camera_info(self.source / "camera_info.yaml")
         self._images = self.create_publisher(Image, "image", QoSProfile(depth=1))
         self._infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=1))
         masks = MessageTypes.ros().layered_masks
@@ -61,19 +62,17 @@ class Player(Node):
         """
         self._wait_for_node()
         unreadable = 0
-        for path in self.paths:
-            try:
-                pixels = read_image(path)
-            except OSError as error:
-                self.get_logger().error(str(error))
+        for name, pixels in self._shots:
+            if isinstance(pixels, OSError):
+                self.get_logger().error(str(pixels))
                 unreadable += 1
                 continue
             began = time.monotonic()
-            self._send(pixels, path)
+            self._send(pixels, name)
             self._spin_until(lambda: False, began + self.period - time.monotonic())
         return unreadable
 
-    def _send(self, pixels: np.ndarray, path: Path) -> None:
+    def _send(self, pixels: np.ndarray, name: str) -> None:
         sent: set[tuple[int, int]] = set()
         for _ in range(SEND_AT_MOST):
             message = fill_image(Image(), pixels, "rgb8", Image().header)
@@ -86,8 +85,8 @@ class Player(Node):
             sent.add((message.header.stamp.sec, message.header.stamp.nanosec))
             if self._spin_until(lambda: bool(sent & self._answered), SEND_AGAIN_AFTER):  # a late answer counts too
                 return
-            self.get_logger().warning(f"no answer to {path.name} in {SEND_AGAIN_AFTER:.0f} s; sending it again")
-        raise PlayError(f"no answer to {path.name}: is the perception node active, and does its log show an error?")
+            self.get_logger().warning(f"no answer to {name} in {SEND_AGAIN_AFTER:.0f} s; sending it again")
+        raise PlayError(f"no answer to {name}: is the perception node active, and does its log show an error?")
 
     def _wait_for_node(self) -> None:
         def found() -> bool:
@@ -137,19 +136,21 @@ def _numbers(matrix: dict[str, Any]) -> list[float]:
 
 
 def main() -> int:
-    """Play the folder and end: 0 when all was answered, 1 with one line that says what went wrong."""
+    """Play the source and end: 0 when all was answered, 1 with one line that says what went wrong."""
     rclpy.init()
+    endless = False
     try:
         player = Player()
+        endless = player.endless
         unreadable = player.play()
         if unreadable:
-            player.get_logger().error(f"{unreadable} of {len(player.paths)} images could not be read")
+            player.get_logger().error(f"images that could not be read: {unreadable}")
         return 1 if unreadable else 0
     except (PlayError, OSError, ImportError, InvalidParameterTypeException) as error:
         print(f"player: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):
-        return 130
+        return 0 if endless else 130
     finally:
         rclpy.try_shutdown()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records what the node sees: a contact sheet a frame, layers.json, an MCAP bag; prints a row a frame."""
+"""Records what the node sees: a contact sheet a frame, layers.json, index.html, an MCAP bag; prints a row a frame."""
 
 import json
 import shutil
@@ -18,12 +18,13 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene
+from seqamodal_ros.scene.page import PAGE, Page
 from seqamodal_ros.scene.pictures import contact_sheet, write_image
 from seqamodal_ros.scene.report import COLUMNS, layers_json, row
 
 KEPT_IMAGES = 30  # images that wait for their masks
 QUIET = 0.5  # seconds without a message after which an interrupted recorder has heard all
-CLOSE_WITHIN = 3.0  # seconds after which it closes its files even where messages keep coming
+CLOSE_WITHIN = 6.0  # seconds after which it closes its files even where messages keep coming
 
 
 class Recorder(Node):
@@ -35,6 +36,7 @@ class Recorder(Node):
         self.out = Path(out).expanduser()
         self._bag = open_bag(self.out)
         self.frames: list[dict[str, Any]] = []
+        self._page = Page()
         self.without_image = 0
         self._images: OrderedDict[tuple[int, int], Image] = OrderedDict()
         self.last_heard = time.monotonic()
@@ -61,21 +63,23 @@ class Recorder(Node):
 
     def _on_masks(self, message: Any) -> None:
         self._write("/seqamodal/layered_masks", message)
-        image = self._images.pop(_stamp(message), None)
-        if image is None:
+        received = self._images.pop(_stamp(message), None)
+        if received is None:
             self.without_image += 1
             self.get_logger().error("masks without their image: no picture of this frame")
             return
-        scene = message_to_scene(message)
+        image, scene = image_rgb(received), message_to_scene(message)
         name = f"frame_{len(self.frames) + 1:03d}"
-        write_image(self.out / f"{name}.png", contact_sheet(image_rgb(image), scene, name))
+        write_image(self.out / f"{name}.png", contact_sheet(image, scene, name))
+        self._page.add(name, image, scene)
         self.frames.append({"frame": name, **layers_json(scene)})
         print(row(name, scene), flush=True)
 
     def close(self) -> None:
-        """Write layers.json and finish the bag."""
+        """Finish the bag; write layers.json and the page."""
         self._bag.close()
         (self.out / "layers.json").write_text(json.dumps(self.frames, indent=1, allow_nan=False))
+        self._page.write(self.out / PAGE)
 
 
 def open_bag(out: Path) -> Any:
@@ -133,7 +137,7 @@ def main() -> int:
     finally:
         recorder.close()
     count = len(recorder.frames)
-    print(f"{count} frames in {recorder.out}: contact sheets, layers.json, bag/", flush=True)
+    print(f"{count} frames in {recorder.out}: contact sheets, layers.json, {PAGE}, bag/", flush=True)
     rclpy.try_shutdown()
     return 0 if complete and count and not recorder.without_image else 1
 

@@ -11,25 +11,52 @@ import numpy as np
 
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros.mailbox import Mailbox
+from seqamodal_ros.scene.pictures import overlay
 from seqamodal_ros.scene.scene import LayeredScene
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image to see: its header, uint8 [H, W, 3] RGB, K and the seed of the noise."""
+    """One image to see.
+
+    Attributes:
+        header: of the image, passed on as it is.
+        image: uint8 [H, W, 3] RGB.
+        num_samples: K.
+        seed: of the noise.
+        label, overlay: whether someone wants these pictures of it; at source size they cost more than a glance.
+        depth: a depth image that may belong to it, kept for the executor's thread.
+        reply: who asked for this very frame; called with the answer, on the executor's thread. None for a camera's frame.
+        wanted: whether someone still waits for it; asked before it is begun, and before each network call.
+    """
 
     header: Any
     image: np.ndarray
     num_samples: int
     seed: int
+    label: bool = False
+    overlay: bool = False
+    depth: Any = None
+    reply: "Callable[[Answer], None] | None" = None
+    wanted: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What became of a frame: its scene, or the error that inference raised."""
+    """What became of a frame: its scene and the pictures that were wanted, or the error that was raised.
+
+    Attributes:
+        frame: the one that was submitted.
+        scene: None where there is an error.
+        label: uint16 [H, W], `LayeredScene.label`, if wanted.
+        overlay: uint8 [H, W, 3], `pictures.overlay`, if wanted.
+        error: what inference raised, if it did.
+    """
 
     frame: Frame
-    scene: LayeredScene | None
+    scene: LayeredScene | None = None
+    label: np.ndarray | None = None
+    overlay: np.ndarray | None = None
     error: Exception | None = None
 
 
@@ -51,6 +78,7 @@ class Worker:
         self._notify = notify
         self._round = 0  # what was submitted in an earlier round is cancelled
         self._round_at_work = 0
+        self._wanted: Callable[[], bool] = lambda: True  # of the frame at work
         self.perceiver = load(self._before_call)
         self._thread = threading.Thread(target=self._work, name="perceiver", daemon=True)
         self._thread.start()
@@ -58,6 +86,10 @@ class Worker:
     def submit(self, frame: Frame) -> bool:
         """Leave a frame; True if it took the place of one that was not begun."""
         return self._mailbox.put((self._round, frame))
+
+    def request(self, frame: Frame) -> bool:
+        """Leave a frame that no newer one replaces, ahead of the camera's; False where too many of them wait."""
+        return self._mailbox.request((self._round, frame))
 
     def answers(self) -> list[Answer]:
         """The answers since the last call, oldest first, without those that were cancelled."""
@@ -79,17 +111,25 @@ class Worker:
         del self.perceiver  # it holds this worker, and the model's memory should not wait for the garbage collector
 
     def _before_call(self) -> None:
-        if self._round_at_work != self._round:
+        if self._round_at_work != self._round or not self._wanted():
             raise Cancelled
+
+    def _see(self, frame: Frame) -> Answer:
+        scene = self.perceiver(frame.image, frame.num_samples, frame.seed)
+        label = scene.label() if frame.label else None
+        return Answer(frame, scene, label, overlay(frame.image, scene) if frame.overlay else None)
 
     def _work(self) -> None:
         while (taken := self._mailbox.take()) is not None:
             self._round_at_work, frame = taken
+            self._wanted = frame.wanted
+            if not frame.wanted():
+                continue
             try:
-                answer = Answer(frame, self.perceiver(frame.image, frame.num_samples, frame.seed))
+                answer = self._see(frame)
             except Cancelled:
                 continue
             except Exception as error:  # out of GPU memory, say: the frame is lost, the node lives on and says so
-                answer = Answer(frame, None, error)
+                answer = Answer(frame, error=error)
             self._answers.append((self._round_at_work, answer))
             self._notify()

@@ -24,8 +24,8 @@ WITHIN = 20.0  # seconds; a slow machine is no failure
 class Peer(Node):
     """A camera and a consumer: publishes on `image`, keeps the masks that come back."""
 
-    def __init__(self, context: rclpy.Context):
-        super().__init__("peer", context=context)
+    def __init__(self, context: rclpy.Context, name: str = "peer"):
+        super().__init__(name, context=context)
         self.masks: list[LayeredMasks] = []
         self.images = self.create_publisher(Image, "image", QoSProfile(depth=1))
         self.create_subscription(LayeredMasks, "seqamodal/layered_masks", self.masks.append, QoSProfile(depth=10))
@@ -52,11 +52,11 @@ def image_message(stamp: int = 1) -> Image:
 class Bench:
     """A node under test and its peer, each spun by a thread of its own."""
 
-    def __init__(self, **parameters: Any):
+    def __init__(self, cli_args: list[str] | None = None, **parameters: Any):
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        self.node = PerceptionNode(context=self.context, parameter_overrides=overrides)
+        self.node = PerceptionNode(context=self.context, cli_args=cli_args, parameter_overrides=overrides)
         self.peer = Peer(self.context)
         self._threads = []
         self._executors = []
@@ -77,6 +77,17 @@ class Bench:
                 return False
             time.sleep(0.01)
         return True
+
+    def says(self, capfd: Any, *words: str) -> bool:
+        """Whether the process came to say all the words on stderr; log lines follow what they tell of."""
+        said = ""
+
+        def told() -> bool:
+            nonlocal said
+            said += capfd.readouterr().err
+            return all(word in said for word in words)
+
+        return self.wait(told)
 
     def connected(self) -> None:
         """Wait until node and peer have found one another."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from seqamodal_ros.ros.mailbox import Mailbox
+from seqamodal_ros.ros.mailbox import MOST_REQUESTED, Mailbox
 from seqamodal_ros.ros.worker import Frame, Worker
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
@@ -56,6 +56,19 @@ def test_the_mailbox_keeps_the_newest():
     assert box.put(5) is False
     box.close()
     assert box.take() is None
+
+
+def test_requested_items_come_first_and_none_is_replaced():
+    box: Mailbox[int] = Mailbox()
+    box.put(1)
+    assert all(box.request(item) for item in range(10, 10 + MOST_REQUESTED))
+    assert box.request(99) is False
+    assert box.put(2) is True
+    assert [box.take() for _ in range(MOST_REQUESTED + 1)] == [*range(10, 10 + MOST_REQUESTED), 2]
+    assert box.request(3)
+    box.clear()
+    assert box.put(4) is False
+    assert box.take() == 4
 
 
 def test_closing_wakes_whoever_waits():

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's topics: what of an answer goes where."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import Image
+
+from seqamodal_ros.messages import MessageTypes, fill_image, scene_to_message
+from seqamodal_ros.ros.worker import Answer
+from seqamodal_ros.scene.scene import LayeredScene
+
+
+class Outputs:
+    """`~/layered_masks`; and `~/label` and `~/overlay`, which are made only while someone listens.
+
+    `hypotheses` says whether the K hypotheses go along.
+    """
+
+    def __init__(self, node: LifecycleNode, types: MessageTypes, model_id: str, hypotheses: Callable[[], bool]):
+        self._node, self._types, self._model_id, self._hypotheses = node, types, model_id, hypotheses
+        self._masks = node.create_lifecycle_publisher(types.layered_masks, "~/layered_masks", 5)
+        self._label = node.create_lifecycle_publisher(Image, "~/label", 5)
+        self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", 1)
+
+    @property
+    def topic(self) -> str:
+        """The name of `~/layered_masks` in full."""
+        return str(self._masks.topic_name)
+
+    @property
+    def label_wanted(self) -> bool:
+        """Whether someone listens to `~/label`."""
+        return bool(self._label.get_subscription_count())
+
+    @property
+    def overlay_wanted(self) -> bool:
+        """Whether someone listens to `~/overlay`."""
+        return bool(self._overlay.get_subscription_count())
+
+    def message(self, header: Any, scene: LayeredScene) -> Any:
+        """LayeredMasks of a scene, with the image's own header."""
+        return scene_to_message(scene, header, self._model_id, self._types, self._hypotheses())
+
+    def publish(self, answer: Answer, scene: LayeredScene) -> None:
+        """Send an answer's scene, and the pictures that were made of it."""
+        header = answer.frame.header
+        self._masks.publish(self.message(header, scene))
+        if answer.label is not None:
+            self._label.publish(fill_image(Image(), answer.label, "mono16", header))
+        if answer.overlay is not None:
+            self._overlay.publish(fill_image(Image(), answer.overlay, "rgb8", header))
+
+    def destroy(self) -> None:
+        """Take the topics away."""
+        for publisher in (self._masks, self._label, self._overlay):
+            self._node.destroy_lifecycle_publisher(publisher)

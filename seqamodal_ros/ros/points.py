@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topic `~/points`: the visible pixels of each object in space, where a depth image and camera_info come."""
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+
+from seqamodal_ros.clouds import depth_metres, pinhole, scene_cloud
+from seqamodal_ros.messages import InvalidMessage
+from seqamodal_ros.ros.worker import Answer
+from seqamodal_ros.scene.scene import LayeredScene
+
+KEPT_DEPTHS = 10  # images; the one that fits comes soon before or after its colour image
+
+
+class Points:
+    """Keeps the latest depth images and camera_info; makes a cloud of each answer while someone listens."""
+
+    def __init__(self, node: LifecycleNode):
+        self._node = node
+        self._publisher = node.create_lifecycle_publisher(PointCloud2, "~/points", 1)
+        self._depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
+        self._info: CameraInfo | None = None
+        self._subscriptions = [
+            node.create_subscription(Image, "depth", self._on_depth, qos_profile_sensor_data),
+            node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data),
+        ]
+
+    @property
+    def wanted(self) -> bool:
+        """Whether someone listens."""
+        return bool(self._publisher.get_subscription_count())
+
+    def nearest(self, header: Any, known: Image | None = None) -> Image | None:
+        """The depth image whose stamp is nearest to a header's, of those kept and one known before; None without any.
+
+        Inference may take longer than images are kept: so it is asked when a frame goes to work, and again when it is answered.
+        """
+        found = [*self._depths, *([known] if known is not None else [])]
+        return min(found, key=lambda depth: abs(_seconds_apart(depth.header.stamp, header.stamp)), default=None)
+
+    def publish(self, answer: Answer, scene: LayeredScene, label: np.ndarray, max_skew: float) -> None:
+        """Send the cloud of an answer.
+
+        Args:
+            answer: its frame's `depth` is the best that was known when it went to work.
+            scene, label: the answer's.
+            max_skew: the depth image's stamp may differ from the image's by so many seconds.
+
+        Raises:
+            InvalidMessage: no depth image or camera_info fits the image; the text says which and why.
+        """
+        if self._info is None:
+            raise InvalidMessage("no camera_info has come")
+        header, image = answer.frame.header, answer.frame.image
+        height, width = image.shape[:2]
+        camera = pinhole(self._info, width, height)
+        depth = depth_metres(_fitting(self.nearest(header, answer.frame.depth), header, max_skew))
+        if depth.shape != (height, width):
+            raise InvalidMessage(
+                f"depth is {depth.shape[1]}x{depth.shape[0]}, the image {width}x{height} pixels: register depth to the image"
+            )
+        cloud = PointCloud2(header=header)
+        self._publisher.publish(scene_cloud(scene, label, image, depth, camera, cloud, PointField))
+
+    def destroy(self) -> None:
+        """Take the topics away."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._node.destroy_lifecycle_publisher(self._publisher)
+
+    def _on_depth(self, message: Image) -> None:
+        if self.wanted:
+            self._depths.append(message)
+        else:
+            self._depths.clear()
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._info = message
+
+
+def _fitting(depth: Image | None, header: Any, max_skew: float) -> Image:
+    """The depth image, or InvalidMessage with why it does not belong to the image of this header."""
+    if depth is None:
+        raise InvalidMessage("no depth image has come")
+    apart = _seconds_apart(depth.header.stamp, header.stamp)
+    if abs(apart) > max_skew:
+        raise InvalidMessage(f"the nearest depth image is {apart:+.3f} s from the image, more than max_depth_skew")
+    if depth.header.frame_id != header.frame_id:
+        raise InvalidMessage(
+            f"depth is in frame '{depth.header.frame_id}', the image in '{header.frame_id}': register depth to the image"
+        )
+    return depth
+
+
+def _seconds_apart(a: Any, b: Any) -> float:
+    return float(a.sec - b.sec + (a.nanosec - b.nanosec) / 1e9)

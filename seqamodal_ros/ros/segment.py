@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service `~/segment`: the layered masks of one image, of the one sent or of the camera's next."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.task import Future
+from rclpy.time import Time
+from rclpy.timer import Timer
+
+from seqamodal_ros.messages import InvalidMessage, image_rgb
+from seqamodal_ros.perceiver import LARGEST_NUM_SAMPLES
+from seqamodal_ros.ros.worker import Answer, Frame
+from seqamodal_ros.scene.scene import LayeredScene
+
+Outcome = tuple[Any, LayeredScene] | str  # header and scene, or why there is none
+
+ENDING = "the node is being cleaned up"
+ANSWER_WITHIN = 10.0  # seconds, where the request names no timeout
+
+
+class SegmentService:
+    """Answers requests one by one ahead of the camera's frames; the executor stays free while one is at work.
+
+    `request_frame` leaves a frame with the worker and returns False where too many wait; `message` makes LayeredMasks of a
+    header and a scene; `refuse` says why requests cannot be taken now, or nothing.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        request_frame: Callable[[Frame], bool],
+        message: Callable[[Any, LayeredScene], Any],
+        refuse: Callable[[], str],
+        num_samples: Callable[[], int],
+    ):
+        from seqamodal_msgs.srv import SegmentImage
+
+        self._node, self._request_frame, self._message = node, request_frame, message
+        self._refuse, self._num_samples = refuse, num_samples
+        self._ending = False
+        self._open: set[Future] = set()
+        self._for_camera: list[tuple[Time, Any, Future]] = []  # what waits for the camera's next image: since when, request
+        # a group of its own: in the node's, a request that waits would keep every other callback waiting
+        group = ReentrantCallbackGroup()
+        self._service = node.create_service(SegmentImage, "~/segment", self._on_request, callback_group=group)
+
+    def offer(self, header: Any, image: np.ndarray) -> None:
+        """An image of the camera: it is the answer to whoever has waited since before its stamp."""
+        stamp = Time.from_msg(header.stamp)
+        due = [waiting for waiting in self._for_camera if waiting[0].nanoseconds <= stamp.nanoseconds]
+        self._for_camera = [waiting for waiting in self._for_camera if waiting not in due]
+        for _, request, future in due:
+            self._begin(request, header, image, future)
+
+    def cancel(self, reason: str) -> None:
+        """Tell all who wait that they wait in vain."""
+        self._for_camera.clear()
+        for future in list(self._open):
+            _resolve(future, reason)
+
+    def destroy(self) -> None:
+        """Tell all who wait, and take the service away once they have been told, which the executor does after this callback."""
+        if not self._open:
+            self._node.destroy_service(self._service)
+            return
+        self._ending = True
+        self.cancel(ENDING)
+        timer: Timer = self._node.create_timer(0.01, lambda: self._end(timer))
+
+    def _end(self, timer: Timer) -> None:
+        if not self._open:
+            self._node.destroy_timer(timer)
+            self._node.destroy_service(self._service)
+
+    async def _on_request(self, request: Any, response: Any) -> Any:
+        future = Future()
+        self._open.add(future)
+        seconds = request.timeout.sec + request.timeout.nanosec / 1e9
+        timer = self._node.create_timer(
+            seconds if seconds > 0 else ANSWER_WITHIN,
+            lambda: _resolve(future, self._too_late(future)),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),  # a caller waits in real time, also while a bag is paused
+        )
+        try:
+            self._start(request, future)
+            outcome = await future
+        finally:
+            self._open.discard(future)
+            self._for_camera = [waiting for waiting in self._for_camera if waiting[2] is not future]
+            self._node.destroy_timer(timer)
+        response.success = not isinstance(outcome, str)
+        if isinstance(outcome, str):
+            response.message = outcome
+        else:
+            response.masks = self._message(*outcome)
+        return response
+
+    def _start(self, request: Any, future: Future) -> None:
+        """Hand the request on, or resolve it with what is wrong with it."""
+        if reason := ENDING if self._ending else self._refuse():
+            _resolve(future, reason)
+        elif request.num_samples > LARGEST_NUM_SAMPLES:
+            _resolve(future, f"num_samples must be in 0..{LARGEST_NUM_SAMPLES} (0: the node's), not {request.num_samples}")
+        elif len(request.image.data) or request.image.width:
+            try:
+                self._begin(request, request.image.header, image_rgb(request.image), future)
+            except InvalidMessage as error:
+                _resolve(future, f"the image cannot be used: {error}")
+        else:
+            self._for_camera.append((self._node.get_clock().now(), request, future))
+
+    def _begin(self, request: Any, header: Any, image: np.ndarray, future: Future) -> None:
+        num_samples = request.num_samples or self._num_samples()
+        frame = Frame(
+            header,
+            image,
+            num_samples,
+            request.seed,
+            reply=lambda answer: _resolve(future, _outcome(answer)),
+            wanted=lambda: not future.done(),
+        )
+        if not self._request_frame(frame):
+            _resolve(future, "too many requests wait already: call again when they are answered")
+
+    def _too_late(self, future: Future) -> str:
+        if any(waiting[2] is future for waiting in self._for_camera):
+            return "no image stamped after the request came in time: does the camera publish, and on this node's clock?"
+        return "the answer was not ready in time: allow a longer timeout"
+
+
+def _resolve(future: Future, outcome: Outcome) -> None:
+    """The first outcome counts: a scene that comes after the timeout is nobody's."""
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _outcome(answer: Answer) -> Outcome:
+    return f"inference failed: {answer.error}" if answer.scene is None else (answer.frame.header, answer.scene)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`~/label` and `~/overlay` agree with the masks, and are made only while someone listens; compressed images come in too."""
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
+pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
+
+from harness import Bench, Peer, image_message
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CompressedImage, Image
+
+from seqamodal_msgs.msg import LayeredMasks
+from seqamodal_ros.messages import image_array, message_to_scene
+from seqamodal_ros.scene import pictures
+
+
+@pytest.fixture(autouse=True)
+def every_warning(monkeypatch):
+    """Log lines are throttled by their place in the code, across all nodes of a process."""
+    monkeypatch.setattr("seqamodal_ros.ros.perception_node.WARN_EVERY", 0.0)
+
+
+def listen(b: Bench, name: str) -> list[Image]:
+    heard: list[Image] = []
+    b.peer.create_subscription(Image, f"seqamodal/{name}", heard.append, 5)
+    publisher = getattr(b.node._outputs, f"_{name}")
+    assert b.wait(lambda: publisher.get_subscription_count() > 0)
+    return heard
+
+
+def test_the_label_shows_the_visible_object_at_each_source_pixel(bench):
+    b = bench()
+    labels = listen(b, "label")
+    b.connected()
+    sent = b.peer.send()
+    assert b.wait(lambda: labels and b.peer.masks)
+    (label,) = labels
+    assert (label.header, label.encoding, label.height, label.width) == (sent.header, "mono16", 48, 64)
+    scene = message_to_scene(b.peer.masks[0])
+    np.testing.assert_array_equal(image_array(label), scene.label())
+    assert set(np.unique(image_array(label))) <= {0, *(obj.id for obj in scene.objects)}
+    assert image_array(label).any()
+
+
+def test_the_overlay_is_drawn_on_the_image_that_it_answers(bench):
+    b = bench()
+    overlays = listen(b, "overlay")
+    b.connected()
+    sent = b.peer.send()
+    assert b.wait(lambda: overlays and b.peer.masks)
+    (picture,) = overlays
+    assert (picture.header, picture.encoding) == (sent.header, "rgb8")
+    expected = pictures.overlay(image_array(sent), message_to_scene(b.peer.masks[0]))
+    np.testing.assert_array_equal(image_array(picture), expected)
+
+
+def test_pictures_that_nobody_listens_to_are_not_made(bench, monkeypatch):
+    made: list[str] = []
+    b = bench()
+    monkeypatch.setattr("seqamodal_ros.ros.worker.overlay", lambda image, _: made.append("overlay") or image)
+    b.connected()
+    b.peer.send(1)
+    assert b.wait(lambda: len(b.peer.masks) == 1)
+    assert made == []
+    listen(b, "overlay")
+    b.peer.send(2)
+    assert b.wait(lambda: len(b.peer.masks) == 2)
+    assert made == ["overlay"]
+
+
+def compressed(data: bytes, kind: str = "rgb8; jpeg compressed bgr8") -> CompressedImage:
+    message = CompressedImage(header=image_message().header, format=kind)
+    message.data = data
+    return message
+
+
+def encode(suffix: str, side: int = 64) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    return cv2.imencode(suffix, pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_compressed_images_are_answered(bench, suffix):
+    b = bench(image_transport="compressed")
+    publisher = b.peer.create_publisher(CompressedImage, "image/compressed", 1)
+    assert b.wait(lambda: publisher.get_subscription_count() > 0)
+    sent = compressed(encode(suffix), suffix[1:])
+    publisher.publish(sent)
+    assert b.wait(lambda: b.peer.masks)
+    masks = b.peer.masks[0]
+    assert (masks.header, masks.source_width, masks.source_height) == (sent.header, 64, 64)
+
+
+@pytest.mark.parametrize(
+    "message,words",
+    [
+        (compressed(b""), "empty"),
+        (compressed(encode(".jpg")[:600]), "truncated"),
+        (compressed(b"no image at all"), "no image"),
+        (compressed(encode(".png"), "16UC1; compressedDepth png"), "no colour"),
+    ],
+    ids=["empty", "truncated", "nonsense", "depth"],
+)
+def test_a_bad_compressed_image_is_counted_and_the_node_lives_on(bench, capfd, message, words):
+    b = bench(image_transport="compressed")
+    publisher = b.peer.create_publisher(CompressedImage, "image/compressed", 1)
+    assert b.wait(lambda: publisher.get_subscription_count() > 0)
+    publisher.publish(message)
+    assert b.wait(lambda: b.node.counters.rejected == 1)
+    assert b.says(capfd, words)
+    publisher.publish(compressed(encode(".jpg")))
+    assert b.wait(lambda: b.peer.masks)
+
+
+def test_a_remapped_image_topic_takes_its_compressed_one_along(eager_model):
+    b = Bench(cli_args=["--ros-args", "-r", "image:=/camera/image_raw"], model=str(eager_model), image_transport="compressed")
+    try:
+        assert b.node._images.topic_name == "/camera/image_raw/compressed"
+    finally:
+        b.close()
+
+
+def test_outputs_come_back_after_a_cleanup(bench):
+    b = bench()
+    for transition in ("deactivate", "cleanup", "configure", "activate"):
+        assert getattr(b.node, f"trigger_{transition}")() == TransitionCallbackReturn.SUCCESS
+    labels = listen(b, "label")
+    b.connected()
+    b.peer.send()
+    assert b.wait(lambda: labels)
+
+
+def test_a_second_node_of_the_same_name_is_told(bench, capfd):
+    b = bench()
+    double = Peer(b.context, name="seqamodal")
+    try:
+        assert b.says(capfd, "another node is named /seqamodal")
+    finally:
+        double.destroy_node()
+
+
+def test_a_listener_with_an_incompatible_quality_of_service_is_told(bench, capfd):
+    b = bench()
+    lasting = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    b.peer.create_subscription(LayeredMasks, "seqamodal/layered_masks", b.peer.masks.append, lasting)
+    assert b.says(capfd, "incompatible", "DURABILITY")

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`~/points` over DDS: a cloud where depth and camera_info fit the image, a counted warning where they do not."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
+pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
+
+from harness import Bench, image_message
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from seqamodal_ros.clouds import POINT
+from seqamodal_ros.messages import fill_image, message_to_scene
+
+
+@pytest.fixture(autouse=True)
+def every_warning(monkeypatch):
+    """Log lines are throttled by their place in the code, across all nodes of a process."""
+    monkeypatch.setattr("seqamodal_ros.ros.perception_node.WARN_EVERY", 0.0)
+
+
+class Camera:
+    """Publishes depth and camera_info to a bench's node, and hears its clouds."""
+
+    def __init__(self, b: Bench):
+        self.bench = b
+        self.clouds: list[PointCloud2] = []
+        self.depths = b.peer.create_publisher(Image, "depth", 5)
+        self.infos = b.peer.create_publisher(CameraInfo, "camera_info", 5)
+        b.peer.create_subscription(PointCloud2, "seqamodal/points", self.clouds.append, 5)
+        assert b.wait(lambda: self.depths.get_subscription_count() and self.infos.get_subscription_count())
+        assert b.wait(lambda: b.node._points.wanted)
+        b.connected()
+
+    def send(
+        self,
+        depth_size: tuple[int, int] = (64, 48),
+        info_size: tuple[int, int] = (64, 48),
+        encoding: str = "16UC1",
+        frame: str = "camera_optical_frame",
+        late: int = 0,
+    ) -> None:
+        """Depth of 1.2 m, camera_info, and once the node has both, the image; by default all three fit."""
+        values = np.full(depth_size[::-1], 1200, np.uint16) if encoding == "16UC1" else np.zeros(depth_size[::-1], np.uint8)
+        depth = fill_image(Image(), values, encoding, image_message().header)
+        depth.header.frame_id = frame
+        depth.header.stamp.nanosec -= late
+        info = CameraInfo(width=info_size[0], height=info_size[1], k=[50.0, 0, 31.5, 0, 50.0, 23.5, 0, 0, 1.0])
+        self.infos.publish(info)
+        self.depths.publish(depth)
+        points = self.bench.node._points
+        assert self.bench.wait(lambda: points._info is not None and len(points._depths) > 0)
+        self.bench.peer.send()
+
+
+def test_a_cloud_of_the_visible_pixels(bench):
+    b = bench()
+    camera = Camera(b)
+    camera.send(late=40_000_000)  # of the 50 ms that are allowed
+    assert b.wait(lambda: camera.clouds and b.peer.masks)
+    (cloud,) = camera.clouds
+    assert cloud.header == b.peer.masks[0].header
+    points = np.frombuffer(cloud.data, POINT)
+    assert len(points) == (message_to_scene(b.peer.masks[0]).label() > 0).sum() > 0
+    np.testing.assert_allclose(points["xyz"][:, 2], 1.2, atol=1e-6)
+    assert b.node.counters.without_points == 0
+
+
+@pytest.mark.parametrize(
+    "fault,words",
+    [
+        ({"late": 60_000_000}, "max_depth_skew"),
+        ({"frame": "elsewhere"}, "elsewhere"),
+        ({"depth_size": (32, 48)}, "register depth"),
+        ({"encoding": "mono8"}, "mono8"),
+        ({"info_size": (640, 480)}, "640x480"),
+    ],
+    ids=["late", "frame", "size", "encoding", "camera_info"],
+)
+def test_what_does_not_fit_gives_no_cloud_and_is_counted(bench, capfd, fault, words):
+    b = bench()
+    camera = Camera(b)
+    camera.send(**fault)
+    assert b.wait(lambda: b.node.counters.without_points == 1)
+    assert b.wait(lambda: b.peer.masks), "the masks come all the same"
+    assert camera.clouds == []
+    assert b.says(capfd, words)
+
+
+def test_without_depth_or_listener_nothing_is_said(bench):
+    b = bench()
+    b.connected()
+    b.peer.send()
+    assert b.wait(lambda: b.peer.masks)
+    assert b.node.counters.without_points == 0

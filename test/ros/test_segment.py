@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`~/segment` and `~/reset`: one image in, its masks out, while the stream goes on; each refusal says why."""
+
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
+pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
+
+from builtin_interfaces.msg import Duration
+from harness import image_message
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from std_srvs.srv import Trigger
+
+from seqamodal_msgs.msg import LayeredMasks
+from seqamodal_msgs.srv import SegmentImage
+from seqamodal_ros.messages import message_to_scene
+from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.ros.mailbox import MOST_REQUESTED
+
+NOW = 2_000_000_000  # a stamp, in seconds, that is later than any request of these tests
+
+
+@pytest.fixture
+def ask(bench):
+    """A node and a way to call its service: returns the bench and a function from requests to futures."""
+    b = bench(num_samples=2)
+    client = b.peer.create_client(SegmentImage, "seqamodal/segment")
+    assert client.wait_for_service(20)
+    return b, lambda **fields: client.call_async(SegmentImage.Request(**fields))
+
+
+def answer(b, future):
+    assert b.wait(future.done)
+    return future.result()
+
+
+def test_an_image_is_answered_with_its_own_masks(ask, eager_model):
+    b, call = ask
+    image = image_message(5)
+    response = answer(b, call(image=image, num_samples=4, seed=9))
+    assert response.success, response.message
+    assert response.message == ""
+    assert response.masks.header == image.header
+    assert (response.masks.num_samples, response.masks.seed) == (4, 9)
+    pixels = np.frombuffer(image.data, np.uint8).reshape(48, 64, 3)
+    expected = Perceiver.load(str(eager_model), "cpu")(pixels, num_samples=4, seed=9)
+    np.testing.assert_array_equal(message_to_scene(response.masks).amodal, expected.amodal)
+    assert not b.peer.masks, "the answer goes to the caller, not to the topic"
+
+
+def test_without_an_image_the_first_one_stamped_after_the_request_is_taken(ask):
+    b, call = ask
+    b.connected()
+    future = call(seed=3)
+    assert b.wait(lambda: b.node._segment._for_camera)
+    b.peer.send(stamp=1)  # older than the request
+    assert b.wait(lambda: b.peer.masks)
+    assert not future.done()
+    b.peer.send(stamp=NOW)
+    response = answer(b, future)
+    assert response.success, response.message
+    assert response.masks.header.stamp.sec == NOW
+    assert (response.masks.num_samples, response.masks.seed) == (2, 3)  # K is the node's where the request has none
+
+
+def test_requests_are_answered_while_streaming(ask):
+    b, call = ask
+    b.connected()
+    futures = []
+    for stamp in range(1, 31):
+        b.peer.send(stamp)
+        if stamp % 10 == 0:
+            futures.append((stamp, call(image=image_message(1000 + stamp))))
+        b.wait(lambda: False, seconds=0.01)
+    for stamp, future in futures:
+        assert answer(b, future).masks.header.stamp.sec == 1000 + stamp
+    assert b.wait(lambda: b.peer.masks and b.peer.masks[-1].header.stamp.sec == 30)
+    assert all(masks.header.stamp.sec <= 30 for masks in b.peer.masks)
+
+
+@pytest.mark.parametrize(
+    "fields,words",
+    [
+        ({"image": "bad"}, ["cannot be used", "nonsense"]),
+        ({"num_samples": 65}, ["num_samples", "64"]),
+        ({"timeout": Duration(nanosec=200_000_000)}, ["no image", "in time"]),
+    ],
+    ids=["image", "samples", "timeout"],
+)
+def test_a_request_that_cannot_be_answered_says_why(ask, fields, words):
+    b, call = ask
+    if "image" in fields:
+        fields = {"image": image_message()}
+        fields["image"].encoding = "nonsense"
+    response = answer(b, call(**fields))
+    assert not response.success
+    assert all(word in response.message for word in words), response.message
+    assert response.masks == LayeredMasks()
+    assert answer(b, call(image=image_message())).success  # and the node lives on
+
+
+def test_an_inactive_node_refuses_and_those_who_wait_are_told(ask):
+    b, call = ask
+    future = call()
+    assert b.wait(lambda: b.node._segment._for_camera)
+    b.node.trigger_deactivate()
+    assert "deactivated" in answer(b, future).message
+    assert "activate it" in answer(b, call(image=image_message())).message
+    b.node.trigger_activate()
+    assert answer(b, call(image=image_message())).success
+
+
+def test_inference_that_fails_is_told_to_the_caller(ask, monkeypatch):
+    b, call = ask
+    monkeypatch.setattr(Perceiver, "batch", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    response = answer(b, call(image=image_message()))
+    assert not response.success
+    assert "out of memory" in response.message
+    assert b.node.counters.failed == 1
+
+
+def test_too_many_requests_are_refused_and_none_is_lost(ask, monkeypatch):
+    b, call = ask
+    go_on = threading.Event()
+    see = Perceiver.batch
+    monkeypatch.setattr(Perceiver, "batch", lambda *args, **kwargs: go_on.wait(20) and see(*args, **kwargs))
+    futures = []
+    for k in range(MOST_REQUESTED + 3):  # one at work, as many as may wait, and two too many
+        futures.append(call(image=image_message(k)))
+        assert b.wait(lambda: len(b.node._segment._open) + sum(f.done() for f in futures) == len(futures))
+        if k == 0:
+            assert b.wait(lambda: not b.node._worker._mailbox._requested)
+    go_on.set()
+    assert b.wait(lambda: all(future.done() for future in futures))
+    responses = [future.result() for future in futures]
+    assert [response.success for response in responses] == [True] * (MOST_REQUESTED + 1) + [False] * 2
+    assert all("call again" in response.message for response in responses[-2:])
+
+
+def test_nobody_is_inferred_for_who_has_stopped_waiting(ask, monkeypatch):
+    b, call = ask
+    go_on, seen = threading.Event(), []
+    see = Perceiver.batch
+
+    def batch(perceiver, images, num_samples, seed, **kwargs):
+        seen.append(seed)
+        return go_on.wait(20) and see(perceiver, images, num_samples, seed, **kwargs)
+
+    monkeypatch.setattr(Perceiver, "batch", batch)
+    first = call(image=image_message(), seed=1)
+    assert b.wait(lambda: seen == [1])
+    late = call(image=image_message(), seed=2, timeout=Duration(nanosec=100_000_000))
+    assert "longer timeout" in answer(b, late).message
+    last = call(image=image_message(), seed=3)
+    go_on.set()
+    assert answer(b, first).success and answer(b, last).success
+    assert seen == [1, 3]
+
+
+def test_who_waits_at_a_shutdown_is_told(ask):
+    b, call = ask
+    future = call()
+    assert b.wait(lambda: b.node._segment._for_camera)
+    client = b.peer.create_client(ChangeState, "seqamodal/change_state")
+    assert client.wait_for_service(20)
+    answer(b, client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN))))
+    assert "cleaned up" in answer(b, future).message
+
+
+def test_reset_cancels_and_clears(ask):
+    b, call = ask
+    b.connected()
+    b.peer.send(encoding="nonsense")
+    assert b.wait(lambda: b.node.counters.rejected == 1)
+    waiting = call()
+    assert b.wait(lambda: b.node._segment._for_camera)
+    client = b.peer.create_client(Trigger, "seqamodal/reset")
+    assert client.wait_for_service(20)
+    assert answer(b, client.call_async(Trigger.Request())).success
+    assert "reset" in answer(b, waiting).message
+    assert (b.node.counters.received, b.node.counters.rejected) == (0, 0)
+    b.peer.send(2)
+    assert b.wait(lambda: b.peer.masks)
+
+
+def test_a_second_configure_brings_the_services_back(ask):
+    b, call = ask
+    b.node.trigger_deactivate()
+    b.node.trigger_cleanup()
+    b.node.trigger_configure()
+    b.node.trigger_activate()
+    client = b.peer.create_client(SegmentImage, "seqamodal/segment")
+    assert client.wait_for_service(20)
+    assert answer(b, client.call_async(SegmentImage.Request(image=image_message()))).success

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth images to metres, scenes to clouds: each point is where the pinhole model puts its pixel."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from seqamodal_ros.clouds import POINT, depth_metres, pinhole, scene_cloud
+from seqamodal_ros.messages import InvalidMessage
+from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.scene import LayeredScene
+
+WIDTH, HEIGHT = 64, 48
+
+
+def depth_message(values: np.ndarray, encoding: str, bigendian: bool = False) -> SimpleNamespace:
+    data = values.astype(values.dtype.newbyteorder(">" if bigendian else "<")).tobytes()
+    return SimpleNamespace(
+        width=values.shape[1],
+        height=values.shape[0],
+        encoding=encoding,
+        step=values.strides[0],
+        data=data,
+        is_bigendian=bigendian,
+    )
+
+
+@pytest.mark.parametrize("bigendian", [False, True])
+def test_both_encodings_give_metres_and_nan_where_nothing_was_measured(bigendian):
+    millimetres = np.array([[0, 1, 1500], [65535, 20, 0]], np.uint16)
+    expected = np.array([[np.nan, 0.001, 1.5], [65.535, 0.02, np.nan]], np.float32)
+    np.testing.assert_allclose(depth_metres(depth_message(millimetres, "16UC1", bigendian)), expected)
+    metres = np.array([[np.nan, np.inf, 1.5], [-np.inf, 0.0, -2.0]], np.float32)
+    expected = np.array([[np.nan, np.nan, 1.5], [np.nan, np.nan, np.nan]], np.float32)
+    np.testing.assert_allclose(depth_metres(depth_message(metres, "32FC1", bigendian)), expected)
+
+
+def test_other_encodings_are_refused():
+    with pytest.raises(InvalidMessage, match="32FC1"):
+        depth_metres(depth_message(np.zeros((2, 3), np.uint8), "mono8"))
+
+
+def info(width: int = WIDTH, height: int = HEIGHT, fx: float = 50.0) -> SimpleNamespace:
+    return SimpleNamespace(width=width, height=height, k=[fx, 0, 31.5, 0, 60.0, 23.5, 0, 0, 1], p=[0.0] * 12)
+
+
+def test_the_camera_must_fit_the_image_and_be_calibrated():
+    assert pinhole(info(), WIDTH, HEIGHT) == (50.0, 60.0, 31.5, 23.5)
+    rectified = info()
+    rectified.p = [51.0, 0, 30.0, 0, 0, 52.0, 22.0, 0, 0, 0, 1, 0]
+    assert pinhole(rectified, WIDTH, HEIGHT) == (51.0, 52.0, 30.0, 22.0)
+    with pytest.raises(InvalidMessage, match="640x480"):
+        pinhole(info(640, 480), WIDTH, HEIGHT)
+    for fx in (0.0, float("nan")):
+        with pytest.raises(InvalidMessage, match="calibrate"):
+            pinhole(info(fx=fx), WIDTH, HEIGHT)
+
+
+@pytest.fixture
+def scene() -> LayeredScene:
+    """Two layers: a square, and behind it another whose left half is hidden."""
+    amodal = np.zeros((2, 64, 64), bool)
+    amodal[0, 20:40, 10:30] = True
+    amodal[1, 20:40, 20:40] = True
+    probability = amodal.astype(np.float32)
+    return LayeredScene.assemble(amodal, probability, amodal[:, None], Geometry.letterbox(WIDTH, HEIGHT))
+
+
+def test_each_visible_pixel_with_a_depth_becomes_a_point(scene):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    depth = rng.uniform(0.5, 2, (HEIGHT, WIDTH)).astype(np.float32)
+    depth[::3] = np.nan
+    cloud = scene_cloud(scene, scene.label(), image, depth, (50.0, 60.0, 31.5, 23.5), SimpleNamespace(), SimpleNamespace)
+    assert (cloud.height, cloud.point_step, cloud.row_step) == (1, 20, 20 * cloud.width)
+    assert [(f.name, f.offset, f.datatype, f.count) for f in cloud.fields] == [
+        ("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1), ("rgb", 12, 7, 1), ("object", 16, 4, 1), ("layer", 18, 4, 1),
+    ]  # fmt: skip
+    points = np.frombuffer(cloud.data, POINT)
+    label = scene.label()
+    v, u = np.nonzero((label > 0) & np.isfinite(depth))
+    assert len(points) == cloud.width == len(v) > 100
+    assert {1, 2} == set(points["object"]) and {1, 2} == set(points["layer"])
+    np.testing.assert_array_equal(points["object"], label[v, u])
+    x, y, z = points["xyz"].T
+    np.testing.assert_allclose(x / z * 50.0 + 31.5, u, atol=1e-3)  # back through the camera
+    np.testing.assert_allclose(y / z * 60.0 + 23.5, v, atol=1e-3)
+    np.testing.assert_array_equal(z, depth[v, u])
+    colours = np.stack([points["rgb"] >> 16, points["rgb"] >> 8 & 255, points["rgb"] & 255], 1)
+    np.testing.assert_array_equal(colours, image[v, u])
+
+
+def test_a_scene_without_objects_is_an_empty_cloud(scene):
+    empty = np.zeros((0, 64, 64), bool)
+    nothing = LayeredScene.assemble(empty, empty.astype(np.float32), empty[:, None], scene.geometry)
+    image, depth = np.zeros((HEIGHT, WIDTH, 3), np.uint8), np.ones((HEIGHT, WIDTH), np.float32)
+    cloud = scene_cloud(nothing, nothing.label(), image, depth, (50.0, 60.0, 31.5, 23.5), SimpleNamespace(), SimpleNamespace)
+    assert (cloud.width, len(cloud.data)) == (0, 0)
+
+
+def test_sensor_msgs_py_reads_the_cloud(scene):
+    point_cloud2 = pytest.importorskip("sensor_msgs_py.point_cloud2", reason="needs sensor_msgs_py, which comes with a ROS")
+    from sensor_msgs.msg import PointCloud2, PointField
+
+    image, depth = np.full((HEIGHT, WIDTH, 3), 9, np.uint8), np.ones((HEIGHT, WIDTH), np.float32)
+    cloud = scene_cloud(scene, scene.label(), image, depth, (50.0, 60.0, 31.5, 23.5), PointCloud2(), PointField)
+    read = point_cloud2.read_points(cloud, field_names=["x", "z", "object"])
+    assert len(read) == cloud.width
+    assert set(read["object"]) == {1, 2}
