@@ -90,9 +90,7 @@ class Player(Node):
 
     def _wait_for_node(self) -> None:
         def found() -> bool:
-            return (
-                self._images.get_subscription_count() >= self.listeners and self.count_publishers("seqamodal/layered_masks") > 0
-            )
+            return self._images.get_subscription_count() >= self.listeners and self.count_publishers(self._masks.topic_name) > 0
 
         if not self._spin_until(found, FIND_WITHIN):
             missing = f"no perception node found on '{self._images.topic_name}' within {FIND_WITHIN:.0f} s"
