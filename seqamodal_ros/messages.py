@@ -82,7 +82,7 @@ def image_array(message: Any) -> np.ndarray:
     if encoding not in ENCODINGS:
         raise InvalidMessage(f"encoding {encoding!r} is not supported; publish one of {', '.join(ENCODINGS)}")
     kind, channels = ENCODINGS[encoding]
-    dtype = np.dtype(kind)
+    dtype: np.dtype = np.dtype(kind)
     row = width * channels * dtype.itemsize
     if message.step < row:
         raise InvalidMessage(f"step is {message.step} bytes, but a row of {width} {encoding} pixels takes {row}")
