@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth image -> metres, and a scene with depth -> PointCloud2. No rclpy; messages are used by their fields alone."""
 
-import array
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.messages import InvalidMessage, image_array
+from seqamodal_ros.messages import InvalidMessage, byte_array, image_array
 from seqamodal_ros.scene.scene import LayeredScene
 
 # sensor_msgs/PointField: FLOAT32 is 7, UINT16 is 4. `rgb` holds 0x00RRGGBB in a float's bits, as PCL and RViz read it.
@@ -82,7 +81,5 @@ def scene_cloud(
     cloud.is_bigendian = False
     cloud.point_step, cloud.row_step = POINT.itemsize, points.nbytes
     cloud.is_dense = True
-    data = array.array("B")  # assigning bytes makes rclpy check them one by one
-    data.frombytes(points.tobytes())
-    cloud.data = data
+    cloud.data = byte_array(points)
     return cloud

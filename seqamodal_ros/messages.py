@@ -159,10 +159,15 @@ def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> 
     message.encoding = encoding
     message.is_bigendian = int(sys.byteorder == "big")
     message.step = pixels.nbytes // max(1, pixels.shape[0])
-    data = array.array("B")  # assigning bytes makes rclpy check them one by one
-    data.frombytes(pixels.tobytes())
-    message.data = data
+    message.data = byte_array(pixels)
     return message
+
+
+def byte_array(values: np.ndarray) -> array.array:
+    """The bytes of an array as a message's uint8[] takes them at once; bytes assigned to it rclpy checks one by one."""
+    data = array.array("B")
+    data.frombytes(values.tobytes())
+    return data
 
 
 def scene_to_message(scene: LayeredScene, header: Any, model_id: str, types: MessageTypes, hypotheses: bool = True) -> Any:

@@ -129,7 +129,7 @@ class Perceiver:
         """See several images (cameras or crops) in one pass; each as if it were alone. See `__call__`."""
         import torch
 
-        from seqamodal_ros.diffusion.adapter import signed
+        from seqamodal_ros.diffusion.adapter import normalised, signed
         from seqamodal_ros.diffusion.samplers import generate
         from seqamodal_ros.diffusion.sequence import run, sequence
 
@@ -174,7 +174,7 @@ class Perceiver:
         with torch.inference_mode():
             self._before_call()
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
-            features = self._network.encode(pixels.float() / 127.5 - 1)
+            features = self._network.encode(normalised(pixels))
         found = run([sequence(settings.sequence, (size, size), num_samples) for _ in images], propose)
         seconds = time.monotonic() - began
         return [

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from seqamodal_ros import Perceiver
-from seqamodal_ros.diffusion.adapter import signed
+from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.samplers import Draw, generate
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import binarise, select
@@ -47,7 +47,7 @@ def teacher_forced(
         rows = len(stack)
         geometry = Geometry.letterbox(image.shape[1], image.shape[0])
         square = geometry.to_model(image, loaded.settings.network.image_size)
-        pixels = torch.from_numpy(square).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
+        pixels = normalised(torch.from_numpy(square).permute(2, 0, 1)[None].to(device))
         features = tuple(f.repeat(rows * samples, 1, 1, 1) for f in network.encode(pixels))
         cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
         draw = _noise(cumulative.shape, seed + k, device)

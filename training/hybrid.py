@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import Network, signed
+from seqamodal_ros.diffusion.adapter import Network, normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
-from training.data.batches import Batch
+from training.data.batches import Batch, union
 from training.variational import variational_term
 
 VARIATIONAL_WEIGHT = 1e-3  # lambda of Nichol and Dhariwal (2021), Eq. 16
@@ -71,12 +71,7 @@ def cumulative_and_target(batch: Batch, image: Tensor, layer: Tensor, omitted: T
     """
     amodal, layers = batch.amodal[image], batch.layers[image]
     in_front = (layers > 0) & (layers < layer[:, None]) & (layers != omitted[:, None])
-    return _union(amodal, in_front), _union(amodal, layers == layer[:, None])
-
-
-def _union(amodal: Tensor, chosen: Tensor) -> Tensor:
-    """bool [B, O, h, w] and bool [B, O] -> bool [B, 1, h, w]."""
-    return (amodal & chosen[:, :, None, None]).any(dim=1, keepdim=True)
+    return union(amodal, in_front), union(amodal, layers == layer[:, None])
 
 
 def hybrid_loss(network: Network, batch: Batch, schedule: Schedule, settings: HybridSettings) -> dict[str, Tensor]:
@@ -90,7 +85,7 @@ def hybrid_loss(network: Network, batch: Batch, schedule: Schedule, settings: Hy
     """
     image, layer = draw_rows(batch)
     cumulative, target = cumulative_and_target(batch, image, layer, omitted_layers(layer, settings.noise_introduction))
-    features = network.encode(batch.image[image].float() / 127.5 - 1)
+    features = network.encode(normalised(batch.image[image]))
     x0 = torch.where(target, 1.0, network.blank)
     noise = torch.randn_like(x0)
     t = torch.randint(schedule.steps, (len(x0),), device=x0.device)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import signed
+from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
-from training.data.batches import Batch
+from training.data.batches import Batch, union
 
 
 class TrainableNetwork(Protocol):
@@ -61,7 +61,7 @@ def next_layer(amodal: Tensor, occluded_by: Tensor, drawn: Tensor) -> Tensor:
         bool [B, 1, h, w].
     """
     blocked = (occluded_by & ~drawn[:, None, :]).any(dim=2)
-    return (amodal & (~drawn & ~blocked)[:, :, None, None]).any(dim=1, keepdim=True)
+    return union(amodal, ~drawn & ~blocked)
 
 
 def algorithm_1_rows(batch: Batch, rows: int) -> list[Tensor]:
@@ -119,7 +119,7 @@ def loss(
     network: TrainableNetwork, batch: Batch, schedule: Schedule, settings: ObjectiveSettings, step: int
 ) -> dict[str, Tensor]:
     """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"."""
-    features = network.encode(batch.image.float() / 127.5 - 1)
+    features = network.encode(normalised(batch.image))
     size = batch.amodal.shape[-1]
     if step >= settings.own_from and torch.rand(()) < settings.own:
         detached = tuple(f.detach() for f in features)
@@ -128,7 +128,7 @@ def loss(
         drawn = [drawn_objects(batch, mask) for mask in cumulative]
     else:
         drawn = [add_partial(batch, row, settings.partial) for row in algorithm_1_rows(batch, settings.rows)]
-        exact = [(batch.amodal & row[:, :, None, None]).any(dim=1, keepdim=True) for row in drawn]
+        exact = [union(batch.amodal, row) for row in drawn]
         cumulative = [imperfect_outline(mask, settings.imperfect) for mask in exact]
     target = torch.cat([next_layer(batch.amodal, batch.occluded_by, row) for row in drawn])
     x0 = signed(target)

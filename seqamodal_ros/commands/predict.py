@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import cv2
 import numpy as np
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, Perceiver
-from seqamodal_ros.scene.image_files import find_images, read_image
+from seqamodal_ros.scene.image_files import OPENCV_LOG, find_images, read_image
 from seqamodal_ros.scene.page import PAGE, Page, is_page
 from seqamodal_ros.scene.pictures import contact_sheet, overlay, write_image
 from seqamodal_ros.scene.report import COLUMNS, layers_json, row
@@ -25,7 +24,7 @@ REPORT = "layers.json"
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, 1 where an image failed, 2 where the arguments or the model are wrong."""
     arguments = _parse(argv)
-    getattr(cv2.utils, "logging", cv2).setLogLevel(0)  # our line says what is wrong with a file; OpenCV's would be a second
+    OPENCV_LOG.setLogLevel(0)  # our line says what is wrong with a file; OpenCV's would be a second
     out: Path = arguments.out
     try:
         images = find_images(arguments.images)

@@ -81,6 +81,11 @@ def signed(mask: Tensor) -> Tensor:
     return mask.to(torch.float32) * 2 - 1
 
 
+def normalised(image: Tensor) -> Tensor:
+    """uint8 RGB -> float32 in [-1, 1], as the networks take images."""
+    return image.float() / 127.5 - 1
+
+
 def rescaled(x0: Tensor, blank: float) -> Tensor:
     """Masks of a network whose blank pixels are `blank` -> float in [-1, 1]; those at +-1 stay as they are, bit for bit."""
     return ((x0 - (1 + blank) / 2) * (2 / (1 - blank))).clamp(-1, 1)

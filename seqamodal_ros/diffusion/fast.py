@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `fast` network: the image is encoded once a frame, a light denoiser predicts x0 for each layer from the encoding."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqamodal_ros.diffusion.backbone import CHANNELS, Backbone
+from seqamodal_ros.diffusion.blocks import Attention, timestep_embedding
 from seqamodal_ros.diffusion.schedule import Schedule
 
 GROUPS = 8
+HEADS = 4  # of attention
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,6 @@ class FastSettings:
             raise ValueError(f"channels must be multiples of {GROUPS}")
 
 
-def timestep_embedding(t: Tensor, channels: int) -> Tensor:
-    """Sinusoidal embedding float32 [B, channels] of timesteps int64 [B]."""
-    frequencies = torch.exp(-math.log(10000) * torch.arange(channels // 2, device=t.device) / (channels // 2))
-    angles = t[:, None].float() * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with a skip; an embedding, where given, scales and shifts between them."""
 
@@ -74,25 +68,6 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.conv_2(F.silu(h))
 
 
-class Attention(nn.Module):
-    """Self-attention over all positions of a small grid."""
-
-    def __init__(self, channels: int, heads: int = 4):
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(GROUPS, channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(3, 4).unbind(1)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(attended.transpose(2, 3).reshape(b, c, h, w))
-
-
 def _lateral(channels_in: int, channels: int) -> nn.Module:
     """From the backbone into the pyramid; the norm evens out the scale of the backbone's features, about ten."""
     return nn.Sequential(nn.Conv2d(channels_in, channels, 1), nn.GroupNorm(GROUPS, channels))
@@ -107,7 +82,9 @@ class Encoder(nn.Module):
         self.backbone = Backbone()
         b1, b2, b4, b8, b16 = CHANNELS
         self.lateral_16, self.lateral_8 = _lateral(b16, c8), _lateral(b8, c8)
-        self.blocks_8 = nn.Sequential(ResidualBlock(c8, c8), Attention(c8), ResidualBlock(c8, c8), Attention(c8))
+        self.blocks_8 = nn.Sequential(
+            ResidualBlock(c8, c8), Attention(c8, GROUPS, HEADS), ResidualBlock(c8, c8), Attention(c8, GROUPS, HEADS)
+        )
         self.up_4, self.lateral_4 = nn.Conv2d(c8, c4, 1), _lateral(b4, c4)
         self.merge_4 = ResidualBlock(c4, c4)
         self.up_2, self.lateral_2 = nn.Conv2d(c4, c2, 1), _lateral(b2, c2)
@@ -141,7 +118,7 @@ class Denoiser(nn.Module):
         self.down_4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
         self.block_4 = ResidualBlock(c4, c4, embedding)
         self.down_8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
-        self.block_8a, self.attention_8 = ResidualBlock(c8, c8, embedding), Attention(c8)
+        self.block_8a, self.attention_8 = ResidualBlock(c8, c8, embedding), Attention(c8, GROUPS, HEADS)
         self.block_8b = ResidualBlock(c8, c8, embedding)
         self.up_4 = nn.Conv2d(c8, c4, 1)
         self.merge_4 = ResidualBlock(c4, c4, embedding)

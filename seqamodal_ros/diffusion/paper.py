@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqamodal_ros.diffusion.fast import timestep_embedding
+from seqamodal_ros.diffusion.blocks import Attention, timestep_embedding
 
 GROUPS = 32
 BLOCKS = 2  # residual blocks of each level on the way down; one more on the way up
@@ -90,28 +90,13 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.conv_2(F.silu(self.norm_2(h)))
 
 
-class Attention(nn.Module):
-    """Self-attention with one head over all positions."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.norm = nn.GroupNorm(GROUPS, channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = _zeroed(nn.Conv2d(channels, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(attended.transpose(1, 2).reshape(x.shape))
-
-
 class Block(nn.Module):
     """A residual block, and attention behind it where the level has it."""
 
     def __init__(self, channels_in: int, channels: int, embedding: int, attention: bool):
         super().__init__()
         self.residual = ResidualBlock(channels_in, channels, embedding)
-        self.attention = Attention(channels) if attention else nn.Identity()
+        self.attention = Attention(channels, GROUPS, heads=1) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         return self.attention(self.residual(x, embedding))

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+OPENCV_LOG = getattr(cv2.utils, "logging", cv2)  # holds setLogLevel; OpenCV 4 has it in cv2 itself
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 

@@ -70,6 +70,7 @@ class _Drawing:
     def __init__(self, key: str, scene: LayeredScene) -> None:
         self.key = key
         self.scene = scene
+        self.in_front = cumulative_masks(scene.amodal)
         self.geometry = scene.geometry.resized(TRACED)
         self.caption = "All layers: the selected mask of each, front ones over back ones."
         self._traced: dict[bytes, tuple[str, str]] = {}  # a mask's bytes -> the id and the data of its outline
@@ -93,7 +94,7 @@ class _Drawing:
         return f"M-1-1H{self.geometry.width}V{self.geometry.height}H-1z"
 
     def _path(self, mask: np.ndarray) -> str:
-        """The id of a mask's outline; traced once, as a selected mask is mostly a sample too, and often an object."""
+        """The id of a mask's outline; traced once, as a selected mask is mostly a hypothesis too, and often an object."""
         key = mask.tobytes()
         if key not in self._traced:
             self._traced[key] = (f"{self.key}-path-{len(self._traced)}", svg_outline(self.geometry.to_source(mask)))
@@ -115,9 +116,9 @@ class _Drawing:
         selected = self.scene.amodal[index]
         caption = f"{name}, the selected mask: {', '.join(layer_facts(self.scene, index))}."
         groups = [self._group(selected, index + 1, f'data-layer="{index + 1}" data-sample="0"', caption, shown=True)]
-        front = cumulative_masks(self.scene.amodal)[index]
         for sample, mask in enumerate(self.scene.hypotheses[index], start=1):
-            caption = f"{name}, hypothesis {sample} of {self.scene.num_samples}: {_about_sample(mask, selected, front)}."
+            about = _about_hypothesis(mask, selected, self.in_front[index])
+            caption = f"{name}, hypothesis {sample} of {self.scene.num_samples}: {about}."
             groups.append(self._group(mask, index + 1, f'data-layer="{index + 1}" data-sample="{sample}"', caption))
         return "".join(groups)
 
@@ -240,7 +241,7 @@ def _row(scene: LayeredScene, obj: SceneObject) -> str:
     )
 
 
-def _about_sample(mask: np.ndarray, selected: np.ndarray, front: np.ndarray) -> str:
+def _about_hypothesis(mask: np.ndarray, selected: np.ndarray, front: np.ndarray) -> str:
     if not mask.any():
         return "blank, it sees no such layer"
     hidden = f"{(mask & front).sum() / mask.sum():.0%} hidden"

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.image_files import SUFFIXES, find_images, read_image
+from seqamodal_ros.scene.image_files import OPENCV_LOG, SUFFIXES, find_images, read_image
 
 Shot = tuple[str, np.ndarray | OSError]  # its name, and uint8 [H, W, 3] RGB or why there is none
 
@@ -47,13 +47,12 @@ def _images(paths: list[Path]) -> Iterator[Shot]:
 
 
 def _open(source: Path, complaint: str) -> cv2.VideoCapture:
-    log = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has it in cv2
-    before = log.getLogLevel()
-    log.setLogLevel(0)  # its own complaints are many lines; ours is one
+    before = OPENCV_LOG.getLogLevel()
+    OPENCV_LOG.setLogLevel(0)  # its own complaints are many lines; ours is one
     try:
         capture = cv2.VideoCapture(str(source), cv2.CAP_V4L2 if is_camera(source) else cv2.CAP_FFMPEG)
     finally:
-        log.setLogLevel(before)
+        OPENCV_LOG.setLogLevel(before)
     if not capture.isOpened():
         raise OSError(complaint)
     return capture

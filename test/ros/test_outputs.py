@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import image_array, message_to_scene
 from seqamodal_ros.scene import pictures
+from seqamodal_ros.scene.scene import LayeredScene
 
 
 @pytest.fixture(autouse=True)
@@ -32,30 +33,29 @@ def listen(b: Bench, name: str) -> list[Image]:
     return heard
 
 
-def test_the_label_shows_the_visible_object_at_each_source_pixel(bench):
-    b = bench()
-    labels = listen(b, "label")
+def answered(b: Bench, name: str) -> tuple[Image, Image, LayeredScene]:
+    """An image that was sent, the one picture of it on a topic, and the scene that was seen in it."""
+    heard = listen(b, name)
     b.connected()
     sent = b.peer.send()
-    assert b.wait(lambda: labels and b.peer.masks)
-    (label,) = labels
-    assert (label.header, label.encoding, label.height, label.width) == (sent.header, "mono16", 48, 64)
-    scene = message_to_scene(b.peer.masks[0])
+    assert b.wait(lambda: heard and b.peer.masks)
+    (picture,) = heard
+    assert picture.header == sent.header
+    return sent, picture, message_to_scene(b.peer.masks[0])
+
+
+def test_the_label_shows_the_visible_object_at_each_source_pixel(bench):
+    _, label, scene = answered(bench(), "label")
+    assert (label.encoding, label.height, label.width) == ("mono16", 48, 64)
     np.testing.assert_array_equal(image_array(label), scene.label())
     assert set(np.unique(image_array(label))) <= {0, *(obj.id for obj in scene.objects)}
     assert image_array(label).any()
 
 
 def test_the_overlay_is_drawn_on_the_image_that_it_answers(bench):
-    b = bench()
-    overlays = listen(b, "overlay")
-    b.connected()
-    sent = b.peer.send()
-    assert b.wait(lambda: overlays and b.peer.masks)
-    (picture,) = overlays
-    assert (picture.header, picture.encoding) == (sent.header, "rgb8")
-    expected = pictures.overlay(image_array(sent), message_to_scene(b.peer.masks[0]))
-    np.testing.assert_array_equal(image_array(picture), expected)
+    sent, picture, scene = answered(bench(), "overlay")
+    assert picture.encoding == "rgb8"
+    np.testing.assert_array_equal(image_array(picture), pictures.overlay(image_array(sent), scene))
 
 
 def test_pictures_that_nobody_listens_to_are_not_made(bench, monkeypatch):

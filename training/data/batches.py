@@ -33,6 +33,11 @@ class Batch:
         return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
+def union(amodal: Tensor, chosen: Tensor) -> Tensor:
+    """The union of each scene's chosen objects: bool [B, O, h, w] and bool [B, O] -> bool [B, 1, h, w]."""
+    return (amodal & chosen[:, :, None, None]).any(dim=1, keepdim=True)
+
+
 class CompositeBatches(Dataset):
     """Item n is a whole batch, drawn from the seed and n alone."""
 
