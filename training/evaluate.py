@@ -116,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--model", default="default", help="a name in models/manifest.yaml or a .safetensors file")
     parser.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
-    parser.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare filled")
+    parser.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare sprites filled")
     parser.add_argument("--split", default="test", choices=["val", "test", "unseen"], help="default: %(default)s")
     parser.add_argument("--count", type=int, default=500, help="composites (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=3, help="K (default: %(default)s)")

@@ -1,22 +1,109 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renders the scanned objects into sprites, once, before training: ``python -m training.prepare --data DIR --out DIR``."""
+"""Prepares data, once, before training: ``python -m training.prepare sprites | coco | folders --help``."""
 
 import argparse
+import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
-from training.data.sprites import render_objects
+from training.data.readers.coco import PRESETS, KeyMap, read_coco
+from training.data.readers.prepared import read_prepared
+from training.data.readers.processing import Processing, pack
+from training.data.readers.report import report
+from training.data.sprites import render_furniture, render_objects
+
+MAX_LAYERS = {"muva": 7}
+CROPPED = ("muva",)
+SUBSETS = {("intra_afruit", "test"): 3000}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.prepare", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the rendered sprites, <object>.npz each")
-    parser.add_argument("--views", type=int, default=64, help="views of each object (default: %(default)s)")
-    parser.add_argument("--side", type=int, default=112, help="side of a sprite in pixels (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of orientations and lights (default: %(default)s)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    sprites = commands.add_parser("sprites", help="render textured meshes into sprites, for composites")
+    sprites.add_argument("--data", type=Path, required=True, help="folder with objects/")
+    sprites.add_argument("--out", type=Path, required=True, help="folder for the sprites, <object>.npz each")
+    sprites.add_argument("--views", type=int, default=64, help="views of each object (default: %(default)s)")
+    sprites.add_argument("--side", type=int, default=112, help="side of a sprite in pixels (default: %(default)s)")
+    sprites.add_argument("--furniture", type=Path, help="folder of Debian's sweethome3d-furniture, for more kinds in training")
+    coco = commands.add_parser("coco", help="pack a dataset in COCO's style")
+    coco.add_argument(
+        "--preset", choices=sorted(PRESETS), required=True, help="the dataset, or the one whose keys are most alike"
+    )
+    coco.add_argument("--images", type=Path, required=True, help="folder of the images")
+    coco.add_argument(
+        "--split", action="append", required=True, metavar="NAME=FILE", help="a split and its annotations; may be repeated"
+    )
+    coco.add_argument("--key", action="append", default=[], metavar="ROLE=KEY", help=f"another key; roles: {', '.join(_roles())}")
+    folders = commands.add_parser("folders", help="pack the authors' folders <image>_<layer>/{image,mask,newmask}.png")
+    folders.add_argument("--split", action="append", required=True, metavar="NAME=FOLDER", help="may be repeated")
+    for command in (coco, folders):
+        command.add_argument("--out", type=Path, required=True, help="folder for the sets, one for each split")
+        command.add_argument("--image-size", type=int, default=64, help="side of the images, pixels (default: %(default)s)")
+        command.add_argument("--max-layers", type=int, help="images with more are dropped (default: 5; muva 7)")
+        command.add_argument("--subset", type=int, help="keep so many, drawn at random (default: all; intra_afruit's test 3000)")
+    for command in (sprites, coco, folders):
+        command.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")
     args = parser.parse_args()
+    try:
+        _sprites(args) if args.command == "sprites" else _pack(args)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on there")
+
+
+def _sprites(args: argparse.Namespace) -> None:
     written = render_objects(args.data / "objects", args.out, args.views, args.side, args.seed)
+    if args.furniture:
+        written += render_furniture(args.furniture, args.out, args.views, args.side, args.seed)
     print(f"{len(written)} objects rendered into {args.out}")
+
+
+def _pack(args: argparse.Namespace) -> None:
+    dataset = args.preset if args.command == "coco" else "folders"
+    splits = dict(_pair(text, "--split") for text in args.split)
+    if args.command == "coco":
+        keys = _key_map(args)
+        if not keys.verified:
+            print(f"{dataset}: its keys are unpublished, so this preset is a guess; give --key where one is another")
+        sources = {split: read_coco(Path(path), args.images, keys) for split, path in splits.items()}
+    else:
+        sources = {split: read_prepared(Path(path)) for split, path in splits.items()}
+    _check_disjoint({split: set(names) for split, names in sources.items()})
+    max_layers = args.max_layers or MAX_LAYERS.get(dataset, 5)
+    settings = Processing(image_size=args.image_size, max_layers=max_layers, crop=dataset in CROPPED)
+    for split, images in sources.items():
+        subset = args.subset or SUBSETS.get((dataset, split))
+        print(report(pack(images, settings, args.out / split, split, subset, args.seed), dataset))
+
+
+def _roles() -> list[str]:
+    return [field.name for field in fields(KeyMap) if field.name != "verified"]
+
+
+def _key_map(args: argparse.Namespace) -> KeyMap:
+    given: dict[str, str | int | None] = {}
+    for role, key in (_pair(text, "--key") for text in args.key):
+        if role not in _roles():
+            raise ValueError(f"--key {role}={key}: the roles are {', '.join(_roles())}")
+        given[role] = int(key) if role == "layer_base" else key or None
+    return replace(PRESETS[args.preset], **given)  # type: ignore[arg-type]
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{option} takes NAME=VALUE, not {text!r}")
+    return name, value
+
+
+def _check_disjoint(names: dict[str, set[str]]) -> None:
+    splits = list(names)
+    for k, one in enumerate(splits):
+        for other in splits[k + 1 :]:
+            if both := sorted(names[one] & names[other]):
+                raise ValueError(f"{len(both)} images are in both {one} and {other}, {both[0]} the first: split by image")
 
 
 if __name__ == "__main__":

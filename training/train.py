@@ -15,6 +15,7 @@ from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.settings import from_mapping
 from training.data.batches import CompositeBatches
 from training.data.compositor import CompositeSettings, Compositor
+from training.data.packed import PackedScenes
 from training.data.sprites import load_material
 from training.hybrid import HybridSettings, hybrid_loss
 from training.loop import LoopSettings, Objective, Run
@@ -30,6 +31,7 @@ class TrainSettings:
         network: which network is trained, and its sizes.
         backbone: of the `fast` network; the `paper` network has none.
         composites: the scenes.
+        renders: share of the scenes that come from the rendered set that is given with --renders, in 0..1.
         objective: rows and losses, of the same `kind` as the network.
         loop: how long and how fast.
     """
@@ -39,6 +41,7 @@ class TrainSettings:
     composites: CompositeSettings = field(default_factory=CompositeSettings)
     objective: ObjectiveSettings | HybridSettings = field(default_factory=ObjectiveSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
+    renders: float = 0.0
 
     def __post_init__(self) -> None:
         network, objective = self.network.kind, self.objective.kind
@@ -65,7 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("config", type=Path, help="a YAML file of training/configs")
     parser.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
-    parser.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare filled")
+    parser.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare sprites filled")
+    parser.add_argument("--renders", type=Path, help="a set that training.synthesize render made, to be mixed in")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; resumed where it holds a checkpoint")
     parser.add_argument(
         "--init", type=Path, help="a .safetensors file to begin a new run from (default: the configuration's backbone)"
@@ -73,8 +77,12 @@ def main() -> None:
     args = parser.parse_args()
     settings = read_settings(args.config)
     compositor = Compositor(load_material(args.data, args.sprites, "train"), settings.composites)
-    batches = CompositeBatches(compositor, settings.loop.batch_size, settings.loop.steps, settings.loop.seed)
-    torch.manual_seed(settings.loop.seed)
+    if (args.renders is None) != (settings.renders == 0):
+        parser.error(f"{args.config.name} takes a share of {settings.renders} from --renders: give both, or neither")
+    renders = () if args.renders is None else PackedScenes(args.renders)
+    loop = settings.loop
+    batches = CompositeBatches(compositor, loop.batch_size, loop.steps, loop.seed, renders, settings.renders)
+    torch.manual_seed(loop.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(settings.network)
     if args.init:
@@ -87,7 +95,7 @@ def main() -> None:
     if isinstance(network, FastNetwork):
         freeze(network.encoder.backbone, settings.backbone.frozen_stages)
     network.to(device, memory_format=torch.channels_last)
-    Run(args.out, network, settings.loop).train(batches, Schedule.linear(), objective_of(settings.objective))
+    Run(args.out, network, loop).train(batches, Schedule.linear(), objective_of(settings.objective))
 
 
 if __name__ == "__main__":

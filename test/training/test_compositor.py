@@ -169,5 +169,25 @@ class TestMaterial:
     def test_what_is_missing_says_what_makes_it(self, data, tmp_path):
         with pytest.raises(FileNotFoundError, match="no fruit classes under .*check --data"):
             load_material(tmp_path, data / "rendered", "train")
-        with pytest.raises(FileNotFoundError, match="cup.npz is missing: run `python -m training.prepare"):
+        with pytest.raises(FileNotFoundError, match="cup.npz is missing: run `python -m training.prepare sprites"):
             load_material(data, tmp_path, "train")
+
+
+class TestRecolour:
+    def test_it_changes_colours_and_nothing_else(self, material):
+        plain, recoloured = (
+            Compositor(material, replace(SETTINGS, recolour=share))._choose_sprites(np.random.default_rng(3), "fruits", 4)
+            for share in (0.0, 1.0)
+        )
+        assert any((one.shape != other.shape) or (one != other).any() for one, other in zip(plain, recoloured, strict=True))
+        for sprite in recoloured:
+            assert (sprite[..., :3] <= sprite[..., 3:]).all()  # still premultiplied
+
+    def test_none_draws_nothing_so_that_test_sets_stay_what_they_are(self, material):
+        """After the sprites the generator stands where it stood before there was such a setting."""
+        rng, other = np.random.default_rng(5), np.random.default_rng(5)
+        Compositor(material, replace(SETTINGS, same_class=0.0))._choose_sprites(rng, "fruits", 2)
+        other.random()
+        other.choice(3, 2)
+        other.integers(1), other.integers(1)
+        assert rng.random() == other.random()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches of composites for training; batch n is the same whoever draws it, so that training resumes exactly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from seqamodal_ros.scene.geometry import PADDING
 from seqamodal_ros.scene.layers import layer_indices
-from training.data.compositor import Compositor
+from training.data.compositor import Composite, Compositor, camera
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,41 @@ def union(amodal: Tensor, chosen: Tensor) -> Tensor:
 
 
 class CompositeBatches(Dataset):
-    """Item n is a whole batch, drawn from the seed and n alone."""
+    """Item n is a whole batch, drawn from the seed and n alone.
 
-    def __init__(self, compositor: Compositor, batch_size: int, batches: int, seed: int):
+    Args:
+        compositor: draws composites.
+        batch_size: scenes a batch.
+        batches: how many there are.
+        seed: of everything that is drawn.
+        renders: rendered scenes that are mixed in.
+        share: probability that a scene is one of these, in 0..1.
+    """
+
+    def __init__(
+        self,
+        compositor: Compositor,
+        batch_size: int,
+        batches: int,
+        seed: int,
+        renders: Sequence[Composite] = (),
+        share: float = 0.0,
+    ):
         self.compositor = compositor
         self.batch_size = batch_size
         self.batches = batches
         self.seed = seed
+        self.renders = renders
+        self.share = share
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index])
-        scenes = [self.compositor(rng) for _ in range(self.batch_size)]
+        scenes = [self._scene(rng) for _ in range(self.batch_size)]
         settings = self.compositor.settings
-        objects = len(settings.counts) - 1
+        objects = max(1, *(len(scene.amodal) for scene in scenes))
         amodal = np.zeros((len(scenes), objects, settings.mask_size, settings.mask_size), bool)
         occluded_by = np.zeros((len(scenes), objects, objects), bool)
         layers = np.zeros((len(scenes), objects), np.int64)
@@ -65,3 +86,21 @@ class CompositeBatches(Dataset):
             layers[k, :count] = layer_indices(scene.occluded_by)
         image = np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2)
         return Batch(*map(torch.from_numpy, (np.ascontiguousarray(image), amodal, occluded_by, layers)))
+
+    def _scene(self, rng: np.random.Generator) -> Composite:
+        if self.share and rng.random() < self.share:
+            return varied(self.renders[int(rng.integers(len(self.renders)))], rng)
+        return self.compositor(rng)
+
+
+def varied(scene: Composite, rng: np.random.Generator) -> Composite:
+    """The scene turned by a multiple of 90 degrees, mirrored, in other colours, through another camera."""
+    turns, mirror = int(rng.integers(4)), slice(None, None, -1 if rng.random() < 0.5 else 1)
+    image = np.rot90(scene.image, turns)[:, mirror]
+    amodal = np.rot90(scene.amodal, turns, axes=(1, 2))[..., mirror]
+    padding = (image == PADDING).all(axis=2)
+    if rng.random() < 0.3:
+        image = image[..., rng.permutation(3)]
+    image = camera(rng, image.astype(np.float32) / 255)
+    image[padding] = PADDING
+    return Composite(image, amodal, scene.occluded_by)

@@ -44,6 +44,7 @@ class CompositeSettings:
         counts: probability of 0, 1, 2, ... objects.
         same_class: probability that all objects of a scene are of one class.
         shadow: probability of soft shadows.
+        recolour: probability that a sprite's colours are exchanged and bent, so that outlines are learnt, not paints.
         letterbox: probability that the scene is not square and padded to a square, as `Geometry` does it.
     """
 
@@ -55,6 +56,7 @@ class CompositeSettings:
     same_class: float = 0.6
     shadow: float = 0.6
     letterbox: float = 0.3
+    recolour: float = 0.0
 
 
 class Compositor:
@@ -101,7 +103,7 @@ class Compositor:
         occluded_by = occlusions(amodal, np.arange(count))
         if count and layer_indices(occluded_by).max() > s.max_layers:
             return None
-        image = _camera(rng, canvas)
+        image = camera(rng, canvas)
         image[~_inside(s.image_size, width, height)] = PADDING
         return Composite(image, amodal, occluded_by)
 
@@ -122,7 +124,10 @@ class Compositor:
         classes = self.material.sprites[family]
         names = list(classes)
         chosen = rng.choice(names, 1).repeat(count) if rng.random() < self.settings.same_class else rng.choice(names, count)
-        return [classes[name][rng.integers(len(classes[name]))] for name in chosen]
+        sprites = [classes[name][rng.integers(len(classes[name]))] for name in chosen]
+        if self.settings.recolour == 0:
+            return sprites
+        return [_recolour(rng, sprite) if rng.random() < self.settings.recolour else sprite for sprite in sprites]
 
 
 # as in training, but square, and with 2 to 5 objects each, as the papers' sets are
@@ -181,13 +186,23 @@ def _warp(rng: np.random.Generator, sprite: np.ndarray, place: np.ndarray, size:
     return warped
 
 
+def _recolour(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
+    """The sprite with its colour channels exchanged, some of them inverted, and another gamma in each."""
+    channels = [np.linspace(0, 1, 256) ** np.exp(rng.normal() * 0.4) for _ in range(3)]
+    alpha = np.maximum(sprite[..., 3:], 1).astype(np.float32)
+    straight = np.minimum(255.0 * sprite[..., rng.permutation(3)] / alpha, 255).astype(np.uint8)
+    tables = [channel[::-1] if rng.random() < 0.25 else channel for channel in channels]
+    bent = np.stack([table[straight[..., k]] for k, table in enumerate(tables)], axis=-1)
+    return np.dstack([(bent * sprite[..., 3:]).astype(np.uint8), sprite[..., 3]])
+
+
 def _soft_shadow(alpha: np.ndarray, offset: np.ndarray, strength: float) -> np.ndarray:
     side = len(alpha)
     matrix = np.array([[1, 0, offset[0] * side], [0, 1, offset[1] * side]], np.float32)
     return strength * cv2.GaussianBlur(cv2.warpAffine(alpha, matrix, (side, side)), (0, 0), 0.03 * side)
 
 
-def _camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+def camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     """uint8 image of the canvas: exposure, colour cast, blur and noise of a cheap camera."""
     canvas = canvas.clip(0, 1) ** rng.uniform(0.8, 1.25) * rng.uniform(0.93, 1.07, 3)
     if rng.random() < 0.3:

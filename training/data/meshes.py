@@ -93,6 +93,14 @@ class Model:
             )
         )
 
+    def scaled(self, factor: float) -> "Model":
+        """The model `factor` times as large."""
+        return Model(tuple(replace(part, vertices=part.vertices * factor) for part in self.parts))
+
+    def two_sided(self) -> "Model":
+        """The model with each part turned inside out beside it, so that open shells are seen from within, too."""
+        return Model(self.parts + tuple(part.inside_out() for part in self.parts))
+
     def surface(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Points on the surface, uniform by area: float64 [count, 3]."""
         corners = np.concatenate([part.vertices[part.faces] for part in self.parts])

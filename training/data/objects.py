@@ -2,54 +2,34 @@
 """Scanned household objects: reads the textured triangle meshes that sprites are rendered from."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from seqamodal_ros.scene.image_files import decode_image
+from training.data.meshes import Model, Part
 
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
-class TexturedMesh:
-    """A triangle mesh with one texture.
-
-    Attributes:
-        name: the object's name.
-        vertices: float32 [V, 3], metres.
-        faces: int64 [F, 3], indices of vertices.
-        uv: float32 [V, 2], texture coordinates in [0, 1], v upwards.
-        texture: uint8 [h, w, 3] RGB.
-    """
-
-    name: str
-    vertices: np.ndarray
-    faces: np.ndarray
-    uv: np.ndarray
-    texture: np.ndarray
-
-    def write_obj(self, path: Path) -> None:
-        """Write `path` as a Wavefront OBJ and the texture beside it as PNG."""
-        lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in self.vertices]
-        lines += [f"vt {u:.6f} {v:.6f}" for u, v in self.uv]
-        lines += ["f " + " ".join(f"{i + 1}/{i + 1}" for i in face) for face in self.faces]
-        path.write_text("\n".join(lines) + "\n")
-        cv2.imwrite(str(path.with_suffix(".png")), cv2.cvtColor(self.texture, cv2.COLOR_RGB2BGR))
-
-
-def read_mesh(path: Path) -> TexturedMesh:
-    """Read one ``.npz`` of the scanned objects (`vertices`, `faces`, `uv`, `texture_webp`)."""
+def read_mesh(path: Path) -> Model:
+    """Read one ``.npz`` of the scanned objects: `vertices` [V, 3] m, `faces` [F, 3], `uv` [V, 2], `texture_webp` (a file)."""
     with np.load(path) as data:
-        return TexturedMesh(
-            name=path.stem,
+        part = Part(
             vertices=data["vertices"].astype(np.float32),
-            faces=data["faces"].astype(np.int64),
             uv=data["uv"].astype(np.float32),
+            normals=None,
+            faces=data["faces"].astype(np.int64),
+            colour=(1.0, 1.0, 1.0),
             texture=decode_image(data["texture_webp"].tobytes()),
+            specular=0.2,
         )
+    return Model((part,))
+
+
+def read_scan(path: Path) -> Model:
+    """The same object centred, its longest side 1 m."""
+    return read_mesh(path).placed(1.0, upright=True, half=False)
 
 
 def read_split(folder: Path) -> dict[str, str]:

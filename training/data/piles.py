@@ -11,6 +11,7 @@ from training.data.catalogue import KINDS, Catalogue, turned
 from training.data.meshes import Model
 from training.data.samples import letterboxed
 from training.data.stage import HEIGHT, WIDTH, Rejected, Stage
+from training.data.surfaces import SURFACES
 
 GRAZING = 100  # pixels: who lies on whom is clear where two objects share more, about one pixel of a 64x64 mask
 
@@ -71,15 +72,16 @@ def make_pile(catalogue: Catalogue, recipe: Recipe, rng: np.random.Generator) ->
     """
     names = tuple(recipe.objects[k] for k in rng.permutation(len(recipe.objects)))
     models = _colourings(catalogue, names, rng)
-    stage = Stage(models, [KINDS[name].cells for name in names], recipe.surface, rng)
-    stage.settle(recipe.spread, rng)
-    stage.aim(recipe.tilt, recipe.fill, rng)
-    depths = stage.depths()
-    amodal, occluded_by = truth(depths)
-    layers = _check(recipe, depths, amodal, occluded_by)
+    cells = [KINDS[name].cells for name in names]
+    with Stage(models, cells, SURFACES[recipe.surface](rng)) as stage:
+        stage.settle(recipe.spread, rng)
+        stage.aim(recipe.tilt, recipe.fill, rng)
+        depths = stage.depths()
+        amodal, occluded_by = truth(depths)
+        layers = _check(recipe, depths, amodal, occluded_by)
+        image = stage.photograph(rng)
     left = [np.nonzero(mask.any(axis=0))[0][0] for mask in amodal]
     order = np.lexsort((left, layers))
-    image = stage.photograph(rng)
     return Pile(image, tuple(names[k] for k in order), amodal[order], occluded_by[np.ix_(order, order)], stage.tilt)
 
 

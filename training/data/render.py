@@ -1,70 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renders sprites (cut-out views, RGBA) of textured meshes with MuJoCo, headless."""
+"""Renders sprites (cut-out views, RGBA) of models with MuJoCo, headless."""
 
 import os
-import tempfile
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from training.data.objects import TexturedMesh
+from training.data.meshes import Model
 
 os.environ.setdefault("MUJOCO_GL", "osmesa")
 
 SUPERSAMPLING = 3
 
 
-def _model_xml(mesh_file: str, scale: float, side: int) -> str:
-    return f"""
+def _model_xml(model: Model, side: int) -> tuple[str, dict[str, bytes]]:
+    """MuJoCo's XML of the object under a camera, and the files that it names."""
+    assets: dict[str, bytes] = {}
+    looks, geoms = [], []
+    corners = np.concatenate([part.vertices for part in model.parts])
+    scale = 1.2 / float(np.ptp(corners, axis=0).max())
+    for p, part in enumerate(model.parts):
+        assets[f"{p}.obj"] = part.to_obj()
+        looks.append(f'<mesh name="{p}" file="{p}.obj" scale="{scale} {scale} {scale}" inertia="shell"/>')
+        rgba = f'rgba="{" ".join(f"{c:.4f}" for c in part.colour)} 1"'
+        if part.texture is not None:
+            assets[f"{p}.png"] = cv2.imencode(".png", cv2.cvtColor(part.texture, cv2.COLOR_RGB2BGR))[1].tobytes()
+            looks.append(f'<texture name="{p}" type="2d" file="{p}.png"/>')
+            rgba = f'texture="{p}"'
+        looks.append(f'<material name="{p}" {rgba} specular="{part.specular:.3f}" shininess=".3"/>')
+        geoms.append(f'<geom type="mesh" mesh="{p}" material="{p}" contype="0" conaffinity="0"/>')
+    xml = f"""
 <mujoco>
   <visual>
     <global offwidth="{side}" offheight="{side}"/>
     <headlight ambient=".35 .35 .35" diffuse=".35 .35 .35" specular="0 0 0"/>
     <quality offsamples="0"/>
   </visual>
-  <asset>
-    <mesh name="object" file="{mesh_file}.obj" scale="{scale} {scale} {scale}" inertia="shell"/>
-    <texture name="object" type="2d" file="{mesh_file}.png"/>
-    <material name="object" texture="object" specular=".2" shininess=".3"/>
-  </asset>
+  <asset>{"".join(looks)}</asset>
   <worldbody>
     <light name="key" mode="fixed" pos="0 0 4" dir="0 0 -1" directional="true" castshadow="false" diffuse=".6 .6 .6"/>
     <camera name="view" pos="0 0 6" fovy="20"/>
-    <body name="object" mocap="true"><geom type="mesh" mesh="object" material="object"/></body>
+    <body name="object" mocap="true">{"".join(geoms)}</body>
   </worldbody>
 </mujoco>"""
+    return xml, assets
 
 
-def render_sprites(mesh: TexturedMesh, views: int, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Views of a mesh from random directions, under a random light.
+def render_sprites(model: Model, views: int, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Views of an object from random directions, under a random light.
 
     Args:
-        mesh: the object; its size does not matter, each view fills about the whole sprite.
+        model: the object; its size does not matter, each view fills about the whole sprite.
         views: number of views.
         side: side of a sprite, pixels.
         rng: draws orientations and lights.
 
     Returns:
         uint8 [views, side, side, 4] RGBA.
+
+    Raises:
+        ValueError: MuJoCo takes no such mesh.
     """
     import mujoco  # here, so that a machine without a renderer can still read what was rendered
 
     large = side * SUPERSAMPLING
-    extent = float(np.ptp(mesh.vertices, axis=0).max())
-    with tempfile.TemporaryDirectory() as folder:
-        mesh.write_obj(Path(folder) / "object.obj")
-        xml = _model_xml(str(Path(folder) / "object"), 1.2 / extent, large)
-        model = mujoco.MjModel.from_xml_string(xml)
-    data = mujoco.MjData(model)
+    scene = mujoco.MjModel.from_xml_string(*_model_xml(model, large))
+    data = mujoco.MjData(scene)
     sprites = np.zeros((views, side, side, 4), np.uint8)
-    with mujoco.Renderer(model, large, large) as renderer:
+    with mujoco.Renderer(scene, large, large) as renderer:
         for view in range(views):
             quaternion = rng.normal(size=4)
             data.mocap_quat[0] = quaternion / np.linalg.norm(quaternion)
             tilt = rng.normal(size=2) * 0.7
-            model.light_dir[0] = np.array([*tilt, -1.0]) / np.linalg.norm([*tilt, 1.0])
-            mujoco.mj_forward(model, data)
+            scene.light_dir[0] = np.array([*tilt, -1.0]) / np.linalg.norm([*tilt, 1.0])
+            mujoco.mj_forward(scene, data)
             renderer.update_scene(data, "view")
             colour = renderer.render().copy()
             renderer.enable_segmentation_rendering()

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The raw material of composites: cut-out sprites by class and background textures, one split at a time."""
 
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
+from training.data.furniture import furniture_models, read_furniture
+from training.data.meshes import Model
 from training.data.objects import read_classes, read_mesh, read_split
 
-FAMILIES = ("fruits", "objects")
+FURNITURE = "furniture"  # folder of its sprites, and the name of the family
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,7 @@ class Material:
     """What composites of one split are made of.
 
     Attributes:
-        sprites: family ("fruits" or "objects") -> class -> list of uint8 [h, w, 4], cropped to the object, RGB
+        sprites: family ("fruits", "objects" or "furniture") -> class -> list of uint8 [h, w, 4], cropped to the object, RGB
             premultiplied by alpha so that warping leaves no fringe.
         textures: list of uint8 [h, w, 3] RGB.
     """
@@ -27,11 +34,11 @@ class Material:
 
 
 def load_material(data: Path, rendered: Path, split: str) -> Material:
-    """Load fruits, rendered objects and textures of one split.
+    """Load fruits, rendered objects and textures of one split; for training furniture too, where it was rendered.
 
     Args:
         data: the folder with ``fruits``, ``objects`` and ``textures``.
-        rendered: the folder of ``python -m training.prepare``, one ``<object>.npz`` each.
+        rendered: the folder of ``python -m training.prepare sprites``, one ``<object>.npz`` each.
         split: "train", "val", "test", or "unseen" (fruit classes kept out of training, on test textures).
 
     Raises:
@@ -39,12 +46,19 @@ def load_material(data: Path, rendered: Path, split: str) -> Material:
     """
     fruits = _read_fruits(data / "fruits" / split)
     objects = {} if split == "unseen" else _read_objects(data / "objects", rendered, split)
-    texture_split = "test" if split == "unseen" else split
-    textures = [_read_image(path, cv2.IMREAD_COLOR) for path in sorted((data / "textures" / texture_split).rglob("*.webp"))]
-    if not textures:
-        raise FileNotFoundError(f"no textures under {data / 'textures' / texture_split}: check --data")
+    textures = read_textures(data / "textures" / ("test" if split == "unseen" else split))
     families = {"fruits": fruits, "objects": objects}
+    if split == "train":
+        families[FURNITURE] = _read_furniture(rendered / FURNITURE)
     return Material({name: classes for name, classes in families.items() if classes}, textures)
+
+
+def read_textures(folder: Path) -> list[np.ndarray]:
+    """Every texture under a folder, uint8 [h, w, 3] RGB; a FileNotFoundError where there is none."""
+    textures = [_read_image(path, cv2.IMREAD_COLOR) for path in sorted(folder.rglob("*.webp"))]
+    if not textures:
+        raise FileNotFoundError(f"no textures under {folder}: check --data")
+    return textures
 
 
 def crop(sprite: np.ndarray) -> np.ndarray:
@@ -70,11 +84,20 @@ def _read_objects(folder: Path, rendered: Path, split: str) -> dict[str, list[np
     for name in sorted(name for name, its_split in read_split(folder).items() if its_split == split):
         path = rendered / f"{name}.npz"
         if not path.is_file():
-            command = f"python -m training.prepare --data {folder.parent} --out {rendered}"
+            command = f"python -m training.prepare sprites --data {folder.parent} --out {rendered}"
             raise FileNotFoundError(f"{path} is missing: run `{command}`")
         with np.load(path) as views:
             classes.setdefault(labels[name], []).extend(crop(sprite) for sprite in views["sprites"])
     return classes
+
+
+def _read_furniture(folder: Path) -> dict[str, list[np.ndarray]]:
+    """Each model is a class of its own; none where there is no such folder, as these objects are an extra."""
+    classes = {}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as views:
+            classes[path.stem] = [crop(sprite) for sprite in views["sprites"]]
+    return {name: sprites for name, sprites in classes.items() if sprites}
 
 
 def _read_image(path: Path, flags: int) -> np.ndarray:
@@ -85,17 +108,77 @@ def _read_image(path: Path, flags: int) -> np.ndarray:
 
 
 def render_objects(folder: Path, out: Path, views: int, side: int, seed: int) -> list[Path]:
-    """Render every scanned object that is not rendered yet; returns the files written."""
-    from tqdm import tqdm
+    """Render every scanned object that is not rendered yet, ``<object>.npz`` each; returns the files written."""
+    readers = {name: partial(read_mesh, folder / f"{name}.npz") for name in sorted(read_split(folder))}
+    return _render(readers, out, views, side, seed, whole=True)
 
+
+def render_furniture(folder: Path, out: Path, views: int, side: int, seed: int) -> list[Path]:
+    """Render the models of a folder's ``.sh3f`` archives that are not rendered yet into ``furniture/<model>.npz``.
+
+    Views of railings and the like, which fill little of their own outline, are left out. Returns the files written.
+    """
+    readers = {name: partial(_two_sided_furniture, *source) for name, source in furniture_models(folder).items()}
+    return _render(readers, out / FURNITURE, views, side, seed, whole=False)
+
+
+def _two_sided_furniture(archive: Path, path: str) -> Model:
+    return read_furniture(archive, path).two_sided()
+
+
+def compact_furniture(folder: Path, rendered: Path) -> list[str]:
+    """Names of the models in ``.sh3f`` archives of which three views in four were kept by `render_furniture`.
+
+    Raises:
+        FileNotFoundError: no archive, or none of their models was rendered; the message says what makes it.
+    """
+    names = []
+    for name in furniture_models(folder):
+        path = rendered / FURNITURE / f"{name}.npz"
+        if path.is_file():
+            with np.load(path) as views:
+                if 4 * len(views["sprites"]) >= 3 * views["drawn"]:
+                    names.append(name)
+    if not names:
+        raise FileNotFoundError(f"no furniture in {rendered}: run `python -m training.prepare sprites` with --furniture {folder}")
+    return names
+
+
+def _render(readers: Mapping[str, Callable[[], Model]], out: Path, views: int, side: int, seed: int, whole: bool) -> list[Path]:
+    """Render what `readers` read; each model has its own random numbers, so it is the same whatever else is missing."""
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = {}
+    written = []
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for index, (name, read) in enumerate(readers.items()):
+            path = out / f"{name}.npz"
+            if not path.is_file():
+                jobs[pool.submit(_render_one, read, path, views, side, (seed, index), whole)] = name
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc="objects", disable=None):
+            try:
+                written.append(job.result())
+            except (ValueError, FileNotFoundError) as error:
+                if whole:
+                    raise
+                tqdm.write(f"{jobs[job]} left out: {str(error).splitlines()[0]}")
+    return sorted(written)
+
+
+def _render_one(read: Callable[[], Model], path: Path, views: int, side: int, seed: tuple[int, int], whole: bool) -> Path:
     from training.data.render import render_sprites
 
-    out.mkdir(parents=True, exist_ok=True)
-    missing = [name for name in sorted(read_split(folder)) if not (out / f"{name}.npz").is_file()]
-    written = []
-    for index, name in enumerate(tqdm(missing, desc="objects", disable=None)):
-        sprites = render_sprites(read_mesh(folder / f"{name}.npz"), views, side, np.random.default_rng([seed, index]))
-        part = out / f".{name}.part.npz"
-        np.savez_compressed(part, sprites=sprites)
-        written.append(part.rename(out / f"{name}.npz"))
-    return written
+    sprites = render_sprites(read(), views, side, np.random.default_rng(seed))
+    if not whole:
+        sprites = np.array([sprite for sprite in sprites if _compact(sprite[..., 3] > 127)], np.uint8).reshape(-1, side, side, 4)
+    part = path.with_name(f".{path.stem}.part.npz")
+    np.savez_compressed(part, sprites=sprites, drawn=views)
+    return part.rename(path)
+
+
+def _compact(mask: np.ndarray) -> bool:
+    """Whether bool [h, w] is one piece that fills a good part of its convex outline, so that it is still one at 64x64."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if len(stats) < 2:
+        return False
+    outline = cv2.convexHull(np.argwhere(mask).astype(np.int32))
+    return stats[1:, cv2.CC_STAT_AREA].max() > 0.97 * mask.sum() and mask.sum() > 0.55 * cv2.contourArea(outline)

@@ -2,13 +2,14 @@
 """The stage of a pile in MuJoCo: objects fall on a table, a camera is aimed, depths and the picture are rendered, headless."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from training.data.meshes import Model
-from training.data.surfaces import SURFACES, TABLE
+from training.data.surfaces import TABLE
 
 if TYPE_CHECKING:
     import mujoco
@@ -40,39 +41,58 @@ class Stage:
     Args:
         models: the objects.
         cells: for each, how its box is cut into the convex pieces that collide, along x, y and z.
-        surface: name of the table's texture, one of `SURFACES`.
-        rng: draws the texture.
+        table: uint8 [h, w, 3] RGB, the texture of the table, `TABLE` metres wide.
+        size: of the picture, as a share of 640x480.
+        supersampling: the picture is rendered so many times as large.
 
     Attributes:
         tilt: the camera's angle from straight down, degrees, once it is aimed.
     """
 
-    def __init__(self, models: list[Model], cells: list[Cells], surface: str, rng: np.random.Generator):
+    def __init__(
+        self, models: list[Model], cells: list[Cells], table: np.ndarray, size: float = 1.0, supersampling: int = SUPERSAMPLING
+    ):
         import mujoco  # here, so that a machine without a renderer can still read what was rendered
 
-        xml, assets = _describe(models, cells, SURFACES[surface](rng))
+        shadows = round(2048 * size)
+        xml, assets = _describe(models, cells, table, shadows)
         self.mujoco: Any = mujoco
         self.count = len(models)
+        self.present: list[int] = list(range(self.count))
         self.tilt = 0.0
+        self.width, self.height, self.supersampling = round(WIDTH * size), round(HEIGHT * size), supersampling
         self.model: mujoco.MjModel = mujoco.MjModel.from_xml_string(xml, assets)
         self.data: mujoco.MjData = mujoco.MjData(self.model)
         self.points = [model.surface(400, np.random.default_rng(0)) for model in models]
         self.option = mujoco.MjvOption()
         self.option.geomgroup[:] = [group in VISIBLE_GROUPS for group in range(len(self.option.geomgroup))]
+        self._renderers: dict[int, mujoco.Renderer] = {}
 
-    def settle(self, spread: float, rng: np.random.Generator) -> None:
-        """Drop the objects one after another from just above the pile, and wait for rest.
+    def __enter__(self) -> "Stage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the renderers go."""
+        for renderer in self._renderers.values():
+            renderer.close()
+
+    def settle(self, spread: float, rng: np.random.Generator, present: Sequence[int] | None = None) -> None:
+        """Drop objects one after another from just above the pile, and wait for rest.
 
         Args:
             spread: deviation of where they fall, metres.
             rng: draws where they fall and how they are turned.
+            present: which objects, in the order in which they fall; the others wait beside the table. None is all.
 
         Raises:
             Rejected: they still move.
         """
+        self.present = list(range(self.count) if present is None else present)
+        self.mujoco.mj_resetData(self.model, self.data)
+        self.model.body_gravcomp[1:] = [k not in self.present for k in range(self.count)]  # the others float: no contacts
         poses, velocity = self.data.qpos.reshape(self.count, 7), self.data.qvel.reshape(self.count, 6)
         top = 0.0
-        for k in range(self.count):
+        for n, k in enumerate(self.present):
             quaternion = rng.normal(size=4)
             poses[k, :2] = rng.normal(size=2) * spread
             poses[k, 3:] = quaternion / np.linalg.norm(quaternion)
@@ -80,33 +100,40 @@ class Stage:
             self.mujoco.mj_forward(self.model, self.data)
             poses[k, 2] += top + 0.015 - self._world(k)[:, 2].min()
             self._run(0.7)
-            top = max(self._world(other)[:, 2].max() for other in range(k + 1))
+            top = max(self._world(other)[:, 2].max() for other in self.present[: n + 1])
         self._run(1.5)
         if np.abs(velocity[:, :3]).max() > 0.01 or np.abs(velocity[:, 3:]).max() > 0.2:
             raise Rejected("not at rest")
 
-    def aim(self, tilts: tuple[float, float], fill: tuple[float, float], rng: np.random.Generator) -> None:
+    def aim(
+        self,
+        tilts: tuple[float, float],
+        fill: tuple[float, float],
+        rng: np.random.Generator,
+        distances: tuple[float, float] = (0.35, 1.1),
+    ) -> None:
         """Put the camera where the whole pile fills the wanted share of the picture.
 
         Args:
             tilts: range of its angle from straight down, degrees.
             fill: range of the share of the picture's width or height that the pile takes.
             rng: draws both, and the direction it looks from.
+            distances: nearest and farthest that it may be, metres.
 
         Raises:
-            Rejected: that would be nearer or farther than a robot's camera is.
+            Rejected: that would be nearer or farther.
         """
         self.tilt = float(rng.uniform(*tilts))
         tilt, turn = np.radians(self.tilt), rng.uniform(0, 2 * np.pi)
         back = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
         right = np.array([-np.sin(turn), np.cos(turn), 0.0])
         axes = np.stack([right, np.cross(back, right), back])
-        seen = np.concatenate([self._world(k) for k in range(self.count)]) @ axes.T
+        seen = np.concatenate([self._world(k) for k in self.present]) @ axes.T
         centre = (seen.min(axis=0) + seen.max(axis=0)) / 2
         seen -= centre
         half = np.array([WIDTH, HEIGHT]) / 2 * rng.uniform(*fill) / FOCAL
         distance = float((np.abs(seen[:, :2]) / half + seen[:, 2:]).max())
-        if not 0.35 < distance < 1.1:
+        if not distances[0] < distance < distances[1]:
             raise Rejected("size in the picture")
         shift = rng.uniform(-0.02, 0.02, 2) * distance
         self.model.cam_pos[0] = (centre + [*shift, distance]) @ axes
@@ -116,54 +143,64 @@ class Stage:
         self.mujoco.mj_forward(self.model, self.data)
 
     def depths(self) -> np.ndarray:
-        """Depth of each object rendered alone: float32 [N, 480, 640], metres, infinite where it is not."""
+        """Depth of each present object rendered alone: float32 [N, height, width], metres, infinite where it is not."""
         rest = self.data.qpos.copy()
-        depths = np.full((self.count, HEIGHT, WIDTH), np.inf, np.float32)
+        depths = np.full((len(self.present), self.height, self.width), np.inf, np.float32)
         self.option.geomgroup[2] = 0
-        with self._renderer(1) as renderer:
-            renderer.enable_depth_rendering()
-            for k in range(self.count):
-                poses = rest.copy().reshape(self.count, 7)
-                poses[np.arange(self.count) != k, 2] -= 100  # far below, beyond what the depth below counts
-                self.data.qpos[:] = poses.ravel()
-                self.mujoco.mj_forward(self.model, self.data)
-                renderer.update_scene(self.data, "view", self.option)
-                depth = renderer.render()
-                depths[k][depth < 5] = depth[depth < 5]
+        renderer = self._renderer(1)
+        renderer.enable_depth_rendering()
+        for n, k in enumerate(self.present):
+            poses = rest.copy().reshape(self.count, 7)
+            poses[np.arange(self.count) != k, 2] -= 100  # far below, beyond what the depth below counts
+            self.data.qpos[:] = poses.ravel()
+            self.mujoco.mj_kinematics(self.model, self.data)
+            renderer.update_scene(self.data, "view", self.option)
+            depth = renderer.render()
+            depths[n][depth < 5] = depth[depth < 5]
+        renderer.disable_depth_rendering()
         self.option.geomgroup[2] = 1
         self.data.qpos[:] = rest
         self.mujoco.mj_forward(self.model, self.data)
         return depths
 
-    def photograph(self, rng: np.random.Generator) -> np.ndarray:
-        """uint8 [480, 640, 3]: the mean over many lights, so that shadows are soft, and a cheap camera's flaws."""
+    def photograph(self, rng: np.random.Generator, lamps: int = 10, sky: int = 22) -> np.ndarray:
+        """uint8 [height, width, 3]: the mean over many lights, so that shadows are soft, and a cheap camera's flaws.
+
+        Args:
+            rng: draws lights and flaws.
+            lamps: lights that stand for the lamp.
+            sky: lights that stand for the room.
+        """
         azimuth, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.1)
         key = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
-        total = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+        total = np.zeros((self.height, self.width, 3), np.float32)
         warmth = rng.uniform(-0.05, 0.07)
-        with self._renderer(SUPERSAMPLING) as renderer:
-            lamp, room = np.array([[warmth, 0, -warmth], [-warmth / 2, 0, warmth / 2]], np.float32) + 1
-            for direction in key + rng.normal(size=(10, 3)) * 0.11:  # a lamp as large as a window
-                total += self._lit(renderer, direction) * (0.78 / 10) * lamp
-            for direction in _hemisphere(22):
-                total += self._lit(renderer, direction) * (0.72 / 22) * room
+        renderer = self._renderer(self.supersampling)
+        lamp, room = np.array([[warmth, 0, -warmth], [-warmth / 2, 0, warmth / 2]], np.float32) + 1
+        for direction in key + rng.normal(size=(lamps, 3)) * 0.11:  # a lamp as large as a window
+            total += self._lit(renderer, direction) * (0.78 / lamps) * lamp
+        for direction in _hemisphere(sky):
+            total += self._lit(renderer, direction) * (0.72 / sky) * room
         total = 1 - np.exp(-1.9 * total * rng.uniform(0.92, 1.08))  # film's shoulder: highlights do not clip
         total = cv2.GaussianBlur(total, (0, 0), rng.uniform(0.35, 0.6))
-        rows, columns = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j].astype(np.float32)
+        rows, columns = np.mgrid[-1 : 1 : self.height * 1j, -1 : 1 : self.width * 1j].astype(np.float32)
         total *= (1 - 0.05 * (rows**2 + columns**2))[..., None]
         total += rng.normal(size=total.shape).astype(np.float32) * 0.008
         return (255 * total).clip(0, 255).round().astype(np.uint8)
 
     def _lit(self, renderer: "mujoco.Renderer", direction: np.ndarray) -> np.ndarray:
-        """float32 [480, 640, 3] in [0, 1] under one light from `direction`."""
+        """float32 [height, width, 3] in [0, 1] under one light from `direction`."""
         unit = direction / np.linalg.norm(direction)
         self.model.light_dir[0], self.model.light_pos[0] = -unit, LAMP * unit
         self.mujoco.mj_forward(self.model, self.data)
         renderer.update_scene(self.data, "view", self.option)
-        return cv2.resize(renderer.render().astype(np.float32) / 255, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        return cv2.resize(renderer.render().astype(np.float32) / 255, (self.width, self.height), interpolation=cv2.INTER_AREA)
 
     def _renderer(self, times: int) -> "mujoco.Renderer":
-        return self.mujoco.Renderer(self.model, HEIGHT * times, WIDTH * times)
+        """One for pictures `times` as large; it is kept, as making one uploads all meshes and textures."""
+        if times not in self._renderers:
+            self._renderers[times] = self.mujoco.Renderer(self.model, self.height * times, self.width * times)
+        return self._renderers[times]
 
     def _world(self, k: int) -> np.ndarray:
         """Points on the surface of object k where it is now: float64 [P, 3], metres."""
@@ -182,8 +219,8 @@ def _hemisphere(count: int) -> np.ndarray:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
 
 
-def _describe(models: list[Model], cells: list[Cells], table: np.ndarray) -> tuple[str, dict[str, bytes]]:
-    """MuJoCo's XML of the stage, and the files that it names."""
+def _describe(models: list[Model], cells: list[Cells], table: np.ndarray, shadows: int) -> tuple[str, dict[str, bytes]]:
+    """MuJoCo's XML of the stage, its shadow map `shadows` pixels wide, and the files that it names."""
     assets = {"table.png": _png(table)}
     meshes, bodies = [], []
     for k, (model, cut) in enumerate(zip(models, cells, strict=True)):
@@ -206,7 +243,8 @@ def _describe(models: list[Model], cells: list[Cells], table: np.ndarray) -> tup
             corners = " ".join(f"{value:.5f}" for value in piece.ravel())
             meshes.append(f'<mesh name="o{k}c{c}" vertex="{corners}"/>')
             geoms.append(f'<geom class="solid" mesh="o{k}c{c}"/>')
-        bodies.append(f'<body name="{k}" pos="{20 + k} 0 0.3"><joint type="free" damping="0.0008"/>{"".join(geoms)}</body>')
+        joint = '<joint type="free" damping="0.0008"/>'
+        bodies.append(f'<body name="{k}" gravcomp="1" pos="{20 + k} 0 0.3">{joint}{"".join(geoms)}</body>')
     fovy = 2 * np.degrees(np.arctan(HEIGHT / 2 / FOCAL))
     xml = f"""
 <mujoco>
@@ -216,7 +254,7 @@ def _describe(models: list[Model], cells: list[Cells], table: np.ndarray) -> tup
     <global offwidth="{WIDTH * SUPERSAMPLING}" offheight="{HEIGHT * SUPERSAMPLING}"/>
     <headlight ambient="0.06 0.06 0.06" diffuse="0 0 0" specular="0 0 0"/>
     <map znear="0.05" zfar="200" shadowclip="{2.2 * LAMP / 0.7}"/>
-    <quality shadowsize="2048" offsamples="0"/>
+    <quality shadowsize="{shadows}" offsamples="0"/>
   </visual>
   <default>
     <default class="seen"><geom type="mesh" group="1" contype="0" conaffinity="0" mass="0"/></default>

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Readers of datasets: every form a mask is written in, every hint of what lies in front, every reason to drop an image."""
+
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+import training.prepare
+from seqamodal_ros.scene.layers import layer_indices
+from training.data.packed import PackedScenes
+from training.data.readers.annotated import Annotated, Skipped, occluders
+from training.data.readers.coco import PRESETS, KeyMap, read_coco
+from training.data.readers.masks import read_mask
+from training.data.readers.prepared import read_prepared
+from training.data.readers.processing import Processing, processed
+
+H, W = 60, 80
+
+
+def square(top, left, side=20, height=H, width=W) -> np.ndarray:
+    mask = np.zeros((height, width), bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+FRONT, BACK, DEEP = square(5, 5), square(15, 15), square(25, 25)
+AMODAL = np.array([BACK, FRONT, DEEP])  # in no order
+VISIBLE = np.array([BACK & ~FRONT, FRONT, DEEP & ~BACK])
+IMAGE = np.dstack([np.where(FRONT, 200, 40), np.where(BACK, 200, 40), np.where(DEEP, 200, 40)]).astype(np.uint8)
+Z = np.array([[0, 1, 0], [0, 0, 0], [1, 0, 0]], bool)
+
+
+def rle(mask: np.ndarray, plain: bool = False) -> dict:
+    if plain:
+        column = np.concatenate([[0], mask.ravel(order="F"), [2]])
+        edges = np.flatnonzero(np.diff(column.astype(int)) != 0)
+        counts = np.diff(np.concatenate([[0], edges])).tolist()
+        return {"size": list(mask.shape), "counts": counts}
+    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+class TestMasks:
+    def test_every_way_of_writing_gives_the_same_mask(self, tmp_path):
+        cv2.imwrite(str(tmp_path / "mask.png"), FRONT * np.uint8(255))
+        polygon = [5, 5, 25, 5, 25, 25, 5, 25]
+        for written in (polygon, [polygon], rle(FRONT), rle(FRONT, plain=True), "mask.png"):
+            assert (read_mask(written, H, W, tmp_path) == FRONT).all(), written
+
+    def test_polygons_of_one_mask_are_joined(self, tmp_path):
+        one, other = [5, 5, 25, 5, 25, 25, 5, 25], [45, 5, 65, 5, 65, 25, 45, 25]
+        assert (read_mask([one, other], H, W, tmp_path) == FRONT | square(5, 45)).all()
+
+    @pytest.mark.parametrize(
+        ("written", "reason"),
+        [
+            ([], "empty polygon"),
+            ([[1, 2, 3, 4]], "empty polygon"),
+            ([100, 100, 120, 100, 120, 120], "mask outside the image"),
+            (rle(np.zeros((H, W), bool)), "empty mask"),
+            (rle(np.ones((H, W + 1), bool)), "mask of another size"),
+            ("absent.png", "missing mask file"),
+        ],
+    )
+    def test_masks_that_cannot_be_used_say_why(self, tmp_path, written, reason):
+        with pytest.raises(Skipped, match=reason):
+            read_mask(written, H, W, tmp_path)
+
+    def test_what_is_no_mask_is_an_error(self, tmp_path):
+        with pytest.raises(ValueError, match="a mask is a polygon, run lengths or the name of a PNG, not '7'"):
+            read_mask(7, H, W, tmp_path)
+
+
+class TestOccluders:
+    @pytest.mark.parametrize(
+        "hints",
+        [{"visible": VISIBLE}, {"order": np.array([5, 1, 9])}, {"layers": np.array([2, 1, 3])}],
+        ids=lambda hints: next(iter(hints)),
+    )
+    def test_every_hint_gives_the_same_occluders(self, hints):
+        assert (occluders(Annotated(IMAGE, AMODAL, **hints)) == Z).all()
+
+    def test_layers_that_share_no_pixel_with_the_one_before_get_its_nearest_object(self):
+        """Eq. 2 gives the stored layers back."""
+        apart = np.array([square(0, 0), square(0, 60), square(30, 5)])
+        occluded_by = occluders(Annotated(IMAGE, apart, layers=np.array([1, 1, 2])))
+        assert occluded_by.tolist() == [[False] * 3, [False] * 3, [True, False, False]]
+        assert layer_indices(occluded_by).tolist() == [1, 1, 2]
+
+    def test_without_a_hint_it_is_refused(self):
+        with pytest.raises(ValueError, match="give layers, an order or visible masks"):
+            Annotated(IMAGE, AMODAL)
+
+    def test_a_layer_that_is_missing(self):
+        with pytest.raises(Skipped, match="a layer is missing"):
+            occluders(Annotated(IMAGE, AMODAL, layers=np.array([1, 1, 3])))
+
+
+class TestProcessing:
+    def test_objects_come_nearest_first_and_small(self):
+        scene = processed(Annotated(IMAGE, AMODAL, VISIBLE), Processing())
+        assert scene.image.shape == (64, 64, 3)
+        assert layer_indices(scene.occluded_by).tolist() == [1, 2, 3]
+        expected = cv2.resize(FRONT.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA) >= 0.5
+        assert (scene.amodal[0] == expected).all()
+
+    def test_the_square_is_the_one_that_keeps_more_objects(self):
+        """Three objects at the left, one that the middle alone would keep."""
+        amodal = np.array([square(0, 0, 8), square(20, 2, 8), square(40, 4, 8), square(0, 70, 8)])
+        scene = processed(Annotated(IMAGE, amodal, order=np.arange(4)), Processing(crop=True))
+        assert len(scene.amodal) == 3
+        middle = amodal[:, :, ::-1]  # now at the right: the square in the middle keeps the only one within it
+        assert len(processed(Annotated(IMAGE, middle, order=np.arange(4)), Processing(crop=True)).amodal) == 1
+
+    @pytest.mark.parametrize(
+        ("amodal", "hints", "reason"),
+        [
+            (np.array([FRONT, square(6, 6, 18)]), {"order": np.array([0, 1])}, "fewer than 10 pixels"),
+            (AMODAL, {"layers": np.array([2, 1, 3])}, "more than 2 layers"),
+        ],
+    )
+    def test_images_that_break_a_rule_are_dropped(self, amodal, hints, reason):
+        with pytest.raises(Skipped, match=reason):
+            processed(Annotated(IMAGE, amodal, **hints), Processing(max_layers=2))
+
+    def test_a_cycle_is_dropped(self):
+        """Each of three bars covers the next."""
+        one, two, three = (np.zeros((H, W), bool) for _ in range(3))
+        one[10:20, 5:45], two[10:50, 35:45], three[10:50, 5:15] = True, True, True
+        three[40:50, 5:45] = True
+        visible = np.array([one & ~two, two & ~three, three & ~one])
+        with pytest.raises(Skipped, match="occlusion cycle"):
+            processed(Annotated(IMAGE, np.array([one, two, three]), visible), Processing())
+
+
+def write_coco(folder, keys: KeyMap, name="a.json", files=("0.png", "1.png"), **changes):
+    """A file of two images with the three squares each, under the keys of the map."""
+    annotations = []
+    for number, _ in enumerate(files):
+        regions = []
+        for k, (amodal, visible) in enumerate(zip(AMODAL, VISIBLE, strict=True)):
+            region = {keys.amodal: rle(amodal)}
+            if keys.visible and not (amodal == visible).all():
+                region[keys.visible] = rle(visible)
+            if keys.layer:
+                region[keys.layer] = [1, 0, 2][k] + keys.layer_base
+            if keys.order:
+                region[keys.order] = [2, 1, 3][k]
+            regions.append({**region, **changes})
+        if keys.regions:
+            annotations.append({"image_id": number, keys.regions: regions})
+        else:
+            annotations += [{"image_id": number, **region} for region in regions]
+    for file in files:
+        cv2.imwrite(str(folder / file), IMAGE[..., ::-1])
+    images = [{"id": number, "file_name": file} for number, file in enumerate(files)]
+    (folder / name).write_text(json.dumps({"images": images, "annotations": annotations}))
+    return folder / name
+
+
+class TestCoco:
+    @pytest.mark.parametrize("preset", sorted(PRESETS))
+    def test_each_preset_reads_what_is_written_with_its_keys(self, tmp_path, preset):
+        loads = read_coco(write_coco(tmp_path, PRESETS[preset]), tmp_path, PRESETS[preset])
+        assert list(loads) == ["0.png", "1.png"]
+        scene = loads["0.png"]()
+        assert (scene.image == IMAGE).all()
+        assert (scene.amodal == AMODAL).all()
+        assert (occluders(scene) == Z).all()
+
+    def test_a_key_that_is_nowhere_lists_those_that_are(self, tmp_path):
+        file = write_coco(tmp_path, PRESETS["kins"])
+        with pytest.raises(ValueError, match="no annotation has the key 'segmentation'; they have a_segm, i_segm, image_id"):
+            read_coco(file, tmp_path, PRESETS["acom"])
+
+    def test_a_file_of_another_kind_is_refused(self, tmp_path):
+        (tmp_path / "a.json").write_text("[1, 2]")
+        with pytest.raises(ValueError, match='is not COCO-style JSON with "images" and "annotations"'):
+            read_coco(tmp_path / "a.json", tmp_path, PRESETS["kins"])
+
+    def test_stuff_and_crowds_are_no_objects(self, tmp_path):
+        loads = read_coco(write_coco(tmp_path, PRESETS["cocoa"], isStuff=1), tmp_path, PRESETS["cocoa"])
+        with pytest.raises(Skipped, match="no object"):
+            loads["0.png"]()
+
+
+def write_folders(folder, name="7"):
+    stack = [FRONT, BACK, DEEP, FRONT & False]
+    for layer, mask in enumerate(stack):
+        (folder / f"{name}_{layer}").mkdir(parents=True)
+        cv2.imwrite(str(folder / f"{name}_{layer}" / "image.png"), IMAGE[..., ::-1])
+        cv2.imwrite(str(folder / f"{name}_{layer}" / "mask.png"), mask * np.uint8(255))
+
+
+class TestPrepared:
+    def test_layers_are_read_back_and_the_blank_one_left_out(self, tmp_path):
+        write_folders(tmp_path)
+        scene = read_prepared(tmp_path)["7"]()
+        assert (scene.amodal == [FRONT, BACK, DEEP]).all()
+        assert layer_indices(occluders(scene)).tolist() == [1, 2, 3]
+
+    def test_a_layer_that_is_missing_skips_the_image(self, tmp_path):
+        write_folders(tmp_path)
+        (tmp_path / "7_1").rename(tmp_path / "elsewhere")
+        with pytest.raises(Skipped, match="a layer is missing"):
+            read_prepared(tmp_path)["7"]()
+
+    def test_a_folder_without_any(self, tmp_path):
+        with pytest.raises(ValueError, match="holds no folder named <image>_<layer>"):
+            read_prepared(tmp_path)
+
+
+class TestCommand:
+    def run(self, monkeypatch, *words):
+        monkeypatch.setattr(sys, "argv", ["prepare", *map(str, words)])
+        training.prepare.main()
+
+    def test_coco_packs_each_split_and_tells_what_became_of_it(self, tmp_path, monkeypatch, capsys):
+        train = write_coco(tmp_path, PRESETS["acom"])
+        (tmp_path / "1.png").unlink()
+        test = write_coco(tmp_path, PRESETS["acom"], "b.json", files=("2.png",))
+        words = ("--images", tmp_path, "--split", f"train={train}", "--split", f"test={test}", "--out", tmp_path / "sets")
+        self.run(monkeypatch, "coco", "--preset", "acom", *words)
+        said = capsys.readouterr().out
+        assert "its keys are unpublished" in said
+        assert "train: read 2, fit for use 1, kept 1" in said
+        assert "dropped 1: missing image" in said
+        assert "images by number of layers: 3: 1" in said
+        assert "the paper: 9378 images for training, 2355 for testing" in said
+        (scene,) = PackedScenes(tmp_path / "sets" / "train", check=True)
+        assert layer_indices(scene.occluded_by).tolist() == [1, 2, 3]
+        assert PackedScenes(tmp_path / "sets" / "test").meta["settings"]["max_layers"] == 5
+
+    def test_another_key_and_a_seeded_subset(self, tmp_path, monkeypatch, capsys):
+        files = [f"{k}.png" for k in range(9)]
+        keys = KeyMap(amodal="whole", layer="depth", layer_base=1)
+        file = write_coco(tmp_path, keys, files=files)
+        words = ["--images", tmp_path, "--split", f"test={file}", "--subset", 4]
+        for key in ("amodal=whole", "visible=", "layer=depth", "layer_base=1"):
+            words += ["--key", key]
+        for out in ("one", "two"):
+            self.run(monkeypatch, "coco", "--preset", "acom", *words, "--out", tmp_path / out)
+        one, two = (PackedScenes(tmp_path / out / "test") for out in ("one", "two"))
+        assert len(one) == 4
+        assert one.meta["sha256"] == two.meta["sha256"]
+        assert one.source.tolist() != [0, 1, 2, 3]
+        assert "read 9, fit for use 9, kept 4" in capsys.readouterr().out
+
+    def test_folders(self, tmp_path, monkeypatch, capsys):
+        write_folders(tmp_path / "data")
+        self.run(monkeypatch, "folders", "--split", f"train={tmp_path / 'data'}", "--out", tmp_path / "sets", "--image-size", 32)
+        assert PackedScenes(tmp_path / "sets" / "train")[0].image.shape == (32, 32, 3)
+        assert "kept 1" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (["--split", "test={file}"], "2 images are in both train and test, 0.png the first: split by image"),
+            (["--split", "test"], "--split takes NAME=VALUE, not 'test'"),
+            (["--key", "deep=z"], "the roles are amodal, visible, layer"),
+            (["--split", "test=absent.json"], "No such file or directory: 'absent.json'"),
+        ],
+    )
+    def test_mistakes_are_told_in_a_line_and_leave_no_set(self, tmp_path, monkeypatch, capsys, change, message):
+        file = write_coco(tmp_path, PRESETS["acom"])
+        words = ["--images", tmp_path, "--split", f"train={file}", "--out", tmp_path / "sets"]
+        with pytest.raises(SystemExit):
+            self.run(monkeypatch, "coco", "--preset", "acom", *words, *[word.format(file=file) for word in change])
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "sets").exists()

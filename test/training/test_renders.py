@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rendered scenes, with MuJoCo where it is installed: what the masks say is what the pixels show."""
+
+import cv2
+import numpy as np
+import pytest
+
+from training.data.meshes import Model, Part
+
+CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+SIDES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+FACES = np.array([[side[0], side[k], side[k + 1]] for side in SIDES for k in (1, 2)])
+
+
+def box(colour) -> Model:
+    return Model((Part(CORNERS, np.zeros((8, 2)), None, FACES, colour, None, 0.0),))
+
+
+def test_a_table_of_boxes():
+    pytest.importorskip("mujoco", reason="MuJoCo is not installed (requirements/training.txt)")
+    from training.data.renders import RenderSettings, draw_table
+
+    settings = RenderSettings(stock=3, scenes=4, objects=(2, 3), views=3)
+    families = {"boxes": {"red": lambda: box((0.9, 0.05, 0.05))}}
+    scenes = draw_table(families, [np.full((32, 32, 3), 120, np.uint8)], settings, [0, 0])
+    assert len(scenes) == 4
+    views = [view for scene in scenes for view in scene]
+    assert len(views) > 4
+    for view in views:
+        assert view.image.shape == (128, 128, 3)
+        assert view.amodal.shape[1:] == (64, 64)
+        depth = view.occluded_by.sum(axis=1)
+        assert depth[0] == 0  # the first is in front
+        shown = cv2.resize(view.image, (64, 64), interpolation=cv2.INTER_AREA).astype(int)
+        ratio = shown[..., 0] / (shown.sum(axis=2) + 1)
+        inside, outside = ratio[view.amodal.any(axis=0)].mean(), ratio[~view.amodal.any(axis=0)].mean()
+        assert inside > outside  # tinted, the boxes are redder than the table still
+    again = draw_table(families, [np.full((32, 32, 3), 120, np.uint8)], settings, [0, 0])
+    assert all((one.image == other.image).all() for one, other in zip(views, [v for s in again for v in s], strict=True))

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datasets in COCO's style, their keys told by a map: Intra-AFruit, ACOM, MUVA, COCOA, KINS, or one's own."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqamodal_ros.scene.image_files import read_image
+from training.data.readers.annotated import Annotated, Load, Skipped
+from training.data.readers.masks import read_mask
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """Where a dataset keeps what is needed, within an annotation.
+
+    Attributes:
+        amodal: key of the amodal mask.
+        visible: key of the visible mask, or None. An annotation without it is one that nothing occludes.
+        layer: key of the layer, or None.
+        layer_base: what the dataset calls the layer that nothing occludes, 0 or 1.
+        order: key of a rank, lower in front, or None.
+        regions: the annotations of an image are a list under this key of one annotation (COCOA), or None.
+        verified: whether a public description of the format was at hand.
+    """
+
+    amodal: str = "segmentation"
+    visible: str | None = None
+    layer: str | None = None
+    layer_base: int = 0
+    order: str | None = None
+    regions: str | None = None
+    verified: bool = True
+
+
+# The first three are behind forms or a drive, their keys unpublished: the papers say "COCO style", layer order from 0.
+PRESETS: Mapping[str, KeyMap] = {
+    "intra_afruit": KeyMap(visible="visible_mask", layer="layer", verified=False),
+    "acom": KeyMap(visible="visible_mask", layer="layer", verified=False),
+    "muva": KeyMap(amodal="amodal_mask", visible="visible_mask", verified=False),
+    "cocoa": KeyMap(visible="visible_mask", order="order", regions="regions"),
+    "kins": KeyMap(amodal="a_segm", visible="i_segm"),
+}
+
+
+def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
+    """Every image of a file, by name: what reads it and its objects, or raises `Skipped`.
+
+    Args:
+        annotations: JSON with "images" (id, file_name) and "annotations" (image_id, and what `keys` names).
+        images: the folder of the images, and of masks that are PNG files.
+        keys: where the masks are.
+
+    Raises:
+        ValueError: not such a file, or a key of the map is in no annotation; the message lists the keys that are.
+    """
+    try:
+        content = json.loads(annotations.read_text())
+        listed, entries = content["images"], content["annotations"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f'{annotations} is not COCO-style JSON with "images" and "annotations": {error}') from None
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for entry in entries:
+        regions = [entry] if keys.regions is None else _of(entry, keys.regions, annotations)
+        by_image.setdefault(_of(entry, "image_id", annotations), []).extend(regions)
+    _check_keys([region for regions in by_image.values() for region in regions], keys, annotations)
+    regions_of = {str(image["file_name"]): by_image.get(image["id"], []) for image in listed}
+    return {name: partial(_annotated, images / name, regions_of[name], keys, images) for name in sorted(regions_of)}
+
+
+def _check_keys(regions: list[dict[str, Any]], keys: KeyMap, file: Path) -> None:
+    seen = sorted({key for region in regions for key in region})
+    for key in (keys.amodal, keys.visible, keys.layer, keys.order):
+        if key is not None and regions and key not in seen:
+            raise ValueError(f"{file}: no annotation has the key {key!r}; they have {', '.join(seen)}. Name the right one")
+
+
+def _annotated(path: Path, regions: list[dict[str, Any]], keys: KeyMap, folder: Path) -> Annotated:
+    try:
+        image = read_image(path)
+    except OSError:
+        raise Skipped("missing image") from None
+    height, width = image.shape[:2]
+    things = [region for region in regions if not region.get("isStuff") and not region.get("iscrowd")]
+    if not things:
+        raise Skipped("no object")
+    amodal = np.array([read_mask(_of(thing, keys.amodal, path), height, width, folder) for thing in things])
+    visible = None
+    if keys.visible is not None:
+        each = zip(amodal, things, strict=True)
+        visible = np.array([read_mask(t[keys.visible], height, width, folder) if t.get(keys.visible) else a for a, t in each])
+    return Annotated(
+        image, amodal, visible, _numbers(things, keys.layer, path, 1 - keys.layer_base), _numbers(things, keys.order, path)
+    )
+
+
+def _numbers(things: list[dict[str, Any]], key: str | None, where: Path, add: int = 0) -> np.ndarray | None:
+    return None if key is None else np.array([int(_of(thing, key, where)) + add for thing in things])
+
+
+def _of(entry: dict[str, Any], key: str, where: Path) -> Any:
+    if key not in entry:
+        raise ValueError(f"{where}: an annotation lacks the key {key!r}; it has {', '.join(sorted(entry))}")
+    return entry[key]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks as COCO-style files write them: polygons, run lengths (compressed and plain) and PNG files."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco
+
+from training.data.readers.annotated import Skipped
+
+
+def read_mask(written: Any, height: int, width: int, folder: Path) -> np.ndarray:
+    """bool [height, width].
+
+    Args:
+        written: a flat polygon [x, y, x, y, ...] or a list of them, pixels; run lengths {"size": [h, w], "counts": str or
+            list}; or the name of a PNG under `folder`, whose non-zero pixels are the mask.
+        height, width: of the image.
+        folder: where PNG files are looked up.
+
+    Raises:
+        Skipped: it is empty, lies outside the image, or is of another size.
+        ValueError: none of these.
+    """
+    if isinstance(written, str):
+        mask = _png(folder / written)
+    elif isinstance(written, dict) and "counts" in written:
+        runs = coco.frPyObjects(written, *written["size"]) if isinstance(written["counts"], list) else written
+        mask = coco.decode(runs).astype(bool)
+    elif isinstance(written, list):
+        mask = _polygons(written, height, width)
+    else:
+        raise ValueError(f"a mask is a polygon, run lengths or the name of a PNG, not {str(written)[:60]!r}")
+    if mask.shape != (height, width):
+        raise Skipped("mask of another size than its image")
+    if not mask.any():
+        raise Skipped("empty mask")
+    return mask
+
+
+def _png(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise Skipped("missing mask file")
+    return image.reshape(*image.shape[:2], -1).any(axis=2)
+
+
+def _polygons(written: list[Any], height: int, width: int) -> np.ndarray:
+    polygons = written if written and isinstance(written[0], list) else [written]
+    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
+        raise Skipped("empty polygon")
+    points = np.concatenate([np.array(polygon, float).reshape(-1, 2) for polygon in polygons])
+    if (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= (width, height)).any():
+        raise Skipped("mask outside the image")
+    return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rendered scenes for training: objects fall on a table, several cameras look at them (papers/003's recipe)."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from seqamodal_ros.scene.geometry import PADDING
+from seqamodal_ros.scene.layers import layer_indices
+from training.data.compositor import Composite
+from training.data.meshes import Model
+from training.data.piles import truth
+from training.data.samples import letterboxed
+from training.data.stage import Rejected, Stage
+from training.data.surfaces import SIDE, SURFACES
+
+Families = Mapping[str, Mapping[str, Callable[[], Model]]]
+
+SIZE = 0.4  # of 640x480: 256x192, twice as large as it is kept
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How scenes are drawn.
+
+    Attributes:
+        image_size: side of the image, pixels.
+        mask_size: side of the masks, pixels.
+        max_layers: views that show more are left out.
+        area_min: views where an object shows fewer visible mask pixels are left out (Section 5.1).
+        stock: objects that wait beside a table; each of its scenes takes some of them.
+        scenes: scenes on a table.
+        objects: fewest and most objects of a scene.
+        views: cameras a scene.
+        longest: range of an object's longest side, metres.
+        painted: probability of a painted table; else it is one of the textures.
+        square: probability that a view is the square in the middle of the picture; else all of it, letterboxed.
+    """
+
+    image_size: int = 128
+    mask_size: int = 64
+    max_layers: int = 5
+    area_min: int = 10
+    stock: int = 12
+    scenes: int = 15
+    objects: tuple[int, int] = (2, 6)
+    views: int = 4
+    longest: tuple[float, float] = (0.09, 0.2)
+    painted: float = 0.5
+    square: float = 0.4
+
+
+def draw_table(
+    families: Families, textures: list[np.ndarray], settings: RenderSettings, seed: list[int], dropped: Counter[str]
+) -> list[list[Composite]]:
+    """The good views of each scene of a table; none of a scene that did not settle.
+
+    Args:
+        families: family -> name -> what reads the model, its longest side 1 m; each family is as likely.
+        textures: uint8 [h, w, 3] RGB, for tables.
+        settings: see `RenderSettings`.
+        seed: of everything that is drawn.
+        dropped: scenes and views that broke a rule are counted here, by rule.
+
+    Raises:
+        FileNotFoundError: a model lacks a file.
+        ValueError: MuJoCo takes no such mesh.
+    """
+    rng = np.random.default_rng(seed)
+    stock = []
+    for family in rng.choice(sorted(families), settings.stock):
+        model = families[family][str(rng.choice(sorted(families[family])))]()
+        stock.append(_tinted(model.scaled(rng.uniform(*settings.longest)), rng))
+    table = _table(textures, settings, rng)
+    with Stage(stock, [(1, 1, 1)] * len(stock), table, SIZE, supersampling=1) as stage:
+        return [_scene(stage, settings, rng, dropped) for _ in range(settings.scenes)]
+
+
+def render_table(
+    families: Families, textures: list[np.ndarray], settings: RenderSettings, seed: int, table: int
+) -> tuple[list[Composite], list[int], dict[str, int]]:
+    """Table number `table` as a shard of a packed set; its sources are its scenes, numbered through all tables."""
+    dropped = Counter[str]()
+    try:
+        scenes = draw_table(families, textures, settings, [seed, table], dropped)
+    except (ValueError, FileNotFoundError):
+        return [], [], {"mesh or texture refused": 1}
+    source = [table * settings.scenes + k for k, views in enumerate(scenes) for _ in views]
+    return [view for views in scenes for view in views], source, dropped
+
+
+def _scene(stage: Stage, settings: RenderSettings, rng: np.random.Generator, dropped: Counter[str]) -> list[Composite]:
+    count = rng.integers(settings.objects[0], settings.objects[1] + 1)
+    views: list[Composite] = []
+    try:
+        stage.settle(rng.uniform(0.005, 0.05), rng, rng.permutation(stage.count)[:count].tolist())
+    except Rejected as rule:
+        dropped[f"scene: {rule}"] += 1
+        return views
+    for _ in range(settings.views):
+        try:
+            stage.aim((0, 50), (0.6, 1.05), rng, distances=(0.2, 2.0))
+            views.append(_view(stage, settings, rng))
+        except Rejected as rule:
+            dropped[f"view: {rule}"] += 1
+    return views
+
+
+def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> Composite:
+    """What the camera sees; `Rejected` where that breaks a rule of the settings."""
+    square = rng.random() < settings.square
+    left = (stage.width - stage.height) // 2 if square else 0
+    middle = slice(left, stage.width - left)
+    amodal, occluded_by = truth(stage.depths())
+    small = np.array([letterboxed(mask[:, middle], settings.mask_size) for mask in amodal])
+    occluded_by &= (small[:, None] & small[None]).any(axis=(2, 3))
+    try:
+        layers = layer_indices(occluded_by)
+    except ValueError:
+        raise Rejected("occlusion cycle") from None
+    if layers.max() > settings.max_layers:
+        raise Rejected("number of layers")
+    order = np.argsort(layers, kind="stable")
+    small, occluded_by = small[order], occluded_by[np.ix_(order, order)]
+    visible = np.array([mask & ~small[row].any(axis=0) for mask, row in zip(small, occluded_by, strict=True)])
+    if visible.sum(axis=(1, 2)).min() < settings.area_min:
+        raise Rejected("too hidden")
+    picture = stage.photograph(rng, lamps=2, sky=4)[:, middle]
+    side = settings.image_size
+    image = np.full((side, side, 3), PADDING, np.uint8)
+    height = round(side * picture.shape[0] / picture.shape[1])
+    top = (side - height) // 2
+    image[top : top + height] = cv2.resize(picture, (side, height), interpolation=cv2.INTER_AREA)
+    return Composite(image, small, occluded_by)
+
+
+def _tinted(model: Model, rng: np.random.Generator) -> Model:
+    """Every other model is tinted, as many are plain grey."""
+    tint = rng.uniform(0.3, 1, 3) if rng.random() < 0.5 else np.ones(3)
+    parts = []
+    for part in model.parts:
+        texture = None if part.texture is None else (part.texture * tint).astype(np.uint8)
+        red, green, blue = (float(value) for value in part.colour * tint)
+        parts.append(replace(part, colour=(red, green, blue), texture=texture))
+    return Model(tuple(parts))
+
+
+def _table(textures: list[np.ndarray], settings: RenderSettings, rng: np.random.Generator) -> np.ndarray:
+    """A painted table, or a texture laid out in mirrored tiles."""
+    if rng.random() < settings.painted:
+        painted = SURFACES[str(rng.choice(sorted(SURFACES)))](rng)
+        return np.roll(painted, rng.integers(SIDE, size=2), axis=(0, 1))[..., rng.permutation(3)]
+    texture = textures[rng.integers(len(textures))]
+    pair = np.hstack([texture, texture[:, ::-1]])
+    tile = np.vstack([pair, pair[::-1]])
+    return np.tile(cv2.resize(tile, (512, 512)), (int(rng.integers(2, 5)),) * 2 + (1,))
