@@ -19,11 +19,12 @@ from seqamodal_ros.diffusion.sequence import binarise, select
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.image_files import read_image
-from seqamodal_ros.scene.layers import cumulative_masks, layer_indices, layer_masks
+from seqamodal_ros.scene.layers import cumulative_masks
 from seqamodal_ros.share import share_folder
-from training.data.compositor import draw_composites
+from training.baselines import hull_layers, visible_layers
+from training.data.compositor import Composite, draw_composites
 from training.data.samples import Sample, letterboxed, read_samples
-from training.metrics import bootstrap_interval, false_layers, iou, layer_figures, stop_accuracy
+from training.metrics import best_iou, bootstrap_interval, false_layers, hidden_iou, iou, layer_figures, layer_of, stop_accuracy
 
 
 def free_running(perceiver: Perceiver, images: Sequence[np.ndarray], samples: int, seed: int) -> list[np.ndarray]:
@@ -68,8 +69,9 @@ def _selected(x0: np.ndarray, area_min: int) -> np.ndarray:
     return np.zeros(x0.shape[1:], bool) if null.all() else select(candidates[~null])
 
 
-def table(name: str, predicted: list[np.ndarray], truth: list[np.ndarray], forced: list[np.ndarray]) -> dict:
+def table(name: str, scenes: Sequence[Composite], predicted: list[np.ndarray], forced: list[np.ndarray]) -> dict[str, Any]:
     """Print and return the figures of one set."""
+    truth = [scene.layers for scene in scenes]
     deepest = max(len(stack) for stack in truth)
     rows = []
     print(f"\n{name}: {len(truth)} images, stops right {stop_accuracy(predicted, truth):.1%}, "
@@ -77,8 +79,7 @@ def table(name: str, predicted: list[np.ndarray], truth: list[np.ndarray], force
     print("layer images | conditional IOU [95 %]      AP    pi | pooled IOU    AP    pi | teacher-forced IOU   AP")
     for layer in range(1, deepest + 1):
         f = layer_figures(predicted, truth, layer)
-        each = [iou(p[layer - 1] if layer <= len(p) else t[layer - 1] & False, t[layer - 1])
-                for p, t in zip(predicted, truth, strict=True) if layer <= len(t)]  # fmt: skip
+        each = [iou(layer_of(p, layer), t[layer - 1]) for p, t in zip(predicted, truth, strict=True) if layer <= len(t)]
         low, high = bootstrap_interval(each)
         given = layer_figures(forced, truth, layer)
         conditional = f"{100 * f.iou:13.1f} [{100 * low:.1f}, {100 * high:.1f}] {100 * f.ap:7.1f} {100 * f.pi:5.1f}"
@@ -92,15 +93,48 @@ def table(name: str, predicted: list[np.ndarray], truth: list[np.ndarray], force
                 "teacher_forced_iou": given.iou,
                 "teacher_forced_ap": given.ap,
                 **vars(f),
+                **completion(scenes, predicted, forced, layer),
             }
         )
+    print("layer | hidden part, IOU: free, teacher-forced, hull | whole, IOU: best layer, visible alone, hull")
+    for row in rows:
+        hidden = " ".join(f"{100 * row[f'hidden_{key}']:7.1f}" for key in ("free", "forced", "hull"))
+        whole = " ".join(f"{100 * row[key]:7.1f}" for key in ("best_layer", "visible_iou", "hull_iou"))
+        print(f"{row['layer']:5d} | {hidden} | {whole}")
     return {"set": name, "stop_accuracy": stop_accuracy(predicted, truth), "layers": rows}
 
 
-def sample_truth(sample: Sample, mask_size: int) -> np.ndarray:
-    """bool [L, h, w]: a rendered frame's layers, each object's mask letterboxed to the model's as in training."""
+def completion(
+    scenes: Sequence[Composite], predicted: list[np.ndarray], forced: list[np.ndarray], layer: int
+) -> dict[str, float]:
+    """How well a layer's hidden part is found, beside baselines that are told the true visible masks; in [0, 1].
+
+    "hidden_...": IOU outside the visible region, where something is hidden. "best_layer": the predicted layer that fits best,
+    whatever its number. "visible_iou", "hull_iou": of the visible masks alone, and of their convex hulls.
+    """
+    each: dict[str, list[float]] = {}
+    for scene, free, given in zip(scenes, predicted, forced, strict=True):
+        if layer > len(scene.layers):
+            continue
+        true, visible, hull = (stack[layer - 1] for stack in (scene.layers, visible_layers(scene), hull_layers(scene)))
+        masks = {"free": layer_of(free, layer), "forced": given[layer - 1], "hull": hull}
+        figures = {f"hidden_{key}": hidden_iou(mask, true, visible) for key, mask in masks.items()}
+        figures |= {"best_layer": best_iou(free, true), "visible_iou": iou(visible, true), "hull_iou": iou(hull, true)}
+        for key, value in figures.items():
+            each.setdefault(key, []).append(value)
+    return {key: mean_of(values) for key, values in each.items()}
+
+
+def mean_of(values: list[float]) -> float:
+    """Mean of those that are a number; NaN where none is."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def sample_scene(sample: Sample, mask_size: int) -> Composite:
+    """A rendered frame with each object's mask letterboxed to the model's as in training; the image stays as it is."""
     amodal = np.array([letterboxed(mask, mask_size) for mask in sample.amodal])
-    return layer_masks(amodal, layer_indices(sample.occluded_by))
+    return Composite(sample.image, amodal, sample.occluded_by)
 
 
 def bare_textures(perceiver: Perceiver, data: Path, split: str, samples: int) -> float:
@@ -136,19 +170,17 @@ def main() -> None:
     print(f"baseline, the true union of all objects taken for layer 1: conditional IOU {100 * everything.iou:.1f}")
     predicted = free_running(perceiver, images, args.samples, args.seed)
     forced = teacher_forced(args.model, images, truth, args.samples, steps, args.seed, perceiver.device)
-    figures = [table(f"{args.split} composites", predicted, truth, forced)]
+    figures = [table(f"{args.split} composites", composites, predicted, forced)]
     families = 1 if args.split == "unseen" else 2
     for k, family in enumerate(("fruits", "objects")[:families]):
         part = slice(k, None, families)
-        figures.append(table(f"{args.split} composites, {family}", predicted[part], truth[part], forced[part]))
+        figures.append(table(f"{args.split} composites, {family}", composites[part], predicted[part], forced[part]))
     result: dict[str, Any] = {"model": perceiver.model_id, "figures": figures}
-    frames = read_samples(share_folder("samples"))
-    frame_truth = [sample_truth(frame, truth[0].shape[1]) for frame in frames]
-    frame_predicted = free_running(perceiver, [frame.image for frame in frames], args.samples, 0)
-    frame_forced = teacher_forced(
-        args.model, [frame.image for frame in frames], frame_truth, args.samples, steps, 0, perceiver.device
-    )
-    figures.append(table("sample frames, rendered", frame_predicted, frame_truth, frame_forced))
+    frames = [sample_scene(frame, truth[0].shape[1]) for frame in read_samples(share_folder("samples"))]
+    frame_images, frame_truth = [frame.image for frame in frames], [frame.layers for frame in frames]
+    frame_predicted = free_running(perceiver, frame_images, args.samples, 0)
+    frame_forced = teacher_forced(args.model, frame_images, frame_truth, args.samples, steps, 0, perceiver.device)
+    figures.append(table("sample frames, rendered", frames, frame_predicted, frame_forced))
     if args.split != "unseen":
         result["bare_textures_blank"] = bare_textures(perceiver, args.data, args.split, args.samples)
     if args.out:

@@ -2,6 +2,7 @@
 """The training loop: steps, learning rate, moving average, checkpoints, progress; resumes where it stopped."""
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -101,7 +102,11 @@ class Run:
         self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
 
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then put it in its place."""
+        """Write the checkpoint beside the old one, then put it in its place.
+
+        Raises:
+            OSError: it cannot be written; the old one is still there.
+        """
         state = {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -110,20 +115,32 @@ class Run:
             "seconds": self.seconds,
         }
         part = self.folder / "checkpoint.part"
-        torch.save(state, part)
+        try:
+            torch.save(state, part)
+        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where the disk is full
+            part.unlink(missing_ok=True)
+            raise OSError(f"cannot write {part} ({error}): make room; {self._last_good()}") from error
         part.replace(self.checkpoint)
 
-    def train(self, batches: CompositeBatches, schedule: Schedule, objective: Objective) -> None:
-        """Train until the last step or Ctrl-C (or SIGTERM), either of which leaves a checkpoint."""
+    def _last_good(self) -> str:
+        return "the last good checkpoint is kept" if self.checkpoint.is_file() else "there is no checkpoint yet"
+
+    def train(self, batches: CompositeBatches, schedule: Schedule, objective: Objective, minutes: float | None = None) -> None:
+        """Train until the last step, Ctrl-C (or SIGTERM), or so many minutes; each of them leaves a checkpoint.
+
+        Raises:
+            FloatingPointError: the loss is not a number any more; the last good checkpoint is kept.
+            OSError: a checkpoint cannot be written; the one before is kept.
+        """
         stop: list[int] = []
         before = {number: signal.signal(number, lambda received, _: stop.append(received)) for number in STOP_SIGNALS}
         try:
-            self._train(batches, schedule, objective, stop)
+            self._train(batches, schedule, objective, stop, math.inf if minutes is None else 60 * minutes)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _train(self, batches: CompositeBatches, schedule: Schedule, objective: Objective, stop: list[int]) -> None:
+    def _train(self, batches: CompositeBatches, schedule: Schedule, objective: Objective, stop: list[int], limit: float) -> None:
         loader = DataLoader(
             batches,
             batch_size=None,
@@ -136,11 +153,14 @@ class Run:
         sums: dict[str, float] = {}
         summed = 0
         began = time.monotonic()
+        end = began + limit
         for batch in bar:
             torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
             losses = self._step(batch, schedule, objective)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
+            if not math.isfinite(sums["loss"]):
+                raise FloatingPointError(f"the loss is {sums['loss']} at step {self.step}: lower the rate; {self._last_good()}")
             summed += 1
             self.step += 1
             if self.step % LOG_EVERY == 0:
@@ -150,12 +170,13 @@ class Run:
                 spent = self.seconds + time.monotonic() - began
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": self.step, "seconds": round(spent, 1), **means}) + "\n")
-            if stop or self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps:
+            over = bool(stop) or time.monotonic() > end
+            if over or self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps:
                 now = time.monotonic()
                 self.seconds, began = self.seconds + now - began, now
                 self.save()
-            if stop:
-                print(f"interrupted at step {self.step}; the same command resumes there")
+            if over:
+                print(f"{'interrupted' if stop else 'time is up'} at step {self.step}; the same command resumes there")
                 return
 
     def _step(self, batch: Batch, schedule: Schedule, objective: Objective) -> dict[str, torch.Tensor]:

@@ -27,6 +27,11 @@ def average_precision(predicted: np.ndarray, true: np.ndarray) -> float:
     return float(precision * recall + (1 - recall) * pi)
 
 
+def layer_of(stack: np.ndarray, layer: int) -> np.ndarray:
+    """Layer `layer` (from 1) of bool [L, h, w]; blank where it is not there."""
+    return stack[layer - 1] if layer <= len(stack) else np.zeros(stack.shape[1:], bool)
+
+
 @dataclass(frozen=True)
 class LayerFigures:
     """Figures of one layer, in [0, 1].
@@ -53,7 +58,7 @@ def layer_figures(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], l
     Raises:
         ValueError: no image's truth has that layer.
     """
-    pairs = [(_layer(p, layer), _layer(t, layer)) for p, t in zip(predicted, true, strict=True)]
+    pairs = [(layer_of(p, layer), layer_of(t, layer)) for p, t in zip(predicted, true, strict=True)]
     having = [(p, t) for p, t in pairs if t.any()]
     if not having:
         raise ValueError(f"no image's truth has a layer {layer}")
@@ -67,6 +72,21 @@ def layer_figures(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], l
         pooled_ap=average_precision(all_predicted, all_true),
         pooled_pi=float(all_true.mean()),
     )
+
+
+def hidden_iou(predicted: np.ndarray, amodal: np.ndarray, visible: np.ndarray) -> float:
+    """IOU outside the visible region (mIoU-inv of papers/003): masks bool [h, w]; NaN where nothing is hidden.
+
+    Args:
+        predicted: a predicted amodal mask.
+        amodal, visible: the true ones.
+    """
+    return iou(predicted & ~visible, amodal & ~visible) if (amodal & ~visible).any() else float("nan")
+
+
+def best_iou(predicted: np.ndarray, true: np.ndarray) -> float:
+    """IOU of a mask bool [h, w] with whichever of the layers bool [L, h, w] fits it best: the order does not count."""
+    return max((iou(layer, true) for layer in predicted), default=0.0)
 
 
 def stop_accuracy(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float:
@@ -85,7 +105,3 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0, draws: int = 1000
     rng = np.random.default_rng(seed)
     means = array[rng.integers(len(array), size=(draws, len(array)))].mean(axis=1)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
-
-
-def _layer(stack: np.ndarray, layer: int) -> np.ndarray:
-    return stack[layer - 1] if layer <= len(stack) else np.zeros(stack.shape[1:], bool)

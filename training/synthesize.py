@@ -1,26 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes scenes and tells how hard they are: ``python -m training.synthesize samples | render | stats --help``."""
+"""Makes scenes and tells how hard they are: ``python -m training.synthesize samples | composite | render | stats --help``."""
 
 import argparse
+import sys
+import zlib
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from training.data.catalogue import Catalogue
-from training.data.compositor import draw_composites
+from training.data.composites import PER_SHARD, composite_shard
+from training.data.compositor import SET_COMPOSITES, Compositor, draw_composites
 from training.data.furniture import furniture_models, read_furniture
+from training.data.meshes import Model
 from training.data.objects import read_scan, read_split
 from training.data.packed import PackedScenes, Packer
 from training.data.piles import Pile, Recipe, make_pile
-from training.data.renders import RenderSettings, render_table
+from training.data.renders import MUVA, RenderSettings, render_table
 from training.data.samples import write_samples
-from training.data.sprites import compact_furniture, read_textures
+from training.data.sheets import contact_sheet
+from training.data.sprites import Material, compact_furniture, load_material, read_cutouts, read_textures
 from training.data.stage import Rejected
-from training.data.statistics import describe
+from training.data.statistics import TARGETS, describe
 
 TRIES = 400
 
@@ -70,18 +77,44 @@ def make_samples(catalogue: Catalogue, seed: int) -> tuple[list[Pile], Counter[s
     return piles, dropped
 
 
-def make_renders(data: Path, sprites: Path, furniture: Path, out: Path, tables: int, seed: int) -> PackedScenes:
-    """Render the training objects and compact furniture on tables, into a packed set."""
-    sources = furniture_models(furniture)
-    scanned = [name for name, split in read_split(data / "objects").items() if split == "train"]
-    families = {
-        "furniture": {name: partial(read_furniture, *sources[name]) for name in compact_furniture(furniture, sprites)},
-        "objects": {name: partial(read_scan, data / "objects" / f"{name}.npz") for name in scanned},
+def make_renders(args: argparse.Namespace) -> PackedScenes:
+    """Render the scanned objects of a split, and compact furniture for training, into a packed set."""
+    scanned = [name for name, split in read_split(args.data / "objects").items() if split == args.split]
+    families: dict[str, dict[str, Callable[[], Model]]] = {
+        "objects": {name: partial(read_scan, args.data / "objects" / f"{name}.npz") for name in scanned}
     }
-    settings = RenderSettings()
-    packer = Packer(out, {"split": "train", "tables": tables, "seed": seed, "settings": asdict(settings)})
-    packer.fill(partial(render_table, families, read_textures(data / "textures" / "train"), settings, seed), tables)
+    if args.split == "train" and args.furniture:
+        sources = furniture_models(args.furniture)
+        compact = compact_furniture(args.furniture, args.sprites)
+        families["furniture"] = {name: partial(read_furniture, *sources[name]) for name in compact}
+    settings = replace(MUVA if args.muva else RenderSettings(), image_size=args.image_size)
+    about = {"split": args.split, "tables": args.tables, "seed": args.seed, "settings": asdict(settings)}
+    packer = Packer(args.out, {**about, "models": {family: len(models) for family, models in families.items()}})
+    textures = read_textures(args.data / "textures" / args.split)
+    seed = [args.seed, zlib.crc32(args.split.encode())]
+    packer.fill(partial(render_table, families, textures, settings, seed), args.tables)
     return packer.finish()
+
+
+def make_composites(args: argparse.Namespace) -> PackedScenes:
+    """Lay one's own cut-outs, or a family of the raw material, on textures, into a packed set."""
+    if (args.cutouts is None) == (args.data is None) or (args.cutouts and not args.textures) or (args.data and not args.sprites):
+        raise ValueError("give --cutouts and --textures, or --data and --sprites")
+    if args.cutouts:
+        material = Material({"cutouts": read_cutouts(args.cutouts)}, read_textures(args.textures))
+    else:
+        whole = load_material(args.data, args.sprites, args.split)
+        material = Material({args.family: whole.sprites[args.family]}, whole.textures)
+    settings = replace(SET_COMPOSITES, image_size=args.image_size, same_class=0.0 if args.mixed else 1.0)
+    depths = list(range(1, settings.max_layers + 1)) if args.stratified else []
+    about = {"split": args.split, "images": args.count, "depths": depths, "seed": args.seed, "settings": asdict(settings)}
+    packer = Packer(args.out, about)
+    seed = [args.seed, zlib.crc32(args.split.encode())]  # splits of one seed are different scenes
+    packer.fill(partial(composite_shard, Compositor(material, settings), seed, args.count, depths), -(-args.count // PER_SHARD))
+    return packer.finish()
+
+
+MAKERS = {"render": make_renders, "composite": make_composites}
 
 
 def main() -> None:
@@ -95,10 +128,30 @@ def main() -> None:
     render = commands.add_parser("render", help="scenes for training: objects that fell on tables, several views of each")
     render.add_argument("--data", type=Path, required=True, help="folder with objects/ and textures/")
     render.add_argument("--sprites", type=Path, required=True, help="folder of training.prepare sprites, --furniture included")
-    render.add_argument("--furniture", type=Path, required=True, help="folder of Debian's sweethome3d-furniture")
+    render.add_argument("--furniture", type=Path, help="folder of Debian's sweethome3d-furniture, for training alone")
     render.add_argument("--out", type=Path, required=True, help="folder for the set; one that was interrupted goes on")
+    render.add_argument(
+        "--muva", action="store_true", help="MUVA's recipe: 5 to 10 objects, 7 layers, six views, bins and shelves"
+    )
+    render.add_argument(
+        "--split", choices=["train", "val", "test"], default="train", help="of the objects (default: %(default)s)"
+    )
+    render.add_argument("--image-size", type=int, default=128, help="side of the images, pixels (default: %(default)s)")
     render.add_argument("--tables", type=int, default=50, help="tables, of about 45 views each (default: %(default)s)")
     render.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    composite = commands.add_parser("composite", help="a set of composites: cut-outs laid on textures (Intra-AFruit's recipe)")
+    composite.add_argument("--cutouts", type=Path, help="your own: <class>/<name>.png with transparent backgrounds")
+    composite.add_argument("--textures", type=Path, help="with --cutouts: a folder of backgrounds")
+    composite.add_argument("--data", type=Path, help="or the raw material: a folder with fruits/, objects/ and textures/")
+    composite.add_argument("--sprites", type=Path, help="with --data: folder that training.prepare sprites filled")
+    composite.add_argument("--family", choices=["fruits", "objects"], default="fruits", help="of the raw material")
+    composite.add_argument("--split", default="train", help="train, val, test or unseen (default: %(default)s)")
+    composite.add_argument("--mixed", action="store_true", help="classes mixed within an image (Inter-AMix); else one class each")
+    composite.add_argument("--count", type=int, default=1000, help="images (default: %(default)s)")
+    composite.add_argument("--stratified", action="store_true", help="as many images of each depth, 1 to 5 layers")
+    composite.add_argument("--image-size", type=int, default=64, help="side of the images, pixels (default: %(default)s)")
+    composite.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    composite.add_argument("--out", type=Path, required=True, help="folder for the set; one that was interrupted goes on")
     stats = commands.add_parser("stats", help="how hard the composites of a split are, beside the papers' sets")
     stats.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
     stats.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare sprites filled")
@@ -110,13 +163,18 @@ def main() -> None:
         composites = draw_composites(args.data, args.sprites, args.split, args.count, args.seed)
         print(describe(composites))
         return
-    if args.command == "render":
-        print(describe(make_renders(args.data, args.sprites, args.furniture, args.out, args.tables, args.seed)))
-        return
     try:
+        if args.command in MAKERS:
+            packed = MAKERS[args.command](args)
+            sheet = args.out / "sheet.png"
+            cv2.imwrite(str(sheet), cv2.cvtColor(contact_sheet(packed), cv2.COLOR_RGB2BGR))
+            print(f"{len(packed)} images in {args.out}, some of them in {sheet}\n{describe(packed)}\n{TARGETS}")
+            return
         catalogue = Catalogue(args.furniture, args.robosuite)
-    except FileNotFoundError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on there")
     piles, dropped = make_samples(catalogue, args.seed)
     write_samples(args.out, piles, catalogue, args.seed, dropped)
     print(f"{len(piles)} frames in {args.out}; dropped: {dict(sorted(dropped.items()))}")

@@ -13,7 +13,7 @@ from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.settings import from_mapping
-from training.data.batches import CompositeBatches
+from training.data.batches import CompositeBatches, Mixture
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
 from training.data.sprites import load_material
@@ -31,7 +31,7 @@ class TrainSettings:
         network: which network is trained, and its sizes.
         backbone: of the `fast` network; the `paper` network has none.
         composites: the scenes.
-        renders: share of the scenes that come from the rendered set that is given with --renders, in 0..1.
+        packed: share of the scenes that come from the set that is given with --packed, in 0..1; the rest are composites.
         objective: rows and losses, of the same `kind` as the network.
         loop: how long and how fast.
     """
@@ -41,7 +41,7 @@ class TrainSettings:
     composites: CompositeSettings = field(default_factory=CompositeSettings)
     objective: ObjectiveSettings | HybridSettings = field(default_factory=ObjectiveSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
-    renders: float = 0.0
+    packed: float = 0.0
 
     def __post_init__(self) -> None:
         network, objective = self.network.kind, self.objective.kind
@@ -64,24 +64,54 @@ def objective_of(settings: ObjectiveSettings | HybridSettings) -> Objective:
     return lambda network, batch, schedule, step: loss(network, batch, schedule, settings, step)
 
 
+def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Compositor | Mixture:
+    """Where scenes come from: a compositor, a packed set, or both.
+
+    Raises:
+        OSError: some of the material is missing.
+        ValueError: an option that the configuration needs is, or the set is of other sizes than the network.
+    """
+    if not 0 <= settings.packed <= 1:
+        raise ValueError(f"packed is a share and must be in 0..1, not {settings.packed}")
+    if settings.packed < 1 and not (args.data and args.sprites):
+        raise ValueError("the configuration draws composites: give --data and --sprites")
+    if (args.packed is None) != (settings.packed == 0):
+        raise ValueError(f"the configuration takes a share of {settings.packed} from --packed: give both, or neither")
+    composites = settings.composites
+    compositor = None
+    if settings.packed < 1:
+        compositor = Compositor(load_material(args.data, args.sprites, "train"), composites)
+        if args.packed is None:
+            return compositor
+    packed = PackedScenes(args.packed)
+    if packed.meta["split"] != "train":
+        raise ValueError(f"{args.packed} is a set for {packed.meta['split']}: train on one that was made for training")
+    sizes, expected = (packed.meta["image_size"], packed.meta["mask_size"]), (composites.image_size, composites.mask_size)
+    if sizes != expected:
+        raise ValueError(
+            f"{args.packed} has images and masks of {sizes} pixels, the configuration wants {expected}: make it anew"
+        )
+    return Mixture(packed, settings.packed, compositor)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("config", type=Path, help="a YAML file of training/configs")
-    parser.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
-    parser.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare sprites filled")
-    parser.add_argument("--renders", type=Path, help="a set that training.synthesize render made, to be mixed in")
+    parser.add_argument("--data", type=Path, help="for composites: folder with fruits/, objects/ and textures/")
+    parser.add_argument("--sprites", type=Path, help="for composites: folder that training.prepare sprites filled")
+    parser.add_argument("--packed", type=Path, help="a set of training.prepare or training.synthesize, for the share `packed`")
+    parser.add_argument("--minutes", type=float, help="end after so many, with a checkpoint; the same command goes on there")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; resumed where it holds a checkpoint")
     parser.add_argument(
         "--init", type=Path, help="a .safetensors file to begin a new run from (default: the configuration's backbone)"
     )
     args = parser.parse_args()
     settings = read_settings(args.config)
-    compositor = Compositor(load_material(args.data, args.sprites, "train"), settings.composites)
-    if (args.renders is None) != (settings.renders == 0):
-        parser.error(f"{args.config.name} takes a share of {settings.renders} from --renders: give both, or neither")
-    renders = () if args.renders is None else PackedScenes(args.renders)
     loop = settings.loop
-    batches = CompositeBatches(compositor, loop.batch_size, loop.steps, loop.seed, renders, settings.renders)
+    try:
+        batches = CompositeBatches(scene_source(settings, args), loop.batch_size, loop.steps, loop.seed)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     torch.manual_seed(loop.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(settings.network)
@@ -95,7 +125,10 @@ def main() -> None:
     if isinstance(network, FastNetwork):
         freeze(network.encoder.backbone, settings.backbone.frozen_stages)
     network.to(device, memory_format=torch.channels_last)
-    Run(args.out, network, loop).train(batches, Schedule.linear(), objective_of(settings.objective))
+    try:
+        Run(args.out, network, loop).train(batches, Schedule.linear(), objective_of(settings.objective), args.minutes)
+    except (FloatingPointError, OSError) as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import load_model
 from training.data.batches import CompositeBatches
 from training.data.compositor import CompositeSettings, Compositor
+from training.data.packed import Packer
 from training.hybrid import HybridSettings
 from training.loop import LoopSettings, Run, learning_rate
 from training.objective import ObjectiveSettings
@@ -106,6 +108,47 @@ def test_a_kill_loses_the_steps_since_the_last_checkpoint_alone(tmp_path, materi
 def test_workers_draw_the_same_batches(tmp_path, material):
     alone = train(tmp_path / "alone", material)
     assert_equal_weights(alone, train(tmp_path / "workers", material, settings=replace(LOOP, workers=2)))
+
+
+def test_minutes_are_kept_and_the_run_goes_on_later(tmp_path, material, capsys):
+    """Zero minutes end after a step, each with a checkpoint, and the weights are those of one run."""
+    whole = train(tmp_path / "whole", material)
+    for step in range(1, LOOP.steps + 1):
+        torch.manual_seed(0)
+        run = Run(tmp_path / "parts", FastNetwork(SMALL), LOOP)
+        run.train(CompositeBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0), Schedule.linear(), OBJECTIVE, minutes=0)
+        assert run.step == step
+    assert "time is up at step 1; the same command resumes there" in capsys.readouterr().out
+    assert_equal_weights(run, whole)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, material):
+    def objective(network, batch, schedule, step):
+        losses = OBJECTIVE(network, batch, schedule, step)
+        return {"loss": losses["loss"] * (math.nan if step == 6 else 1.0)}
+
+    run = Run(tmp_path, FastNetwork(SMALL), LOOP)
+    batches = CompositeBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 6: lower the rate; the last good checkpoint is kept"):
+        run.train(batches, Schedule.linear(), objective)
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 4
+    assert all(value.isfinite().all() for value in kept["network"].values())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, material):
+    """A limit on the size of files stands for the disk: the write fails half-way all the same."""
+    run = train(tmp_path, material)
+    before = run.checkpoint.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="cannot write .*: make room; the last good checkpoint is kept"):
+            run.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert run.checkpoint.read_bytes() == before
+    assert not (tmp_path / "checkpoint.part").exists()
 
 
 def test_the_log(tmp_path, material):
@@ -228,3 +271,70 @@ def test_the_commands_train_and_export_the_paper_network(tmp_path, data, monkeyp
     with pytest.raises(SystemExit):
         training.train.main()
     assert "--init is a paper network, the configuration fast" in capsys.readouterr().err
+
+
+@pytest.fixture
+def packed(tmp_path, material):
+    """A packed set of six scenes, for training."""
+    compositor = Compositor(material, COMPOSITES)
+    packer = Packer(tmp_path / "packed", {"split": "train"})
+    packer.add(0, ([compositor(np.random.default_rng(k), count=2) for k in range(6)], range(6), {}))
+    packer.finish()
+    return tmp_path / "packed"
+
+
+def write_config(path: Path, **changes) -> Path:
+    settings = {
+        "network": vars(SMALL) | {"encoder_channels": [8, 8, 8, 8], "denoiser_channels": [8, 8, 8]},
+        "backbone": {"imagenet": False, "frozen_stages": 0},
+        "composites": {"image_size": 32, "mask_size": 16, "area_min": 2},
+        "loop": {"steps": 2, "batch_size": 2, "workers": 0},
+    }
+    path.write_text(yaml.safe_dump(settings | changes))
+    return path
+
+
+def run_command(monkeypatch, *words) -> None:
+    import training.train
+
+    monkeypatch.setattr(sys, "argv", ["train", *map(str, words)])
+    training.train.main()
+
+
+def test_a_packed_set_alone_is_enough(tmp_path, packed, monkeypatch):
+    config = write_config(tmp_path / "config.yaml", packed=1.0)
+    run_command(monkeypatch, config, "--packed", packed, "--out", tmp_path / "run")
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "message"),
+    [
+        ({}, [], "the configuration draws composites: give --data and --sprites"),
+        ({"packed": 1.0}, [], "takes a share of 1.0 from --packed: give both, or neither"),
+        ({"packed": 2.0}, ["--packed", "{packed}"], "packed is a share and must be in 0..1, not 2.0"),
+        ({"packed": 1.0}, ["--packed", "{absent}"], "no packed set in"),
+        (
+            {"packed": 1.0, "composites": {}},
+            ["--packed", "{packed}"],
+            "images and masks of (32, 16) pixels, the configuration wants",
+        ),
+    ],
+)
+def test_mistakes_about_the_scenes_are_told_in_a_line(tmp_path, packed, monkeypatch, capsys, changes, words, message):
+    config = write_config(tmp_path / "config.yaml", **changes)
+    words = [word.format(packed=packed, absent=tmp_path / "absent") for word in words]
+    with pytest.raises(SystemExit):
+        run_command(monkeypatch, config, *words, "--out", tmp_path / "run")
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_for_testing_is_not_trained_on(tmp_path, packed, monkeypatch, capsys):
+    meta = packed / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"split": "test"}))
+    with pytest.raises(SystemExit):
+        run_command(
+            monkeypatch, write_config(tmp_path / "config.yaml", packed=1.0), "--packed", packed, "--out", tmp_path / "run"
+        )
+    assert "is a set for test: train on one that was made for training" in capsys.readouterr().err

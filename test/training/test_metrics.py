@@ -6,7 +6,18 @@ import math
 import numpy as np
 import pytest
 
-from training.metrics import average_precision, bootstrap_interval, false_layers, iou, layer_figures, stop_accuracy
+from training.baselines import hull_layers, visible_layers
+from training.data.compositor import Composite
+from training.metrics import (
+    average_precision,
+    best_iou,
+    bootstrap_interval,
+    false_layers,
+    hidden_iou,
+    iou,
+    layer_figures,
+    stop_accuracy,
+)
 
 
 def strip(start: int, stop: int, width: int = 10) -> np.ndarray:
@@ -92,3 +103,34 @@ def test_bootstrap_interval():
     assert high - low == pytest.approx(2 * 1.96 * 0.1 / 400**0.5, rel=0.2)
     assert bootstrap_interval(values) == (low, high)
     assert bootstrap_interval([0.3, 0.3]) == pytest.approx((0.3, 0.3))
+
+
+def test_hidden_iou_counts_outside_the_visible_region_alone():
+    amodal, visible = strip(0, 6), strip(0, 2)
+    assert hidden_iou(strip(1, 5), amodal, visible) == pytest.approx(3 / 4)  # 2..4 of 2..5
+    assert hidden_iou(visible, amodal, visible) == 0
+    assert math.isnan(hidden_iou(amodal, amodal, amodal))
+
+
+def test_best_iou_asks_for_no_order():
+    assert best_iou(stack(strip(0, 3), strip(4, 8)), strip(4, 8)) == 1
+    assert best_iou(stack(), strip(4, 8)) == 0
+
+
+def test_baselines_on_a_corner_that_is_covered():
+    """The front square covers a corner of the one behind: the hull gives half of that corner back."""
+    front, back = np.zeros((16, 16), bool), np.zeros((16, 16), bool)
+    front[:8, :8], back[4:14, 4:14] = True, True
+    scene = Composite(np.zeros((16, 16, 3), np.uint8), np.array([front, back]), np.array([[0, 0], [1, 0]], bool))
+    visible, hull = visible_layers(scene), hull_layers(scene)
+    assert (visible[0] == front).all()
+    assert (visible[1] == (back & ~front)).all()
+    assert (hull[0] == front).all()
+    assert not (hull[1] & ~back).any()
+    corner = back & front
+    assert 6 <= (hull[1] & corner).sum() <= 10  # of 16
+
+
+def test_baselines_of_a_bare_scene():
+    bare = Composite(np.zeros((16, 16, 3), np.uint8), np.zeros((0, 16, 16), bool), np.zeros((0, 0), bool))
+    assert visible_layers(bare).shape == hull_layers(bare).shape == (0, 16, 16)

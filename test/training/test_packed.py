@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from training.data.batches import CompositeBatches, varied
+from training.data.batches import CompositeBatches, Mixture, varied
 from training.data.compositor import Composite, CompositeSettings, Compositor, camera
 from training.data.packed import MOST_OBJECTS, PackedScenes, Packer
 
@@ -100,7 +100,7 @@ def test_more_objects_than_the_format_takes_are_refused(tmp_path):
 def test_batches_mix_in_their_share(tmp_path, scenes, material):
     compositor = Compositor(material, CompositeSettings(image_size=32, mask_size=16, area_min=2, counts=(1.0,)))
     packed = pack(tmp_path / "set", [scene for scene in scenes if len(scene.amodal)])
-    batches = CompositeBatches(compositor, 400, 1, 0, packed, 0.25)
+    batches = CompositeBatches(Mixture(packed, 0.25, compositor), 400, 1, 0)
     drawn = batches[0].layers.amax(dim=1) > 0  # composites here are bare
     assert 70 < int(drawn.sum()) < 130
     assert (batches[0].image == batches[0].image).all()

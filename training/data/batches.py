@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches of composites for training; batch n is the same whoever draws it, so that training resumes exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -44,39 +44,26 @@ class CompositeBatches(Dataset):
     """Item n is a whole batch, drawn from the seed and n alone.
 
     Args:
-        compositor: draws composites.
+        draw: draws a scene from a generator, as a `Compositor` or a `Mixture` does.
         batch_size: scenes a batch.
         batches: how many there are.
         seed: of everything that is drawn.
-        renders: rendered scenes that are mixed in.
-        share: probability that a scene is one of these, in 0..1.
     """
 
-    def __init__(
-        self,
-        compositor: Compositor,
-        batch_size: int,
-        batches: int,
-        seed: int,
-        renders: Sequence[Composite] = (),
-        share: float = 0.0,
-    ):
-        self.compositor = compositor
+    def __init__(self, draw: Callable[[np.random.Generator], Composite], batch_size: int, batches: int, seed: int):
+        self.draw = draw
         self.batch_size = batch_size
         self.batches = batches
         self.seed = seed
-        self.renders = renders
-        self.share = share
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index])
-        scenes = [self._scene(rng) for _ in range(self.batch_size)]
-        settings = self.compositor.settings
+        scenes = [self.draw(rng) for _ in range(self.batch_size)]
         objects = max(1, *(len(scene.amodal) for scene in scenes))
-        amodal = np.zeros((len(scenes), objects, settings.mask_size, settings.mask_size), bool)
+        amodal = np.zeros((len(scenes), objects, *scenes[0].amodal.shape[1:]), bool)
         occluded_by = np.zeros((len(scenes), objects, objects), bool)
         layers = np.zeros((len(scenes), objects), np.int64)
         for k, scene in enumerate(scenes):
@@ -87,10 +74,25 @@ class CompositeBatches(Dataset):
         image = np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2)
         return Batch(*map(torch.from_numpy, (np.ascontiguousarray(image), amodal, occluded_by, layers)))
 
-    def _scene(self, rng: np.random.Generator) -> Composite:
-        if self.share and rng.random() < self.share:
-            return varied(self.renders[int(rng.integers(len(self.renders)))], rng)
-        return self.compositor(rng)
+
+class Mixture:
+    """Draws scenes from a packed set and from a compositor.
+
+    Args:
+        packed: the set; its scenes are `varied`.
+        share: probability that a scene is one of the set's, in (0, 1].
+        compositor: draws the others; not needed where `share` is 1.
+    """
+
+    def __init__(self, packed: Sequence[Composite], share: float, compositor: Compositor | None):
+        self.packed = packed
+        self.share = share
+        self.compositor = compositor
+
+    def __call__(self, rng: np.random.Generator) -> Composite:
+        if self.compositor is not None and rng.random() >= self.share:
+            return self.compositor(rng)
+        return varied(self.packed[int(rng.integers(len(self.packed)))], rng)
 
 
 def varied(scene: Composite, rng: np.random.Generator) -> Composite:

@@ -2,7 +2,7 @@
 """Rendered scenes for training: objects fall on a table, several cameras look at them (papers/003's recipe)."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -13,12 +13,14 @@ from seqamodal_ros.scene.layers import layer_indices
 from training.data.compositor import Composite
 from training.data.meshes import Model
 from training.data.piles import truth
+from training.data.places import PLACES, TABLE_TOP, Place
 from training.data.samples import letterboxed
 from training.data.stage import Rejected, Stage
 from training.data.surfaces import SIDE, SURFACES
 
 Families = Mapping[str, Mapping[str, Callable[[], Model]]]
 
+BEHIND = 0.006  # metres: objects sink into the table by less
 SIZE = 0.4  # of 640x480: 256x192, twice as large as it is kept
 
 
@@ -37,6 +39,7 @@ class RenderSettings:
         views: cameras a scene.
         longest: range of an object's longest side, metres.
         painted: probability of a painted table; else it is one of the textures.
+        places: of these, where the objects lie: "table", "bin" or "shelf"; each is as likely.
         square: probability that a view is the square in the middle of the picture; else all of it, letterboxed.
     """
 
@@ -50,11 +53,18 @@ class RenderSettings:
     views: int = 4
     longest: tuple[float, float] = (0.09, 0.2)
     painted: float = 0.5
+    places: tuple[str, ...] = ("table",)
     square: float = 0.4
 
 
+# 5 to 10 objects, up to 7 layers, six views a scene (papers/003, Section 3)
+MUVA = RenderSettings(
+    max_layers=7, stock=16, scenes=8, objects=(5, 10), views=6, longest=(0.07, 0.17), places=("bin", "shelf"), square=1.0
+)
+
+
 def draw_table(
-    families: Families, textures: list[np.ndarray], settings: RenderSettings, seed: list[int], dropped: Counter[str]
+    families: Families, textures: list[np.ndarray], settings: RenderSettings, seed: Sequence[int], dropped: Counter[str]
 ) -> list[list[Composite]]:
     """The good views of each scene of a table; none of a scene that did not settle.
 
@@ -75,24 +85,27 @@ def draw_table(
         model = families[family][str(rng.choice(sorted(families[family])))]()
         stock.append(_tinted(model.scaled(rng.uniform(*settings.longest)), rng))
     table = _table(textures, settings, rng)
-    with Stage(stock, [(1, 1, 1)] * len(stock), table, SIZE, supersampling=1) as stage:
-        return [_scene(stage, settings, rng, dropped) for _ in range(settings.scenes)]
+    place = PLACES[str(rng.choice(settings.places))] if settings.places != ("table",) else TABLE_TOP
+    with Stage(stock, [(1, 1, 1)] * len(stock), table, place.walls(rng), SIZE, supersampling=1) as stage:
+        return [_scene(stage, place, settings, rng, dropped) for _ in range(settings.scenes)]
 
 
 def render_table(
-    families: Families, textures: list[np.ndarray], settings: RenderSettings, seed: int, table: int
+    families: Families, textures: list[np.ndarray], settings: RenderSettings, seed: Sequence[int], table: int
 ) -> tuple[list[Composite], list[int], dict[str, int]]:
     """Table number `table` as a shard of a packed set; its sources are its scenes, numbered through all tables."""
     dropped = Counter[str]()
     try:
-        scenes = draw_table(families, textures, settings, [seed, table], dropped)
+        scenes = draw_table(families, textures, settings, [*seed, table], dropped)
     except (ValueError, FileNotFoundError):
         return [], [], {"mesh or texture refused": 1}
     source = [table * settings.scenes + k for k, views in enumerate(scenes) for _ in views]
     return [view for views in scenes for view in views], source, dropped
 
 
-def _scene(stage: Stage, settings: RenderSettings, rng: np.random.Generator, dropped: Counter[str]) -> list[Composite]:
+def _scene(
+    stage: Stage, place: Place, settings: RenderSettings, rng: np.random.Generator, dropped: Counter[str]
+) -> list[Composite]:
     count = rng.integers(settings.objects[0], settings.objects[1] + 1)
     views: list[Composite] = []
     try:
@@ -102,7 +115,7 @@ def _scene(stage: Stage, settings: RenderSettings, rng: np.random.Generator, dro
         return views
     for _ in range(settings.views):
         try:
-            stage.aim((0, 50), (0.6, 1.05), rng, distances=(0.2, 2.0))
+            stage.aim(place.tilts, (0.6, 1.05), rng, distances=(0.2, 2.0), turns=place.turns)
             views.append(_view(stage, settings, rng))
         except Rejected as rule:
             dropped[f"view: {rule}"] += 1
@@ -114,7 +127,11 @@ def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> C
     square = rng.random() < settings.square
     left = (stage.width - stage.height) // 2 if square else 0
     middle = slice(left, stage.width - left)
-    amodal, occluded_by = truth(stage.depths())
+    depths = stage.depths()
+    amodal, occluded_by = truth(depths)
+    behind = amodal & (stage.surroundings() < depths - BEHIND)
+    if (behind.sum(axis=(1, 2)) > 0.02 * amodal.sum(axis=(1, 2))).any():
+        raise Rejected("behind a wall")
     small = np.array([letterboxed(mask[:, middle], settings.mask_size) for mask in amodal])
     occluded_by &= (small[:, None] & small[None]).any(axis=(2, 3))
     try:

@@ -54,11 +54,29 @@ def load_material(data: Path, rendered: Path, split: str) -> Material:
 
 
 def read_textures(folder: Path) -> list[np.ndarray]:
-    """Every texture under a folder, uint8 [h, w, 3] RGB; a FileNotFoundError where there is none."""
-    textures = [_read_image(path, cv2.IMREAD_COLOR) for path in sorted(folder.rglob("*.webp"))]
-    if not textures:
-        raise FileNotFoundError(f"no textures under {folder}: check --data")
-    return textures
+    """Every picture under a folder, uint8 [h, w, 3] RGB; a FileNotFoundError where there is none."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".webp", ".png", ".jpg", ".jpeg"))
+    if not paths:
+        raise FileNotFoundError(f"no textures under {folder}: check the folder")
+    return [_read_image(path, cv2.IMREAD_COLOR) for path in paths]
+
+
+def read_cutouts(folder: Path) -> dict[str, list[np.ndarray]]:
+    """One's own cut-outs: every ``<class>/*`` image under a folder, RGBA, as `Material` holds them.
+
+    Raises:
+        FileNotFoundError: there is none, or one cannot be read.
+        ValueError: one has no alpha channel, or is transparent all over.
+    """
+    classes: dict[str, list[np.ndarray]] = {}
+    for path in sorted(path for path in folder.glob("*/*") if path.suffix.lower() in (".png", ".webp")):
+        sprite = _read_image(path, cv2.IMREAD_UNCHANGED)
+        if sprite.shape[2] != 4 or not (sprite[..., 3] > 127).any():
+            raise ValueError(f"{path} has nothing cut out: save it with a transparent background (RGBA)")
+        classes.setdefault(path.parent.name, []).append(crop(sprite))
+    if not classes:
+        raise FileNotFoundError(f"no cut-outs under {folder}: it needs <class>/<name>.png or .webp with transparent backgrounds")
+    return classes
 
 
 def crop(sprite: np.ndarray) -> np.ndarray:

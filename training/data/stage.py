@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -26,6 +27,15 @@ VISIBLE_GROUPS = (1, 2)  # of geoms: 1 objects, 2 the table; 3 collides, unseen
 Cells = tuple[int, int, int]
 
 
+@dataclass(frozen=True)
+class Wall:
+    """A box that stands on the table: its centre and half its sides, metres, and its red, green and blue in [0, 1]."""
+
+    centre: tuple[float, float, float]
+    half: tuple[float, float, float]
+    colour: tuple[float, float, float]
+
+
 class Rejected(Exception):
     """A pile that breaks a rule; the message is the rule's name, for counting."""
 
@@ -42,6 +52,7 @@ class Stage:
         models: the objects.
         cells: for each, how its box is cut into the convex pieces that collide, along x, y and z.
         table: uint8 [h, w, 3] RGB, the texture of the table, `TABLE` metres wide.
+        walls: boxes that stand on the table, such as a bin's sides.
         size: of the picture, as a share of 640x480.
         supersampling: the picture is rendered so many times as large.
 
@@ -50,12 +61,17 @@ class Stage:
     """
 
     def __init__(
-        self, models: list[Model], cells: list[Cells], table: np.ndarray, size: float = 1.0, supersampling: int = SUPERSAMPLING
+        self,
+        models: list[Model],
+        cells: list[Cells],
+        table: np.ndarray,
+        walls: Sequence[Wall] = (),
+        size: float = 1.0,
+        supersampling: int = SUPERSAMPLING,
     ):
         import mujoco  # here, so that a machine without a renderer can still read what was rendered
 
-        shadows = round(2048 * size)
-        xml, assets = _describe(models, cells, table, shadows)
+        xml, assets = _describe(models, cells, table, walls, shadows=round(2048 * size))
         self.mujoco: Any = mujoco
         self.count = len(models)
         self.present: list[int] = list(range(self.count))
@@ -111,6 +127,7 @@ class Stage:
         fill: tuple[float, float],
         rng: np.random.Generator,
         distances: tuple[float, float] = (0.35, 1.1),
+        turns: tuple[float, float] = (0.0, 360.0),
     ) -> None:
         """Put the camera where the whole pile fills the wanted share of the picture.
 
@@ -119,12 +136,13 @@ class Stage:
             fill: range of the share of the picture's width or height that the pile takes.
             rng: draws both, and the direction it looks from.
             distances: nearest and farthest that it may be, metres.
+            turns: range of the direction that it looks from, degrees from x to y.
 
         Raises:
             Rejected: that would be nearer or farther.
         """
         self.tilt = float(rng.uniform(*tilts))
-        tilt, turn = np.radians(self.tilt), rng.uniform(0, 2 * np.pi)
+        tilt, turn = np.radians(self.tilt), rng.uniform(*np.radians(turns))
         back = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
         right = np.array([-np.sin(turn), np.cos(turn), 0.0])
         axes = np.stack([right, np.cross(back, right), back])
@@ -162,6 +180,17 @@ class Stage:
         self.data.qpos[:] = rest
         self.mujoco.mj_forward(self.model, self.data)
         return depths
+
+    def surroundings(self) -> np.ndarray:
+        """Depth of the table and what stands on it, without objects: float32 [height, width], metres."""
+        self.option.geomgroup[1] = 0
+        renderer = self._renderer(1)
+        renderer.enable_depth_rendering()
+        renderer.update_scene(self.data, "view", self.option)
+        depth = renderer.render().copy()
+        renderer.disable_depth_rendering()
+        self.option.geomgroup[1] = 1
+        return depth
 
     def photograph(self, rng: np.random.Generator, lamps: int = 10, sky: int = 22) -> np.ndarray:
         """uint8 [height, width, 3]: the mean over many lights, so that shadows are soft, and a cheap camera's flaws.
@@ -219,7 +248,9 @@ def _hemisphere(count: int) -> np.ndarray:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
 
 
-def _describe(models: list[Model], cells: list[Cells], table: np.ndarray, shadows: int) -> tuple[str, dict[str, bytes]]:
+def _describe(
+    models: list[Model], cells: list[Cells], table: np.ndarray, walls: Sequence[Wall], shadows: int
+) -> tuple[str, dict[str, bytes]]:
     """MuJoCo's XML of the stage, its shadow map `shadows` pixels wide, and the files that it names."""
     assets = {"table.png": _png(table)}
     meshes, bodies = [], []
@@ -245,6 +276,10 @@ def _describe(models: list[Model], cells: list[Cells], table: np.ndarray, shadow
             geoms.append(f'<geom class="solid" mesh="o{k}c{c}"/>')
         joint = '<joint type="free" damping="0.0008"/>'
         bodies.append(f'<body name="{k}" gravcomp="1" pos="{20 + k} 0 0.3">{joint}{"".join(geoms)}</body>')
+    boxes = []
+    for wall in walls:
+        place, half, colour = (" ".join(f"{value:.4f}" for value in values) for values in (wall.centre, wall.half, wall.colour))
+        boxes.append(f'<geom type="box" group="2" pos="{place}" size="{half}" rgba="{colour} 1" friction="0.8 0.01 0.002"/>')
     fovy = 2 * np.degrees(np.arctan(HEIGHT / 2 / FOCAL))
     xml = f"""
 <mujoco>
@@ -269,7 +304,7 @@ def _describe(models: list[Model], cells: list[Cells], table: np.ndarray, shadow
     <light name="lamp" mode="fixed" type="directional" diffuse="0.95 0.95 0.95" specular="0.5 0.5 0.5" castshadow="true"/>
     <camera name="view" fovy="{fovy}"/>
     <geom type="plane" group="2" size="{TABLE / 2} {TABLE / 2} 0.1" material="table" friction="0.8 0.01 0.002" condim="6"/>
-    {"".join(bodies)}
+    {"".join(boxes)}{"".join(bodies)}
   </worldbody>
 </mujoco>"""
     return xml, assets

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets of composites from one's own cut-outs: the same for the same seed, as deep as asked for, and mistakes told in a line."""
+
+import shutil
+import sys
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+import training.synthesize
+from training.data.composites import composite_shard
+from training.data.compositor import SET_COMPOSITES, Compositor
+from training.data.packed import PackedScenes
+from training.data.places import PLACES
+from training.data.sheets import contact_sheet
+from training.data.sprites import Material
+
+
+@pytest.fixture
+def own(tmp_path, data):
+    """A user's folder: cut-outs of three classes and one background."""
+    shutil.copytree(data / "fruits" / "train", tmp_path / "cutouts")
+    shutil.copytree(data / "textures" / "train", tmp_path / "textures")
+    return tmp_path
+
+
+def run(monkeypatch, own, *words):
+    given = ["composite", "--cutouts", own / "cutouts", "--textures", own / "textures", *words]
+    monkeypatch.setattr(sys, "argv", ["synthesize", *map(str, given)])
+    training.synthesize.main()
+
+
+def test_ones_own_cutouts_become_a_set(own, monkeypatch, capsys):
+    run(monkeypatch, own, "--count", 30, "--out", own / "one")
+    said = capsys.readouterr().out
+    assert "30 images in" in said
+    assert "objects an image" in said
+    assert "the papers' sets: Intra-AFruit 3.2" in said
+    packed = PackedScenes(own / "one", check=True)
+    assert packed[0].image.shape == (64, 64, 3)
+    assert cv2.imread(str(own / "one" / "sheet.png")).shape == (6 * 128, 4 * 256, 3)
+    run(monkeypatch, own, "--count", 30, "--out", own / "two")
+    assert packed.meta["sha256"] == PackedScenes(own / "two").meta["sha256"]
+    run(monkeypatch, own, "--count", 30, "--split", "test", "--out", own / "three")
+    assert packed.meta["sha256"] != PackedScenes(own / "three").meta["sha256"]
+
+
+def hues(scene) -> int:
+    """In how many of red, green and blue there is a thing; the background is grey."""
+    pixels = scene.image.astype(int)
+    return sum(int((2 * pixels[..., k] > pixels.sum(axis=2) + 30).sum() > 12) for k in range(3))
+
+
+def test_classes_are_mixed_on_request_alone(material):
+    fruits = Material({"fruits": material.sprites["fruits"]}, material.textures)
+    same, mixed = (Compositor(fruits, replace(SET_COMPOSITES, same_class=share)) for share in (1.0, 0.0))
+    assert {hues(scene) for scene in composite_shard(same, [0], 40, [], 0)[0]} == {1}
+    assert max(hues(scene) for scene in composite_shard(mixed, [0], 40, [], 0)[0]) == 3
+
+
+def test_a_stratified_set_has_as_many_scenes_of_each_depth(material):
+    compositor = Compositor(material, SET_COMPOSITES)
+    scenes, source, dropped = composite_shard(compositor, [0], 20, [1, 2, 3, 4, 5], 0)
+    assert [len(scene.layers) for scene in scenes] == [1, 2, 3, 4, 5] * 4
+    assert (source, dropped) == (list(range(20)), {})
+
+
+def test_a_shard_is_the_same_whatever_others_are_made(material):
+    compositor = Compositor(material, SET_COMPOSITES)
+    first = composite_shard(compositor, [3], 300, [], 1)
+    again = composite_shard(compositor, [3], 300, [], 1)
+    assert len(first[0]) == 300 - 256
+    assert first[1] == list(range(256, 300))
+    assert all((one.image == other.image).all() for one, other in zip(first[0], again[0], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "somewhere"], "give --cutouts and --textures, or --data and --sprites"),
+        (["--textures", "absent"], "no textures under absent"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(own, monkeypatch, capsys, words, message):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, own, "--out", own / "set", *words)
+    assert message in capsys.readouterr().err
+    assert not (own / "set").exists()
+
+
+def test_a_cutout_without_a_transparent_background_is_refused(own, monkeypatch, capsys):
+    cv2.imwrite(str(own / "cutouts" / "red" / "1.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, own, "--out", own / "set")
+    assert "1.png has nothing cut out: save it with a transparent background" in capsys.readouterr().err
+
+
+def test_a_sheet_shows_as_many_scenes_as_there_are(own, monkeypatch):
+    run(monkeypatch, own, "--count", 3, "--out", own / "set")
+    assert contact_sheet(PackedScenes(own / "set")).shape == (128, 4 * 256, 3)
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+def test_walls_stand_on_the_table_and_leave_room(name):
+    for seed in range(20):
+        for wall in PLACES[name].walls(np.random.default_rng(seed)):
+            assert wall.centre[2] == wall.half[2]
+            gap = np.abs(np.array(wall.centre[:2])) - np.array(wall.half[:2])
+            assert gap.max() > 0.1

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Baselines that keep figures honest; they are told the true layers and visible masks, and complete nothing, or little."""
+
+import cv2
+import numpy as np
+
+from seqamodal_ros.scene.layers import layer_indices, layer_masks
+from training.data.compositor import Composite
+
+
+def visible_objects(scene: Composite) -> np.ndarray:
+    """bool [N, h, w], each object's amodal mask minus those of its occluders."""
+    pairs = zip(scene.amodal, scene.occluded_by, strict=True)
+    each = [mask & ~scene.amodal[occluders].any(axis=0) for mask, occluders in pairs]
+    return np.array(each, bool).reshape(scene.amodal.shape)
+
+
+def visible_layers(scene: Composite) -> np.ndarray:
+    """bool [L, h, w], no completion at all: each layer's visible objects."""
+    return layer_masks(visible_objects(scene), layer_indices(scene.occluded_by))
+
+
+def hull_layers(scene: Composite) -> np.ndarray:
+    """bool [L, h, w], the least completion: the convex hull of each visible object."""
+    hulls = np.array([_hull(mask) for mask in visible_objects(scene)], bool).reshape(scene.amodal.shape)
+    return layer_masks(hulls, layer_indices(scene.occluded_by))
+
+
+def _hull(mask: np.ndarray) -> np.ndarray:
+    filled = np.zeros(mask.shape, np.uint8)
+    points = np.argwhere(mask)[:, ::-1].astype(np.int32)
+    if len(points):
+        cv2.fillConvexPoly(filled, cv2.convexHull(points), 1)
+    return filled.astype(bool)
