@@ -5,24 +5,17 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.scene.layers import layer_indices, layer_masks
-from training.data.compositor import Composite
+from training.data.scene import Scene
 
 
-def visible_objects(scene: Composite) -> np.ndarray:
-    """bool [N, h, w], each object's amodal mask minus those of its occluders."""
-    pairs = zip(scene.amodal, scene.occluded_by, strict=True)
-    each = [mask & ~scene.amodal[occluders].any(axis=0) for mask, occluders in pairs]
-    return np.array(each, bool).reshape(scene.amodal.shape)
-
-
-def visible_layers(scene: Composite) -> np.ndarray:
+def visible_layers(scene: Scene) -> np.ndarray:
     """bool [L, h, w], no completion at all: each layer's visible objects."""
-    return layer_masks(visible_objects(scene), layer_indices(scene.occluded_by))
+    return layer_masks(scene.visible, layer_indices(scene.occluded_by))
 
 
-def hull_layers(scene: Composite) -> np.ndarray:
+def hull_layers(scene: Scene) -> np.ndarray:
     """bool [L, h, w], the least completion: the convex hull of each visible object."""
-    hulls = np.array([_hull(mask) for mask in visible_objects(scene)], bool).reshape(scene.amodal.shape)
+    hulls = np.array([_hull(mask) for mask in scene.visible], bool).reshape(scene.amodal.shape)
     return layer_masks(hulls, layer_indices(scene.occluded_by))
 
 

@@ -22,8 +22,9 @@ from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.layers import cumulative_masks
 from seqamodal_ros.share import share_folder
 from training.baselines import hull_layers, visible_layers
-from training.data.compositor import Composite, draw_composites
+from training.data.compositor import draw_composites
 from training.data.samples import Sample, letterboxed, read_samples
+from training.data.scene import Scene
 from training.metrics import best_iou, bootstrap_interval, false_layers, hidden_iou, iou, layer_figures, layer_of, stop_accuracy
 
 
@@ -69,7 +70,7 @@ def _selected(x0: np.ndarray, area_min: int) -> np.ndarray:
     return np.zeros(x0.shape[1:], bool) if null.all() else select(candidates[~null])
 
 
-def table(name: str, scenes: Sequence[Composite], predicted: list[np.ndarray], forced: list[np.ndarray]) -> dict[str, Any]:
+def table(name: str, scenes: Sequence[Scene], predicted: list[np.ndarray], forced: list[np.ndarray]) -> dict[str, Any]:
     """Print and return the figures of one set."""
     truth = [scene.layers for scene in scenes]
     deepest = max(len(stack) for stack in truth)
@@ -98,15 +99,15 @@ def table(name: str, scenes: Sequence[Composite], predicted: list[np.ndarray], f
         )
     print("layer | hidden part, IOU: free, teacher-forced, hull | whole, IOU: best layer, visible alone, hull")
     for row in rows:
-        hidden = " ".join(f"{100 * row[f'hidden_{key}']:7.1f}" for key in ("free", "forced", "hull"))
-        whole = " ".join(f"{100 * row[key]:7.1f}" for key in ("best_layer", "visible_iou", "hull_iou"))
+        hidden = " ".join(_percent(row[f"hidden_{key}"]) for key in ("free", "forced", "hull"))
+        whole = " ".join(_percent(row[key]) for key in ("best_layer", "visible_iou", "hull_iou"))
         print(f"{row['layer']:5d} | {hidden} | {whole}")
     return {"set": name, "stop_accuracy": stop_accuracy(predicted, truth), "layers": rows}
 
 
 def completion(
-    scenes: Sequence[Composite], predicted: list[np.ndarray], forced: list[np.ndarray], layer: int
-) -> dict[str, float]:
+    scenes: Sequence[Scene], predicted: list[np.ndarray], forced: list[np.ndarray], layer: int
+) -> dict[str, float | None]:
     """How well a layer's hidden part is found, beside baselines that are told the true visible masks; in [0, 1].
 
     "hidden_...": IOU outside the visible region, where something is hidden. "best_layer": the predicted layer that fits best,
@@ -125,16 +126,20 @@ def completion(
     return {key: mean_of(values) for key, values in each.items()}
 
 
-def mean_of(values: list[float]) -> float:
-    """Mean of those that are a number; NaN where none is."""
+def mean_of(values: list[float]) -> float | None:
+    """Mean of those that are a number; None where none is, as in layer 1, of which nothing is hidden."""
     known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+    return float(np.mean(known)) if known else None
 
 
-def sample_scene(sample: Sample, mask_size: int) -> Composite:
+def _percent(value: float | None) -> str:
+    return f"{'-':>7}" if value is None else f"{100 * value:7.1f}"
+
+
+def sample_scene(sample: Sample, mask_size: int) -> Scene:
     """A rendered frame with each object's mask letterboxed to the model's as in training; the image stays as it is."""
     amodal = np.array([letterboxed(mask, mask_size) for mask in sample.amodal])
-    return Composite(sample.image, amodal, sample.occluded_by)
+    return Scene(sample.image, amodal, sample.occluded_by)
 
 
 def bare_textures(perceiver: Perceiver, data: Path, split: str, samples: int) -> float:
@@ -184,7 +189,7 @@ def main() -> None:
     if args.split != "unseen":
         result["bare_textures_blank"] = bare_textures(perceiver, args.data, args.split, args.samples)
     if args.out:
-        args.out.write_text(json.dumps(result, indent=1))
+        args.out.write_text(json.dumps(result, indent=1, allow_nan=False))
 
 
 if __name__ == "__main__":

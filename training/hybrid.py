@@ -21,22 +21,25 @@ class HybridSettings:
 
     Attributes:
         noise_introduction: share of rows of layer 3 and deeper whose cumulative mask lacks a layer (Section 5.4), in 0..1.
+        balanced: draw each layer as often as any other; else deep layers are as rare as they are in the data.
     """
 
     kind: ClassVar[str] = "paper"
 
     noise_introduction: float = 0.0
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise_introduction <= 1:
             raise ValueError(f"noise_introduction is a share and must be in 0..1, not {self.noise_introduction}")
 
 
-def draw_rows(batch: Batch) -> tuple[Tensor, Tensor]:
+def draw_rows(batch: Batch, balanced: bool = False) -> tuple[Tensor, Tensor]:
     """Rows of Algorithm 1: as many as there are images, drawn from all pairs of an image and one of its layers.
 
     An image of N layers has N + 1 pairs, the last of them with a blank target. All pairs are equally likely, as where they are
-    files of one folder, so images with many layers have more rows than others, and deep layers are rare.
+    files of one folder, so images with many layers have more rows than others, and deep layers are rare. Where they are
+    `balanced`, each layer that the batch has is as likely, blank targets being one of their own, and a pair may come twice.
 
     Returns:
         image: int64 [B], which image of the batch.
@@ -45,7 +48,11 @@ def draw_rows(batch: Batch) -> tuple[Tensor, Tensor]:
     depth = batch.layers.amax(dim=1, keepdim=True)
     below = torch.arange(int(depth.max()) + 1, device=depth.device)
     image, before = (below <= depth).nonzero(as_tuple=True)
-    chosen = torch.randperm(len(image), device=depth.device)[: len(depth)]
+    if balanced:
+        layer = torch.where(before == depth[image, 0], 0, before + 1)
+        chosen = torch.multinomial(1 / torch.bincount(layer)[layer], len(depth), replacement=True)
+    else:
+        chosen = torch.randperm(len(image), device=depth.device)[: len(depth)]
     return image[chosen], before[chosen] + 1
 
 
@@ -83,7 +90,7 @@ def hybrid_loss(network: Network, batch: Batch, schedule: Schedule, settings: Hy
     Returns:
         "loss" (to minimise), "mse" (L_simple), "variational" (L_vlb, bits per pixel).
     """
-    image, layer = draw_rows(batch)
+    image, layer = draw_rows(batch, settings.balanced)
     cumulative, target = cumulative_and_target(batch, image, layer, omitted_layers(layer, settings.noise_introduction))
     features = network.encode(normalised(batch.image[image]))
     x0 = torch.where(target, 1.0, network.blank)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seqamodal_ros.diffusion.schedule import Schedule
-from training.data.batches import Batch, CompositeBatches
+from training.data.batches import Batch, SceneBatches
 
 # (network, batch, schedule, step) -> losses, scalars; the one named "loss" is minimised
 Objective = Callable[[nn.Module, Batch, Schedule, int], dict[str, torch.Tensor]]
@@ -125,7 +125,7 @@ class Run:
     def _last_good(self) -> str:
         return "the last good checkpoint is kept" if self.checkpoint.is_file() else "there is no checkpoint yet"
 
-    def train(self, batches: CompositeBatches, schedule: Schedule, objective: Objective, minutes: float | None = None) -> None:
+    def train(self, batches: SceneBatches, schedule: Schedule, objective: Objective, minutes: float | None = None) -> None:
         """Train until the last step, Ctrl-C (or SIGTERM), or so many minutes; each of them leaves a checkpoint.
 
         Raises:
@@ -140,7 +140,7 @@ class Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _train(self, batches: CompositeBatches, schedule: Schedule, objective: Objective, stop: list[int], limit: float) -> None:
+    def _train(self, batches: SceneBatches, schedule: Schedule, objective: Objective, stop: list[int], limit: float) -> None:
         loader = DataLoader(
             batches,
             batch_size=None,
@@ -159,8 +159,6 @@ class Run:
             losses = self._step(batch, schedule, objective)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
-            if not math.isfinite(sums["loss"]):
-                raise FloatingPointError(f"the loss is {sums['loss']} at step {self.step}: lower the rate; {self._last_good()}")
             summed += 1
             self.step += 1
             if self.step % LOG_EVERY == 0:
@@ -170,7 +168,7 @@ class Run:
                 spent = self.seconds + time.monotonic() - began
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": self.step, "seconds": round(spent, 1), **means}) + "\n")
-            over = bool(stop) or time.monotonic() > end
+            over = (bool(stop) or time.monotonic() > end) and self.step < self.settings.steps
             if over or self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps:
                 now = time.monotonic()
                 self.seconds, began = self.seconds + now - began, now
@@ -186,7 +184,10 @@ class Run:
             losses = objective(self.network, batch.to(self.device), schedule, self.step)
         self.optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        if not math.isfinite(norm):  # of a loss that is no number, too; before the weights take harm
+            message = f"the loss is {losses['loss'].item()} and its gradient {float(norm)} at step {self.step}: lower the rate"
+            raise FloatingPointError(f"{message}; {self._last_good()}")
         self.optimiser.step()
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():

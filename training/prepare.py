@@ -6,12 +6,14 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+from training.data.packed import fingerprint
 from training.data.readers.coco import PRESETS, KeyMap, read_coco
 from training.data.readers.prepared import read_prepared
-from training.data.readers.processing import Processing, pack
+from training.data.readers.processing import Processing, pack_sources
 from training.data.readers.report import report
 from training.data.sprites import render_furniture, render_objects
 
+SPLITS = ("train", "val", "test", "unseen")
 MAX_LAYERS = {"muva": 7}
 CROPPED = ("muva",)
 SUBSETS = {("intra_afruit", "test"): 3000}
@@ -41,7 +43,9 @@ def main() -> None:
         command.add_argument("--out", type=Path, required=True, help="folder for the sets, one for each split")
         command.add_argument("--image-size", type=int, default=64, help="side of the images, pixels (default: %(default)s)")
         command.add_argument("--max-layers", type=int, help="images with more are dropped (default: 5; muva 7)")
-        command.add_argument("--subset", type=int, help="keep so many, drawn at random (default: all; intra_afruit's test 3000)")
+        command.add_argument(
+            "--subset", type=int, help="of each split, keep so many, at random (default: all; intra_afruit's test 3000)"
+        )
     for command in (sprites, coco, folders):
         command.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")
     args = parser.parse_args()
@@ -62,20 +66,33 @@ def _sprites(args: argparse.Namespace) -> None:
 
 def _pack(args: argparse.Namespace) -> None:
     dataset = args.preset if args.command == "coco" else "folders"
-    splits = dict(_pair(text, "--split") for text in args.split)
+    splits = _splits(args.split)
     if args.command == "coco":
         keys = _key_map(args)
         if not keys.verified:
             print(f"{dataset}: its keys are unpublished, so this preset is a guess; give --key where one is another")
-        sources = {split: read_coco(Path(path), args.images, keys) for split, path in splits.items()}
+        sources = {split: read_coco(path, args.images, keys) for split, path in splits.items()}
+        made_from = {split: fingerprint(path.read_text(), args.images.resolve(), keys) for split, path in splits.items()}
     else:
-        sources = {split: read_prepared(Path(path)) for split, path in splits.items()}
+        sources = {split: read_prepared(path) for split, path in splits.items()}
+        made_from = {split: fingerprint(path.resolve(), list(sources[split])) for split, path in splits.items()}
     _check_disjoint({split: set(names) for split, names in sources.items()})
     max_layers = args.max_layers or MAX_LAYERS.get(dataset, 5)
     settings = Processing(image_size=args.image_size, max_layers=max_layers, crop=dataset in CROPPED)
     for split, images in sources.items():
-        subset = args.subset or SUBSETS.get((dataset, split))
-        print(report(pack(images, settings, args.out / split, split, subset, args.seed), dataset))
+        about = {"split": split, "made_from": made_from[split]}
+        subset = SUBSETS.get((dataset, split)) if args.subset is None else args.subset
+        print(report(pack_sources(images, settings, args.out / split, about, subset, args.seed), dataset))
+
+
+def _splits(given: list[str]) -> dict[str, Path]:
+    splits: dict[str, Path] = {}
+    for text in given:
+        split, path = _pair(text, "--split")
+        if split not in SPLITS or split in splits:
+            raise ValueError(f"--split {text}: give each of {', '.join(SPLITS)} at most once")
+        splits[split] = Path(path)
+    return splits
 
 
 def _roles() -> list[str]:

@@ -20,16 +20,17 @@ from training.data.compositor import SET_COMPOSITES, Compositor, draw_composites
 from training.data.furniture import furniture_models, read_furniture
 from training.data.meshes import Model
 from training.data.objects import read_scan, read_split
-from training.data.packed import PackedScenes, Packer
+from training.data.packed import PackedScenes, fingerprint, pack
 from training.data.piles import Pile, Recipe, make_pile
 from training.data.renders import MUVA, RenderSettings, render_table
 from training.data.samples import write_samples
+from training.data.scene import Rejected
 from training.data.sheets import contact_sheet
 from training.data.sprites import Material, compact_furniture, load_material, read_cutouts, read_textures
-from training.data.stage import Rejected
 from training.data.statistics import TARGETS, describe
 
 TRIES = 400
+SPLITS = ("train", "val", "test", "unseen")
 
 SAMPLES = (
     Recipe(("can", "can", "can", "lemon", "milk carton"), "wood", tilt=(15, 30), layers=(3, 4)),
@@ -84,16 +85,20 @@ def make_renders(args: argparse.Namespace) -> PackedScenes:
         "objects": {name: partial(read_scan, args.data / "objects" / f"{name}.npz") for name in scanned}
     }
     if args.split == "train" and args.furniture:
+        if args.sprites is None:
+            raise ValueError("--furniture needs --sprites, to know which models are compact")
         sources = furniture_models(args.furniture)
         compact = compact_furniture(args.furniture, args.sprites)
         families["furniture"] = {name: partial(read_furniture, *sources[name]) for name in compact}
+    if not scanned:
+        raise ValueError(f"no object of {args.data / 'objects'} is for {args.split}")
     settings = replace(MUVA if args.muva else RenderSettings(), image_size=args.image_size)
-    about = {"split": args.split, "tables": args.tables, "seed": args.seed, "settings": asdict(settings)}
-    packer = Packer(args.out, {**about, "models": {family: len(models) for family, models in families.items()}})
     textures = read_textures(args.data / "textures" / args.split)
-    seed = [args.seed, zlib.crc32(args.split.encode())]
-    packer.fill(partial(render_table, families, textures, settings, seed), args.tables)
-    return packer.finish()
+    names = {family: sorted(models) for family, models in families.items()}
+    about = {"split": args.split, "tables": args.tables, "seed": args.seed, "settings": asdict(settings)}
+    about["made_from"] = fingerprint(args.data.resolve(), names, textures)
+    seed = [args.seed, zlib.crc32(args.split.encode())]  # splits of one seed are different scenes
+    return pack(args.out, about, partial(render_table, families, textures, settings, seed), args.tables)
 
 
 def make_composites(args: argparse.Namespace) -> PackedScenes:
@@ -104,14 +109,16 @@ def make_composites(args: argparse.Namespace) -> PackedScenes:
         material = Material({"cutouts": read_cutouts(args.cutouts)}, read_textures(args.textures))
     else:
         whole = load_material(args.data, args.sprites, args.split)
+        if args.family not in whole.sprites:
+            raise ValueError(f"the raw material has no {args.family} for {args.split}, but {', '.join(whole.sprites)}")
         material = Material({args.family: whole.sprites[args.family]}, whole.textures)
     settings = replace(SET_COMPOSITES, image_size=args.image_size, same_class=0.0 if args.mixed else 1.0)
     depths = list(range(1, settings.max_layers + 1)) if args.stratified else []
     about = {"split": args.split, "images": args.count, "depths": depths, "seed": args.seed, "settings": asdict(settings)}
-    packer = Packer(args.out, about)
-    seed = [args.seed, zlib.crc32(args.split.encode())]  # splits of one seed are different scenes
-    packer.fill(partial(composite_shard, Compositor(material, settings), seed, args.count, depths), -(-args.count // PER_SHARD))
-    return packer.finish()
+    about["made_from"] = fingerprint(material.sprites, material.textures)
+    seed = [args.seed, zlib.crc32(args.split.encode())]
+    work = partial(composite_shard, Compositor(material, settings), seed, args.count, depths)
+    return pack(args.out, about, work, -(-args.count // PER_SHARD))
 
 
 MAKERS = {"render": make_renders, "composite": make_composites}
@@ -127,8 +134,8 @@ def main() -> None:
     samples.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: %(default)s)")
     render = commands.add_parser("render", help="scenes for training: objects that fell on tables, several views of each")
     render.add_argument("--data", type=Path, required=True, help="folder with objects/ and textures/")
-    render.add_argument("--sprites", type=Path, required=True, help="folder of training.prepare sprites, --furniture included")
     render.add_argument("--furniture", type=Path, help="folder of Debian's sweethome3d-furniture, for training alone")
+    render.add_argument("--sprites", type=Path, help="with --furniture: folder of training.prepare sprites --furniture")
     render.add_argument("--out", type=Path, required=True, help="folder for the set; one that was interrupted goes on")
     render.add_argument(
         "--muva", action="store_true", help="MUVA's recipe: 5 to 10 objects, 7 layers, six views, bins and shelves"
@@ -145,7 +152,7 @@ def main() -> None:
     composite.add_argument("--data", type=Path, help="or the raw material: a folder with fruits/, objects/ and textures/")
     composite.add_argument("--sprites", type=Path, help="with --data: folder that training.prepare sprites filled")
     composite.add_argument("--family", choices=["fruits", "objects"], default="fruits", help="of the raw material")
-    composite.add_argument("--split", default="train", help="train, val, test or unseen (default: %(default)s)")
+    composite.add_argument("--split", choices=SPLITS, default="train", help="what the set is for (default: %(default)s)")
     composite.add_argument("--mixed", action="store_true", help="classes mixed within an image (Inter-AMix); else one class each")
     composite.add_argument("--count", type=int, default=1000, help="images (default: %(default)s)")
     composite.add_argument("--stratified", action="store_true", help="as many images of each depth, 1 to 5 layers")
@@ -155,15 +162,14 @@ def main() -> None:
     stats = commands.add_parser("stats", help="how hard the composites of a split are, beside the papers' sets")
     stats.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
     stats.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare sprites filled")
-    stats.add_argument("--split", default="test", help="train, val, test or unseen (default: %(default)s)")
+    stats.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
     stats.add_argument("--count", type=int, default=500, help="composites (default: %(default)s)")
     stats.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     args = parser.parse_args()
-    if args.command == "stats":
-        composites = draw_composites(args.data, args.sprites, args.split, args.count, args.seed)
-        print(describe(composites))
-        return
     try:
+        if args.command == "stats":
+            print(f"{describe(draw_composites(args.data, args.sprites, args.split, args.count, args.seed))}\n{TARGETS}")
+            return
         if args.command in MAKERS:
             packed = MAKERS[args.command](args)
             sheet = args.out / "sheet.png"

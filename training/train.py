@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a network on composites: ``python -m training.train CONFIG --data DIR --sprites DIR --out DIR``."""
+"""Trains a network: ``python -m training.train CONFIG --data DIR --sprites DIR --out DIR``."""
 
 import argparse
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.settings import from_mapping
-from training.data.batches import CompositeBatches, Mixture
+from training.data.batches import Mixture, SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
 from training.data.sprites import load_material
@@ -44,6 +44,8 @@ class TrainSettings:
     packed: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.packed <= 1:
+            raise ValueError(f"packed is a share and must be in 0..1, not {self.packed}")
         network, objective = self.network.kind, self.objective.kind
         if network != objective:
             raise ValueError(
@@ -71,8 +73,6 @@ def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Composito
         OSError: some of the material is missing.
         ValueError: an option that the configuration needs is, or the set is of other sizes than the network.
     """
-    if not 0 <= settings.packed <= 1:
-        raise ValueError(f"packed is a share and must be in 0..1, not {settings.packed}")
     if settings.packed < 1 and not (args.data and args.sprites):
         raise ValueError("the configuration draws composites: give --data and --sprites")
     if (args.packed is None) != (settings.packed == 0):
@@ -83,14 +83,13 @@ def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Composito
         compositor = Compositor(load_material(args.data, args.sprites, "train"), composites)
         if args.packed is None:
             return compositor
-    packed = PackedScenes(args.packed)
+    packed = PackedScenes(args.packed, check=True)
     if packed.meta["split"] != "train":
         raise ValueError(f"{args.packed} is a set for {packed.meta['split']}: train on one that was made for training")
-    sizes, expected = (packed.meta["image_size"], packed.meta["mask_size"]), (composites.image_size, composites.mask_size)
-    if sizes != expected:
-        raise ValueError(
-            f"{args.packed} has images and masks of {sizes} pixels, the configuration wants {expected}: make it anew"
-        )
+    for key in ("image_size", "mask_size", "max_layers", "area_min"):
+        made, wanted = packed.meta["settings"][key], getattr(composites, key)
+        if made != wanted:
+            raise ValueError(f"{args.packed} was made with {key} {made}, the configuration says {wanted}: make them agree")
     return Mixture(packed, settings.packed, compositor)
 
 
@@ -106,10 +105,10 @@ def main() -> None:
         "--init", type=Path, help="a .safetensors file to begin a new run from (default: the configuration's backbone)"
     )
     args = parser.parse_args()
-    settings = read_settings(args.config)
-    loop = settings.loop
     try:
-        batches = CompositeBatches(scene_source(settings, args), loop.batch_size, loop.steps, loop.seed)
+        settings = read_settings(args.config)
+        loop = settings.loop
+        batches = SceneBatches(scene_source(settings, args), loop.batch_size, loop.steps, loop.seed)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     torch.manual_seed(loop.seed)

@@ -9,7 +9,7 @@ import pytest
 
 from seqamodal_ros.scene.geometry import PADDING, Geometry
 from seqamodal_ros.scene.layers import cumulative_masks, layer_indices, visible_masks
-from training.data.batches import CompositeBatches
+from training.data.batches import SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.sprites import crop, load_material
 
@@ -129,7 +129,7 @@ def test_the_seed_decides_everything(material):
 
 class TestBatches:
     def test_padding_and_layers(self, material):
-        batch = CompositeBatches(Compositor(material, SETTINGS), batch_size=8, batches=2, seed=0)[0]
+        batch = SceneBatches(Compositor(material, SETTINGS), batch_size=8, batches=2, seed=0)[0]
         assert batch.image.shape == (8, 3, 128, 128)
         assert batch.amodal.shape == (8, 5, 64, 64)
         assert batch.occluded_by.shape == (8, 5, 5)
@@ -139,12 +139,12 @@ class TestBatches:
         assert not batch.occluded_by.transpose(1, 2)[padding].any()
 
     def test_batch_n_is_the_same_whoever_draws_it(self, material):
-        one = CompositeBatches(Compositor(material, SETTINGS), 3, 10, seed=1)
-        other = CompositeBatches(Compositor(material, SETTINGS), 3, 10, seed=1)
+        one = SceneBatches(Compositor(material, SETTINGS), 3, 10, seed=1)
+        other = SceneBatches(Compositor(material, SETTINGS), 3, 10, seed=1)
         one[0]
         assert (one[4].image == other[4].image).all()
         assert not (one[4].image == one[5].image).all()
-        assert not (one[4].image == CompositeBatches(Compositor(material, SETTINGS), 3, 10, seed=2)[4].image).all()
+        assert not (one[4].image == SceneBatches(Compositor(material, SETTINGS), 3, 10, seed=2)[4].image).all()
 
 
 class TestMaterial:

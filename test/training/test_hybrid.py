@@ -40,6 +40,18 @@ def test_rows_are_drawn_evenly_from_all_layers_and_the_blank_one():
     assert all(abs(count - 400) < 70 for count in counts.values())
 
 
+def test_balanced_rows_have_each_layer_as_often():
+    """Layer 1 and the blank one have two pairs each here, layers 2, 3 and 4 one: each is a fifth of all rows."""
+    batch = stairs()
+    torch.manual_seed(0)
+    counts = dict.fromkeys(["blank", 1, 2, 3, 4], 0)
+    for _ in range(1500):
+        image, layer = draw_rows(batch, balanced=True)
+        for i, k in zip(image.tolist(), layer.tolist(), strict=True):
+            counts["blank" if k == [5, 2][i] else k] += 1
+    assert all(abs(count - 600) < 90 for count in counts.values())
+
+
 def test_images_without_objects_have_a_blank_row():
     batch = stairs()
     image, layer = draw_rows(Batch(batch.image, batch.amodal & False, batch.occluded_by & False, batch.layers * 0))

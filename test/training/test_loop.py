@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ import pytest
 import torch
 import yaml
 
+import training.data.packed
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import load_model
-from training.data.batches import CompositeBatches
+from training.data.batches import SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
-from training.data.packed import Packer
 from training.hybrid import HybridSettings
 from training.loop import LoopSettings, Run, learning_rate
 from training.objective import ObjectiveSettings
@@ -35,7 +35,7 @@ LOOP = LoopSettings(steps=8, batch_size=2, warmup=3, checkpoint_every=4, workers
 OBJECTIVE = objective_of(ObjectiveSettings(own_from=4))
 
 
-class Batches(CompositeBatches):
+class Batches(SceneBatches):
     """Batches that send this process a signal while one of them is drawn."""
 
     interrupt_at = -1
@@ -116,20 +116,23 @@ def test_minutes_are_kept_and_the_run_goes_on_later(tmp_path, material, capsys):
     for step in range(1, LOOP.steps + 1):
         torch.manual_seed(0)
         run = Run(tmp_path / "parts", FastNetwork(SMALL), LOOP)
-        run.train(CompositeBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0), Schedule.linear(), OBJECTIVE, minutes=0)
+        run.train(SceneBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0), Schedule.linear(), OBJECTIVE, minutes=0)
         assert run.step == step
     assert "time is up at step 1; the same command resumes there" in capsys.readouterr().out
     assert_equal_weights(run, whole)
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, material):
+@pytest.mark.parametrize(("factor", "at"), [(math.nan, 6), (math.inf, 7), (1e38, 6)])
+def test_a_loss_or_gradient_that_is_no_number_ends_the_run_before_the_weights_take_harm(tmp_path, material, factor, at):
+    """The last of these is a finite loss whose gradient is not."""
+
     def objective(network, batch, schedule, step):
         losses = OBJECTIVE(network, batch, schedule, step)
-        return {"loss": losses["loss"] * (math.nan if step == 6 else 1.0)}
+        return {"loss": losses["loss"] * (factor if step == at else 1.0)}
 
     run = Run(tmp_path, FastNetwork(SMALL), LOOP)
-    batches = CompositeBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0)
-    with pytest.raises(FloatingPointError, match="the loss is nan at step 6: lower the rate; the last good checkpoint is kept"):
+    batches = SceneBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0)
+    with pytest.raises(FloatingPointError, match=f"gradient .* at step {at}: lower the rate; the last good checkpoint is kept"):
         run.train(batches, Schedule.linear(), objective)
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 4
@@ -274,12 +277,13 @@ def test_the_commands_train_and_export_the_paper_network(tmp_path, data, monkeyp
 
 
 @pytest.fixture
-def packed(tmp_path, material):
+def packed(tmp_path, material, monkeypatch):
     """A packed set of six scenes, for training."""
     compositor = Compositor(material, COMPOSITES)
-    packer = Packer(tmp_path / "packed", {"split": "train"})
-    packer.add(0, ([compositor(np.random.default_rng(k), count=2) for k in range(6)], range(6), {}))
-    packer.finish()
+    scenes = [compositor(np.random.default_rng(k), count=2) for k in range(6)]
+    monkeypatch.setattr(training.data.packed, "in_parallel", lambda work, count, _: map(work, range(count)))
+    about = {"split": "train", "settings": asdict(COMPOSITES)}
+    training.data.packed.pack(tmp_path / "packed", about, lambda _: (scenes, range(6), {}), 1)
     return tmp_path / "packed"
 
 
@@ -317,7 +321,7 @@ def test_a_packed_set_alone_is_enough(tmp_path, packed, monkeypatch):
         (
             {"packed": 1.0, "composites": {}},
             ["--packed", "{packed}"],
-            "images and masks of (32, 16) pixels, the configuration wants",
+            "was made with image_size 32, the configuration says 128: make them agree",
         ),
     ],
 )

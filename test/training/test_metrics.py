@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training.baselines import hull_layers, visible_layers
-from training.data.compositor import Composite
+from training.data.compositor import Scene
 from training.metrics import (
     average_precision,
     best_iou,
@@ -121,7 +121,7 @@ def test_baselines_on_a_corner_that_is_covered():
     """The front square covers a corner of the one behind: the hull gives half of that corner back."""
     front, back = np.zeros((16, 16), bool), np.zeros((16, 16), bool)
     front[:8, :8], back[4:14, 4:14] = True, True
-    scene = Composite(np.zeros((16, 16, 3), np.uint8), np.array([front, back]), np.array([[0, 0], [1, 0]], bool))
+    scene = Scene(np.zeros((16, 16, 3), np.uint8), np.array([front, back]), np.array([[0, 0], [1, 0]], bool))
     visible, hull = visible_layers(scene), hull_layers(scene)
     assert (visible[0] == front).all()
     assert (visible[1] == (back & ~front)).all()
@@ -132,5 +132,5 @@ def test_baselines_on_a_corner_that_is_covered():
 
 
 def test_baselines_of_a_bare_scene():
-    bare = Composite(np.zeros((16, 16, 3), np.uint8), np.zeros((0, 16, 16), bool), np.zeros((0, 0), bool))
+    bare = Scene(np.zeros((16, 16, 3), np.uint8), np.zeros((0, 16, 16), bool), np.zeros((0, 0), bool))
     assert visible_layers(bare).shape == hull_layers(bare).shape == (0, 16, 16)

@@ -6,7 +6,7 @@ import torch
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
-from training.data.batches import Batch, CompositeBatches
+from training.data.batches import Batch, SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
 from training.objective import (
     ObjectiveSettings,
@@ -135,7 +135,7 @@ def test_dice_loss_at_its_ends():
 @pytest.fixture
 def batch(material) -> Batch:
     settings = CompositeSettings(image_size=32, mask_size=16, area_min=2, counts=(0.1, 0.2, 0.4, 0.3))
-    return CompositeBatches(Compositor(material, settings), 6, 1, seed=0)[0]
+    return SceneBatches(Compositor(material, settings), 6, 1, seed=0)[0]
 
 
 @pytest.mark.parametrize("own", [0.0, 1.0])

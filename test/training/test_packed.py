@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packed sets: what goes in comes out, parts survive an interruption, and no partial or damaged set looks whole."""
+"""Packed sets: what goes in comes out, shards survive an interruption, and no partial or damaged set looks whole."""
 
-import importlib
 import json
+import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from training.data.batches import CompositeBatches, Mixture, varied
-from training.data.compositor import Composite, CompositeSettings, Compositor, camera
-from training.data.packed import MOST_OBJECTS, PackedScenes, Packer
+import training.data.packed
+from training.data.batches import Mixture, SceneBatches, varied
+from training.data.compositor import CompositeSettings, Compositor, camera
+from training.data.packed import MOST_OBJECTS, PackedScenes, fingerprint, pack
+from training.data.scene import Scene
 
 
 @pytest.fixture(scope="module")
@@ -19,88 +22,159 @@ def scenes(material):
     return [compositor(np.random.default_rng([0, k]), count=k % 6) for k in range(12)]
 
 
-def pack(folder, scenes, each=5):
-    packer = Packer(folder, {"split": "train"})
-    for index, first in enumerate(range(0, len(scenes), each)):
-        part = scenes[first : first + each]
-        packer.add(index, (part, range(first, first + len(part)), {}))
-    return packer.finish()
+@dataclass(frozen=True)
+class Cut:
+    """Scenes cut into shards of `each`; told so, it fails at a shard, or has none."""
+
+    scenes: tuple[Scene, ...]
+    each: int = 5
+    fails_at: int = -1
+
+    def __call__(self, index: int):
+        if index == self.fails_at:
+            raise RuntimeError("interrupted here")
+        numbers = range(len(self.scenes))[index * self.each : (index + 1) * self.each]
+        return [self.scenes[k] for k in numbers], list(numbers), {"too hidden": 1}
 
 
-def same(one: Composite, other: Composite) -> bool:
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    """Shards are made in this process: what is tested here is the set; test_workers.py has the processes."""
+    monkeypatch.setattr(training.data.packed, "in_parallel", lambda work, count, _: map(work, range(count)))
+
+
+def packed_set(folder, scenes, each=5, about=None, **cut):
+    return pack(folder, about or {"split": "train"}, Cut(tuple(scenes), each, **cut), -(-len(scenes) // each))
+
+
+def same(one: Scene, other: Scene) -> bool:
     return all((getattr(one, name) == getattr(other, name)).all() for name in ("image", "amodal", "occluded_by"))
 
 
 def test_what_is_packed_comes_out(tmp_path, scenes):
-    pack(tmp_path / "set", scenes)
+    packed_set(tmp_path / "set", scenes)
     packed = PackedScenes(tmp_path / "set", check=True)
     assert len(packed) == 12
     assert all(same(one, other) for one, other in zip(packed, scenes, strict=True))
     assert packed[3].amodal.dtype == bool
     assert packed[0].amodal.shape == (0, 16, 16)
     assert packed.source.tolist() == list(range(12))
-    assert {key: packed.meta[key] for key in ("count", "image_size", "mask_size", "split")} == {
-        "count": 12,
-        "image_size": 32,
-        "mask_size": 16,
-        "split": "train",
-    }
+    expected = {"count": 12, "found": 12, "image_size": 32, "mask_size": 16, "split": "train", "dropped": {"too hidden": 3}}
+    assert {key: packed.meta[key] for key in expected} == expected
     assert not (tmp_path / "set.part").exists()
 
 
-def test_the_bytes_do_not_depend_on_how_it_was_cut_into_parts(tmp_path, scenes):
-    one, other = pack(tmp_path / "one", scenes, each=5), pack(tmp_path / "other", scenes, each=1)
+def test_it_is_counted_as_a_sequence_is(tmp_path, scenes):
+    packed = packed_set(tmp_path / "set", scenes)
+    assert same(packed[-1], scenes[-1])
+    assert same(packed[np.int64(2)], scenes[2])
+    with pytest.raises(IndexError, match="scene 12 of a set of 12"):
+        packed[12]
+
+
+def test_another_process_is_sent_the_folder_and_maps_the_files_itself(tmp_path, scenes):
+    packed = packed_set(tmp_path / "set", scenes)
+    sent = pickle.dumps(packed)
+    assert len(sent) < 1000
+    assert same(pickle.loads(sent)[4], scenes[4])
+
+
+def test_the_bytes_do_not_depend_on_how_it_was_cut_into_shards(tmp_path, scenes):
+    one, other = packed_set(tmp_path / "one", scenes, each=5), packed_set(tmp_path / "other", scenes, each=1)
     assert one.meta["sha256"] == other.meta["sha256"]
 
 
-def test_parts_survive_an_interruption(tmp_path, scenes):
-    Packer(tmp_path / "set", {}).add(0, (scenes[:5], range(5), {}))
-    (tmp_path / "set.part" / ".000001.npz").write_bytes(b"half of a part")
+def test_shards_survive_an_interruption_and_broken_ones_are_made_again(tmp_path, scenes):
+    with pytest.raises(RuntimeError, match="interrupted here"):
+        packed_set(tmp_path / "set", scenes, fails_at=2)
     with pytest.raises(FileNotFoundError, match="no packed set .*meta.json"):
         PackedScenes(tmp_path / "set")
-    again = Packer(tmp_path / "set", {})
-    assert again.path(0).is_file()
-    assert not again.path(1).is_file()
-    again.add(1, (scenes[5:], range(5, 12), {}))
-    assert [same(one, other) for one, other in zip(again.finish(), scenes, strict=True)] == [True] * 12
+    kept = tmp_path / "set.part" / "000000.npz"
+    before = kept.stat().st_mtime_ns
+    (tmp_path / "set.part" / "000001.npz").write_bytes(b"half of a shard")
+    (tmp_path / "set.part" / "000002.npz").touch()
+    found = set()
+
+    def work(index):
+        found.add(index)
+        return Cut(tuple(scenes))(index)
+
+    packed = pack(tmp_path / "set", {"split": "train"}, work, 3)
+    assert found == {1, 2}
+    assert before
+    assert [same(one, other) for one, other in zip(packed, scenes, strict=True)] == [True] * 12
 
 
-def test_empty_parts_are_passed_over_and_an_empty_set_is_refused(tmp_path, scenes):
-    packer = Packer(tmp_path / "set", {})
-    packer.add(0, ([], [], {"too hidden": 3}))
-    with pytest.raises(ValueError, match="no scene in .*set.part"):
-        packer.finish()
-    packer.add(1, (scenes[:2], [7, 7], {"too hidden": 1}))
-    packed = packer.finish()
+def test_a_whole_set_is_left_as_it_is_and_another_one_refused(tmp_path, scenes):
+    first = packed_set(tmp_path / "set", scenes)
+    again = packed_set(tmp_path / "set", scenes, fails_at=0)
+    assert again.meta == first.meta
+    with pytest.raises(FileExistsError, match="is there already, made from something else: remove it, or give another --out"):
+        packed_set(tmp_path / "set", scenes, about={"split": "test"})
+
+
+def test_an_unfinished_set_of_something_else_is_not_gone_on_with(tmp_path, scenes):
+    with pytest.raises(RuntimeError):
+        packed_set(tmp_path / "set", scenes, fails_at=1)
+    with pytest.raises(FileExistsError, match="was begun from something else: remove it"):
+        packed_set(tmp_path / "set", scenes, about={"split": "test"})
+
+
+def test_empty_shards_are_passed_over_and_an_empty_set_is_refused(tmp_path, scenes):
+    def nothing(index):
+        return [], [], {"missing image": 2}
+
+    with pytest.raises(ValueError, match=r"nothing to put into .*dropped: \{'missing image': 4\}"):
+        pack(tmp_path / "set", {}, nothing, 2)
+    assert not (tmp_path / "set.part").exists()  # so the same command starts anew once the folder is right
+    packed = pack(tmp_path / "set", {}, lambda index: (scenes[:2], [7, 7], {}) if index else nothing(index), 2)
     assert packed.source.tolist() == [7, 7]
-    assert packed.meta["dropped"] == {"too hidden": 4}
+
+
+def test_enough_is_enough(tmp_path, scenes):
+    packed = pack(tmp_path / "set", {}, Cut(tuple(scenes), each=2), 6, enough=5)
+    assert packed.source.tolist() == [0, 1, 2, 3, 4]
+    assert packed.meta["found"] == 6
 
 
 def test_a_damaged_set_and_another_format_are_refused(tmp_path, scenes):
-    pack(tmp_path / "set", scenes)
-    with pytest.raises(FileExistsError, match="remove it, or give another --out"):
-        Packer(tmp_path / "set", {})
+    packed_set(tmp_path / "set", scenes)
     amodal = tmp_path / "set" / "amodal.npy"
-    amodal.write_bytes(amodal.read_bytes()[:-1] + b"\xff")
+    whole = amodal.read_bytes()
+    amodal.write_bytes(whole[:-1] + bytes([whole[-1] ^ 255]))
     with pytest.raises(ValueError, match="amodal.npy is not what it was"):
         PackedScenes(tmp_path / "set", check=True)
+    amodal.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"amodal.npy cannot be read \(.*\): make the set anew"):
+        PackedScenes(tmp_path / "set")
     meta = tmp_path / "set" / "meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 0}))
     with pytest.raises(ValueError, match="of format 0, this reads 1: make it anew"):
         PackedScenes(tmp_path / "set")
 
 
+def test_fingerprints_tell_content_apart():
+    one = fingerprint({"a": [np.arange(3)]}, "b")
+    assert one == fingerprint({"a": [np.arange(3)]}, "b")
+    others = [
+        fingerprint({"a": [np.arange(4)]}, "b"),
+        fingerprint({"a": [np.arange(3)], "b": []}),
+        fingerprint({"a": [np.arange(3.0)]}, "b"),
+    ]
+    assert len({one, *others}) == 4
+
+
 def test_more_objects_than_the_format_takes_are_refused(tmp_path):
     count = MOST_OBJECTS + 1
-    crowd = Composite(np.zeros((32, 32, 3), np.uint8), np.zeros((count, 16, 16), bool), np.zeros((count, count), bool))
+    crowd = Scene(np.zeros((32, 32, 3), np.uint8), np.zeros((count, 16, 16), bool), np.zeros((count, count), bool))
     with pytest.raises(ValueError, match=f"a scene of {count} objects"):
-        Packer(tmp_path / "set", {}).add(0, ([crowd], [0], {}))
+        packed_set(tmp_path / "set", [crowd])
 
 
 def test_batches_mix_in_their_share(tmp_path, scenes, material):
     compositor = Compositor(material, CompositeSettings(image_size=32, mask_size=16, area_min=2, counts=(1.0,)))
-    packed = pack(tmp_path / "set", [scene for scene in scenes if len(scene.amodal)])
-    batches = CompositeBatches(Mixture(packed, 0.25, compositor), 400, 1, 0)
+    packed = packed_set(tmp_path / "set", [scene for scene in scenes if len(scene.amodal)])
+    batches = SceneBatches(Mixture(packed, 0.25, compositor), 400, 1, 0)
     drawn = batches[0].layers.amax(dim=1) > 0  # composites here are bare
     assert 70 < int(drawn.sum()) < 130
     assert (batches[0].image == batches[0].image).all()
@@ -113,7 +187,7 @@ def test_varied_scenes_turn_masks_with_the_image():
     amodal[0, 5:8, 3:12] = True
     image[amodal[0].repeat(2, 0).repeat(2, 1)] = 255
     image[:8] = 128
-    scene = Composite(image, amodal, np.zeros((1, 1), bool))
+    scene = Scene(image, amodal, np.zeros((1, 1), bool))
     seen = set()
     for seed in range(40):
         other = varied(scene, np.random.default_rng(seed))
@@ -129,30 +203,3 @@ def test_varied_scenes_turn_masks_with_the_image():
 def test_the_camera_keeps_the_picture():
     flat = np.full((16, 16, 3), 0.5, np.float32)
     assert 70 < camera(np.random.default_rng(0), flat).mean() < 180
-
-
-def test_an_unfinished_set_of_other_settings_is_not_gone_on_with(tmp_path):
-    Packer(tmp_path / "set", {"seed": 0})
-    with pytest.raises(FileExistsError, match="was begun with other settings: remove it"):
-        Packer(tmp_path / "set", {"seed": 1})
-
-
-BARE = """
-import numpy as np
-from training.data.compositor import Composite
-
-def bare(index):
-    '''Shard `index`: as many bare scenes as its number says.'''
-    scene = Composite(np.full((32, 32, 3), index, np.uint8), np.zeros((0, 16, 16), bool), np.zeros((0, 0), bool))
-    return [scene] * index, [index] * index, {}
-"""
-
-
-def test_shards_are_made_by_workers_and_enough_is_enough(tmp_path, monkeypatch):
-    (tmp_path / "bare_shards.py").write_text(BARE)  # a module of its own, for the workers to import
-    monkeypatch.syspath_prepend(tmp_path)
-    packer = Packer(tmp_path / "set", {})
-    packer.fill(importlib.import_module("bare_shards").bare, 6, enough=5)
-    packed = packer.finish(enough=5)
-    assert packed.source.tolist() == [1, 2, 2, 3, 3]
-    assert [scene.image[0, 0, 0] for scene in packed] == [1, 2, 2, 3, 3]

@@ -10,13 +10,16 @@ import pytest
 from pycocotools import mask as coco
 
 import training.prepare
+from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import layer_indices
 from training.data.packed import PackedScenes
-from training.data.readers.annotated import Annotated, Skipped, occluders
+from training.data.readers.annotated import Annotated, occluders
 from training.data.readers.coco import PRESETS, KeyMap, read_coco
 from training.data.readers.masks import read_mask
 from training.data.readers.prepared import read_prepared
 from training.data.readers.processing import Processing, processed
+from training.data.samples import letterboxed
+from training.data.scene import Rejected
 
 H, W = 60, 80
 
@@ -64,15 +67,21 @@ class TestMasks:
             (rle(np.zeros((H, W), bool)), "empty mask"),
             (rle(np.ones((H, W + 1), bool)), "mask of another size"),
             ("absent.png", "missing mask file"),
+            ({"size": [H, W], "counts": [10, 20]}, "run lengths that do not cover the image"),
         ],
     )
     def test_masks_that_cannot_be_used_say_why(self, tmp_path, written, reason):
-        with pytest.raises(Skipped, match=reason):
+        with pytest.raises(Rejected, match=reason):
             read_mask(written, H, W, tmp_path)
 
-    def test_what_is_no_mask_is_an_error(self, tmp_path):
-        with pytest.raises(ValueError, match="a mask is a polygon, run lengths or the name of a PNG, not '7'"):
-            read_mask(7, H, W, tmp_path)
+    @pytest.mark.parametrize("written", [7, {"counts": [1, 2]}, None])
+    def test_what_is_no_mask_is_an_error(self, tmp_path, written):
+        with pytest.raises(ValueError, match="a mask is a polygon, run lengths or the name of a PNG, not"):
+            read_mask(written, H, W, tmp_path)
+
+    def test_alpha_is_no_mask(self, tmp_path):
+        cv2.imwrite(str(tmp_path / "mask.png"), np.dstack([FRONT * np.uint8(255)] * 3 + [np.full((H, W), 255, np.uint8)]))
+        assert (read_mask("mask.png", H, W, tmp_path) == FRONT).all()
 
 
 class TestOccluders:
@@ -96,7 +105,7 @@ class TestOccluders:
             Annotated(IMAGE, AMODAL)
 
     def test_a_layer_that_is_missing(self):
-        with pytest.raises(Skipped, match="a layer is missing"):
+        with pytest.raises(Rejected, match="a layer is missing"):
             occluders(Annotated(IMAGE, AMODAL, layers=np.array([1, 1, 3])))
 
 
@@ -105,16 +114,33 @@ class TestProcessing:
         scene = processed(Annotated(IMAGE, AMODAL, VISIBLE), Processing())
         assert scene.image.shape == (64, 64, 3)
         assert layer_indices(scene.occluded_by).tolist() == [1, 2, 3]
-        expected = cv2.resize(FRONT.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA) >= 0.5
-        assert (scene.amodal[0] == expected).all()
+        assert (scene.amodal[0] == letterboxed(FRONT, 64)).all()
 
     def test_the_square_is_the_one_that_keeps_more_objects(self):
         """Three objects at the left, one that the middle alone would keep."""
-        amodal = np.array([square(0, 0, 8), square(20, 2, 8), square(40, 4, 8), square(0, 70, 8)])
-        scene = processed(Annotated(IMAGE, amodal, order=np.arange(4)), Processing(crop=True))
-        assert len(scene.amodal) == 3
-        middle = amodal[:, :, ::-1]  # now at the right: the square in the middle keeps the only one within it
-        assert len(processed(Annotated(IMAGE, middle, order=np.arange(4)), Processing(crop=True)).amodal) == 1
+        left = np.array([square(0, 0, 8), square(20, 0, 8), square(40, 30, 8)])  # the middle has one of these, the left all
+        assert len(processed(Annotated(IMAGE, left, order=np.arange(3)), Processing(crop=True)).amodal) == 3
+        middle = np.array([square(0, 61, 8), square(20, 61, 8), square(40, 30, 8)])  # columns 60 to 69 are the middle's alone
+        assert len(processed(Annotated(IMAGE, middle, order=np.arange(3)), Processing(crop=True)).amodal) == 3
+
+    @pytest.mark.parametrize("hints", [{"layers": np.array([2, 1, 1, 1])}, {"order": np.array([2, 1, 0, 0])}])
+    def test_what_was_cut_away_occludes_nothing(self, hints):
+        """Two objects overlap where the picture is cut off: both are in front in what is left."""
+        amodal = np.array([square(5, 40, 30), square(10, 62, 15), square(40, 0, 8), square(0, 0, 8)])
+        scene = processed(Annotated(IMAGE, amodal, **hints), Processing(crop=True))
+        assert not scene.occluded_by.any()
+
+    def test_images_are_fitted_into_the_square_as_the_perceiver_does_it(self):
+        scene = processed(Annotated(IMAGE, AMODAL, VISIBLE), Processing())
+        assert (scene.image[:8] == 128).all()
+        assert not scene.amodal[:, :8].any()
+        expected = Geometry.letterbox(W, H).to_model(IMAGE, 64)
+        assert (scene.image == expected).all()
+
+    def test_a_crowd_is_dropped(self):
+        crowd = np.array([square(0, 0)] * 65)
+        with pytest.raises(Rejected, match="more than 64 objects"):
+            processed(Annotated(IMAGE, crowd, order=np.arange(65)), Processing())
 
     @pytest.mark.parametrize(
         ("amodal", "hints", "reason"),
@@ -124,7 +150,7 @@ class TestProcessing:
         ],
     )
     def test_images_that_break_a_rule_are_dropped(self, amodal, hints, reason):
-        with pytest.raises(Skipped, match=reason):
+        with pytest.raises(Rejected, match=reason):
             processed(Annotated(IMAGE, amodal, **hints), Processing(max_layers=2))
 
     def test_a_cycle_is_dropped(self):
@@ -133,7 +159,7 @@ class TestProcessing:
         one[10:20, 5:45], two[10:50, 35:45], three[10:50, 5:15] = True, True, True
         three[40:50, 5:45] = True
         visible = np.array([one & ~two, two & ~three, three & ~one])
-        with pytest.raises(Skipped, match="occlusion cycle"):
+        with pytest.raises(Rejected, match="occlusion cycle"):
             processed(Annotated(IMAGE, np.array([one, two, three]), visible), Processing())
 
 
@@ -177,6 +203,15 @@ class TestCoco:
         with pytest.raises(ValueError, match="no annotation has the key 'segmentation'; they have a_segm, i_segm, image_id"):
             read_coco(file, tmp_path, PRESETS["acom"])
 
+    def test_an_empty_visible_mask_is_no_object_in_front(self, tmp_path):
+        file = write_coco(tmp_path, PRESETS["kins"], i_segm=[])
+        with pytest.raises(Rejected, match="empty polygon"):
+            read_coco(file, tmp_path, PRESETS["kins"])["0.png"]()
+
+    def test_an_image_that_is_listed_twice(self, tmp_path):
+        with pytest.raises(ValueError, match="lists 0.png more than once: give each image one entry"):
+            read_coco(write_coco(tmp_path, PRESETS["kins"], files=("0.png", "0.png")), tmp_path, PRESETS["kins"])
+
     def test_a_file_of_another_kind_is_refused(self, tmp_path):
         (tmp_path / "a.json").write_text("[1, 2]")
         with pytest.raises(ValueError, match='is not COCO-style JSON with "images" and "annotations"'):
@@ -184,7 +219,7 @@ class TestCoco:
 
     def test_stuff_and_crowds_are_no_objects(self, tmp_path):
         loads = read_coco(write_coco(tmp_path, PRESETS["cocoa"], isStuff=1), tmp_path, PRESETS["cocoa"])
-        with pytest.raises(Skipped, match="no object"):
+        with pytest.raises(Rejected, match="no object"):
             loads["0.png"]()
 
 
@@ -206,7 +241,7 @@ class TestPrepared:
     def test_a_layer_that_is_missing_skips_the_image(self, tmp_path):
         write_folders(tmp_path)
         (tmp_path / "7_1").rename(tmp_path / "elsewhere")
-        with pytest.raises(Skipped, match="a layer is missing"):
+        with pytest.raises(Rejected, match="a layer is missing"):
             read_prepared(tmp_path)["7"]()
 
     def test_a_folder_without_any(self, tmp_path):
@@ -235,12 +270,24 @@ class TestCommand:
         assert layer_indices(scene.occluded_by).tolist() == [1, 2, 3]
         assert PackedScenes(tmp_path / "sets" / "test").meta["settings"]["max_layers"] == 5
 
+    def test_it_goes_on_with_the_split_that_is_not_there_yet(self, tmp_path, monkeypatch, capsys):
+        train = write_coco(tmp_path, PRESETS["acom"])
+        test = write_coco(tmp_path, PRESETS["acom"], "b.json", files=("2.png",))
+        words = ["coco", "--preset", "acom", "--split", f"train={train}", "--split", f"test={test}", "--out", tmp_path / "sets"]
+        (tmp_path / "2.png").rename(tmp_path / "elsewhere.png")
+        with pytest.raises(SystemExit):
+            self.run(monkeypatch, *words, "--images", tmp_path)
+        assert "nothing to put into" in capsys.readouterr().err
+        (tmp_path / "elsewhere.png").rename(tmp_path / "2.png")
+        self.run(monkeypatch, *words, "--images", tmp_path)
+        assert "test: read 1, fit for use 1, kept 1" in capsys.readouterr().out
+
     def test_another_key_and_a_seeded_subset(self, tmp_path, monkeypatch, capsys):
         files = [f"{k}.png" for k in range(9)]
         keys = KeyMap(amodal="whole", layer="depth", layer_base=1)
         file = write_coco(tmp_path, keys, files=files)
         words = ["--images", tmp_path, "--split", f"test={file}", "--subset", 4]
-        for key in ("amodal=whole", "visible=", "layer=depth", "layer_base=1"):
+        for key in ("amodal=whole", "layer=depth", "layer_base=1"):
             words += ["--key", key]
         for out in ("one", "two"):
             self.run(monkeypatch, "coco", "--preset", "acom", *words, "--out", tmp_path / out)
@@ -260,6 +307,8 @@ class TestCommand:
         ("change", "message"),
         [
             (["--split", "test={file}"], "2 images are in both train and test, 0.png the first: split by image"),
+            (["--split", "train=other.json"], "give each of train, val, test, unseen at most once"),
+            (["--split", "training=other.json"], "give each of train, val, test, unseen at most once"),
             (["--split", "test"], "--split takes NAME=VALUE, not 'test'"),
             (["--key", "deep=z"], "the roles are amodal, visible, layer"),
             (["--split", "test=absent.json"], "No such file or directory: 'absent.json'"),

@@ -16,16 +16,18 @@ def box(colour) -> Model:
     return Model((Part(CORNERS, np.zeros((8, 2)), None, FACES, colour, None, 0.0),))
 
 
-def test_a_table_of_boxes():
+@pytest.mark.parametrize("place", ["table", "bin", "shelf"])
+def test_a_table_of_boxes(place):
     pytest.importorskip("mujoco", reason="MuJoCo is not installed (requirements/training.txt)")
-    from training.data.renders import RenderSettings, draw_table
+    from training.data.renders import RenderSettings, render_table
 
-    settings = RenderSettings(stock=3, scenes=4, objects=(2, 3), views=3)
+    settings = RenderSettings(stock=3, scenes=4, objects=(2, 3), views=3, places=(place,))
     families = {"boxes": {"red": lambda: box((0.9, 0.05, 0.05))}}
-    scenes = draw_table(families, [np.full((32, 32, 3), 120, np.uint8)], settings, [0, 0])
-    assert len(scenes) == 4
-    views = [view for scene in scenes for view in scene]
-    assert len(views) > 4
+    tables = [np.full((32, 32, 3), 120, np.uint8)]
+    views, source, dropped = render_table(families, tables, settings, [0], 2)
+    assert len(views) == len(source) > 3
+    assert set(source) <= {8, 9, 10, 11}
+    assert all(rule.startswith(("scene: ", "view: ")) for rule in dropped)
     for view in views:
         assert view.image.shape == (128, 128, 3)
         assert view.amodal.shape[1:] == (64, 64)
@@ -35,5 +37,16 @@ def test_a_table_of_boxes():
         ratio = shown[..., 0] / (shown.sum(axis=2) + 1)
         inside, outside = ratio[view.amodal.any(axis=0)].mean(), ratio[~view.amodal.any(axis=0)].mean()
         assert inside > outside  # tinted, the boxes are redder than the table still
-    again = draw_table(families, [np.full((32, 32, 3), 120, np.uint8)], settings, [0, 0])
-    assert all((one.image == other.image).all() for one, other in zip(views, [v for s in again for v in s], strict=True))
+    again, *_ = render_table(families, tables, settings, [0], 2)
+    assert all((one.image == other.image).all() for one, other in zip(views, again, strict=True))
+
+
+def test_a_mesh_without_volume_is_counted():
+    pytest.importorskip("mujoco", reason="MuJoCo is not installed (requirements/training.txt)")
+    from training.data.renders import RenderSettings, render_table
+
+    flat = Model((Part(CORNERS[:4], np.zeros((4, 2)), None, np.array([[0, 0, 0]]), (1, 1, 1), None, 0.0),))
+    views, source, dropped = render_table(
+        {"flat": {"dot": lambda: flat}}, [np.zeros((8, 8, 3), np.uint8)], RenderSettings(), [0], 0
+    )
+    assert (views, source, dropped) == ([], [], {"table: a mesh was refused": 1})

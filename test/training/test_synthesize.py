@@ -15,7 +15,7 @@ from training.data.compositor import SET_COMPOSITES, Compositor
 from training.data.packed import PackedScenes
 from training.data.places import PLACES
 from training.data.sheets import contact_sheet
-from training.data.sprites import Material
+from training.data.sprites import Material, read_cutouts
 
 
 @pytest.fixture
@@ -95,6 +95,41 @@ def test_a_cutout_without_a_transparent_background_is_refused(own, monkeypatch, 
     with pytest.raises(SystemExit):
         run(monkeypatch, own, "--out", own / "set")
     assert "1.png has nothing cut out: save it with a transparent background" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), "is not in colour with 8 bits a channel"),
+        (np.zeros((8, 8, 4), np.uint16), "is not in colour with 8 bits a channel"),
+        (np.full((8, 8, 4), 255, np.uint8), "has nothing cut out"),
+        (np.zeros((8, 8, 4), np.uint8), "has nothing cut out"),
+    ],
+)
+def test_cutouts_of_other_kinds_are_refused(own, picture, message):
+    cv2.imwrite(str(own / "cutouts" / "red" / "1.png"), picture)
+    with pytest.raises(ValueError, match=message):
+        read_cutouts(own / "cutouts")
+
+
+def test_the_raw_material_has_no_unseen_objects(own, data, monkeypatch, capsys):
+    words = [
+        "composite",
+        "--data",
+        data,
+        "--sprites",
+        data / "rendered",
+        "--family",
+        "objects",
+        "--split",
+        "unseen",
+        "--out",
+        own / "set",
+    ]
+    monkeypatch.setattr(sys, "argv", ["synthesize", *map(str, words)])
+    with pytest.raises(SystemExit):
+        training.synthesize.main()
+    assert "the raw material has no objects for unseen, but fruits" in capsys.readouterr().err
 
 
 def test_a_sheet_shows_as_many_scenes_as_there_are(own, monkeypatch):

@@ -11,7 +11,9 @@ from torch.utils.data import Dataset
 
 from seqamodal_ros.scene.geometry import PADDING
 from seqamodal_ros.scene.layers import layer_indices
-from training.data.compositor import Composite, Compositor, camera
+from training.data.compositor import Compositor, camera
+from training.data.packed import PackedScenes
+from training.data.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def union(amodal: Tensor, chosen: Tensor) -> Tensor:
     return (amodal & chosen[:, :, None, None]).any(dim=1, keepdim=True)
 
 
-class CompositeBatches(Dataset):
+class SceneBatches(Dataset):
     """Item n is a whole batch, drawn from the seed and n alone.
 
     Args:
@@ -50,7 +52,7 @@ class CompositeBatches(Dataset):
         seed: of everything that is drawn.
     """
 
-    def __init__(self, draw: Callable[[np.random.Generator], Composite], batch_size: int, batches: int, seed: int):
+    def __init__(self, draw: Callable[[np.random.Generator], Scene], batch_size: int, batches: int, seed: int):
         self.draw = draw
         self.batch_size = batch_size
         self.batches = batches
@@ -84,25 +86,26 @@ class Mixture:
         compositor: draws the others; not needed where `share` is 1.
     """
 
-    def __init__(self, packed: Sequence[Composite], share: float, compositor: Compositor | None):
+    def __init__(self, packed: Sequence[Scene] | PackedScenes, share: float, compositor: Compositor | None):
         self.packed = packed
         self.share = share
         self.compositor = compositor
 
-    def __call__(self, rng: np.random.Generator) -> Composite:
+    def __call__(self, rng: np.random.Generator) -> Scene:
         if self.compositor is not None and rng.random() >= self.share:
             return self.compositor(rng)
         return varied(self.packed[int(rng.integers(len(self.packed)))], rng)
 
 
-def varied(scene: Composite, rng: np.random.Generator) -> Composite:
+def varied(scene: Scene, rng: np.random.Generator) -> Scene:
     """The scene turned by a multiple of 90 degrees, mirrored, in other colours, through another camera."""
     turns, mirror = int(rng.integers(4)), slice(None, None, -1 if rng.random() < 0.5 else 1)
     image = np.rot90(scene.image, turns)[:, mirror]
     amodal = np.rot90(scene.amodal, turns, axes=(1, 2))[..., mirror]
-    padding = (image == PADDING).all(axis=2)
+    grey = (image == PADDING).all(axis=2)
+    padding = grey.all(axis=0)[None, :] | grey.all(axis=1)[:, None]  # whole rows or columns, as letterboxes have them
     if rng.random() < 0.3:
         image = image[..., rng.permutation(3)]
     image = camera(rng, image.astype(np.float32) / 255)
     image[padding] = PADDING
-    return Composite(image, amodal, scene.occluded_by)
+    return Scene(image, amodal, scene.occluded_by)

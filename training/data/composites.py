@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.data.compositor import Composite, Compositor
+from training.data.compositor import Compositor
 from training.data.packed import Shard
+from training.data.scene import Scene
 
 PER_SHARD = 256
-FEWEST, MOST = 2, 5  # objects of a scene (papers/001, Section 4)
 
 
 def composite_shard(compositor: Compositor, seed: Sequence[int], count: int, depths: Sequence[int], shard: int) -> Shard:
@@ -27,9 +27,14 @@ def composite_shard(compositor: Compositor, seed: Sequence[int], count: int, dep
     return scenes, list(numbers), {}
 
 
-def _scene(compositor: Compositor, rng: np.random.Generator, depth: int | None) -> Composite:
+def _scene(compositor: Compositor, rng: np.random.Generator, depth: int | None) -> Scene:
     while True:
-        count = None if depth is None else int(rng.integers(max(FEWEST, depth), MOST + 1))
-        scene = compositor(rng, count=count)
+        scene = compositor(rng, count=None if depth is None else _count(compositor, rng, depth))
         if depth is None or len(scene.layers) == depth:
             return scene
+
+
+def _count(compositor: Compositor, rng: np.random.Generator, depth: int) -> int:
+    """A number of objects that the settings know, and that can be so deep."""
+    known = [count for count, probability in enumerate(compositor.settings.counts) if probability and count >= depth]
+    return int(rng.choice(known))

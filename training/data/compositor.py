@@ -1,35 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Composites of sprites on textures, with the amodal mask of every object and the stacking order (papers' own recipe)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from seqamodal_ros.scene.geometry import PADDING
-from seqamodal_ros.scene.layers import layer_indices, layer_masks, occlusions
+from seqamodal_ros.scene.layers import layer_indices, occlusions
+from training.data.scene import Scene, uncovered
 from training.data.sprites import Material, load_material
-
-
-@dataclass(frozen=True)
-class Composite:
-    """One scene.
-
-    Attributes:
-        image: uint8 [S, S, 3] RGB.
-        amodal: bool [N, h, w], amodal mask of each object, nearest first.
-        occluded_by: bool [N, N], Z of Eq. 1.
-    """
-
-    image: np.ndarray
-    amodal: np.ndarray
-    occluded_by: np.ndarray
-
-    @property
-    def layers(self) -> np.ndarray:
-        """bool [L, h, w], the amodal mask of each layer, front first (Eq. 2)."""
-        return layer_masks(self.amodal, layer_indices(self.occluded_by))
 
 
 @dataclass(frozen=True)
@@ -68,7 +49,7 @@ class Compositor:
         self.material = material
         self.settings = settings
 
-    def __call__(self, rng: np.random.Generator, family: str | None = None, count: int | None = None) -> Composite:
+    def __call__(self, rng: np.random.Generator, family: str | None = None, count: int | None = None) -> Scene:
         """One scene of `family` ("fruits", "objects"; None draws it) with `count` objects (None draws it)."""
         counts = np.asarray(self.settings.counts)
         if family is None:
@@ -80,7 +61,7 @@ class Compositor:
             if composite is not None:
                 return composite
 
-    def _draw(self, rng: np.random.Generator, family: str, count: int) -> Composite | None:
+    def _draw(self, rng: np.random.Generator, family: str, count: int) -> Scene | None:
         """One try; None where the scene breaks a rule of the settings."""
         s = self.settings
         canvas = self._background(rng)
@@ -99,15 +80,14 @@ class Compositor:
             canvas = (1 - alpha) * canvas + layer[..., :3]
             amodal[index] = cv2.resize(alpha[..., 0], (s.mask_size, s.mask_size), interpolation=cv2.INTER_AREA) >= 0.5
         amodal &= _inside(s.mask_size, width, height)
-        visible = amodal & ~np.concatenate([np.zeros_like(amodal[:1]), np.logical_or.accumulate(amodal)[:-1]])
-        if count and visible.sum(axis=(1, 2)).min() < s.area_min:
-            return None
         occluded_by = occlusions(amodal, np.arange(count))
+        if count and uncovered(amodal, occluded_by).sum(axis=(1, 2)).min() < s.area_min:
+            return None
         if count and layer_indices(occluded_by).max() > s.max_layers:
             return None
         image = camera(rng, canvas)
         image[~_inside(s.image_size, width, height)] = PADDING
-        return Composite(image, amodal, occluded_by)
+        return Scene(image, amodal, occluded_by)
 
     def _background(self, rng: np.random.Generator) -> np.ndarray:
         """float32 [S, S, 3] in [0, 1]: a crop of a texture, sometimes magnified, as a table or a bin would be."""
@@ -132,14 +112,14 @@ class Compositor:
         return [_recolour(rng, sprite) if rng.random() < self.settings.recolour else sprite for sprite in sprites]
 
 
-# the sets that are made by themselves come nearest the papers' figures with more overlap
-SET_COMPOSITES = CompositeSettings(counts=(0, 0, 0.28, 0.31, 0.24, 0.17), letterbox=0, spread=(0.15, 0.7))
-
 # as in training, but square, and with 2 to 5 objects each, as the papers' sets are
 TEST_COMPOSITES = CompositeSettings(counts=(0, 0, 0.28, 0.31, 0.24, 0.17), letterbox=0)
 
+# sets that are packed come nearer to the papers' figures with more overlap
+SET_COMPOSITES = replace(TEST_COMPOSITES, spread=(0.15, 0.7))
 
-def draw_composites(data: Path, rendered: Path, split: str, count: int, seed: int) -> list[Composite]:
+
+def draw_composites(data: Path, rendered: Path, split: str, count: int, seed: int) -> list[Scene]:
     """`count` composites of one split, for evaluation; its families (fruits, objects) take turns. See `load_material`."""
     compositor = Compositor(load_material(data, rendered, split), TEST_COMPOSITES)
     families = list(compositor.material.sprites)

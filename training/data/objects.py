@@ -9,8 +9,6 @@ import numpy as np
 from seqamodal_ros.scene.image_files import decode_image
 from training.data.meshes import Model, Part
 
-SPLITS = ("train", "val", "test")
-
 
 def read_mesh(path: Path) -> Model:
     """Read one ``.npz`` of the scanned objects: `vertices` [V, 3] m, `faces` [F, 3], `uv` [V, 2], `texture_webp` (a file)."""

@@ -14,29 +14,29 @@ Objects come nearest layer first. Layers (Eq. 2) and visible masks follow from w
 
 import hashlib
 import json
+import operator
 import shutil
-import signal
+import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from training.data.compositor import Composite
+from training.data.scene import Scene
+from training.data.workers import in_parallel
 
-Shard = tuple[Sequence[Composite], Sequence[int], Mapping[str, int]]  # scenes, their sources, reason -> how many were dropped
+Shard = tuple[Sequence[Scene], Sequence[int], Mapping[str, int]]  # scenes, their sources, reason -> how many were dropped
 
 FORMAT = 1
 ARRAYS = ("images", "first", "amodal", "occluded_by", "source")
 MOST_OBJECTS = 64  # of a scene, M
 
 
-class PackedScenes(Sequence[Composite]):
-    """A set that was packed, read from memory-mapped files.
+class PackedScenes:
+    """A set that was packed, read from memory-mapped files; a sequence of `Scene`.
 
     Args:
         folder: the set.
@@ -55,148 +55,169 @@ class PackedScenes(Sequence[Composite]):
         path = folder / "meta.json"
         if not path.is_file():
             raise FileNotFoundError(f"no packed set in {folder}: it has no meta.json, which is written once a set is whole")
+        self.folder = folder
         self.meta: dict[str, Any] = json.loads(path.read_text())
         if self.meta["format"] != FORMAT:
             raise ValueError(f"{folder} is of format {self.meta['format']}, this reads {FORMAT}: make it anew")
-        for name, expected in self.meta["sha256"].items():
-            if check and _sha256(folder / f"{name}.npy") != expected:
-                raise ValueError(f"{folder / name}.npy is not what it was when the set was made: make it anew")
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        arrays = {}
+        for name in ARRAYS:
+            file = folder / f"{name}.npy"
+            try:
+                arrays[name] = np.load(file, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{file} cannot be read ({error}): make the set anew") from None
+            if list(arrays[name].shape) != self.meta["shapes"][name] or (check and _sha256(file) != self.meta["sha256"][name]):
+                raise ValueError(f"{file} is not what it was when the set was made: make the set anew")
         self._images, self._first, self._amodal, self._occluded_by = (arrays[name] for name in ARRAYS[:4])
         self.source = arrays["source"]
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return PackedScenes, (self.folder,)  # so that another process maps the files itself
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: Any) -> Any:
-        """Scene `index`, a `Composite`."""
-        first, last = self._first[index], self._first[index + 1]
+    def __iter__(self) -> Iterator[Scene]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Scene:
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"scene {number} of a set of {len(self)}")
+        number %= len(self)
+        first, last = self._first[number], self._first[number + 1]
         side = self.meta["mask_size"]
         amodal = np.unpackbits(self._amodal[first:last], axis=1).reshape(last - first, side, side).astype(bool)
         occluded_by = np.unpackbits(self._occluded_by[first:last], axis=1, count=last - first).astype(bool)
-        return Composite(np.array(self._images[index]), amodal, occluded_by)
+        return Scene(np.array(self._images[number]), amodal, occluded_by)
 
 
-class Packer:
-    """Makes a set shard by shard, in ``<folder>.part``; shards that are there already need not be made again.
+def fingerprint(*content: Any) -> str:
+    """A short hash of strings, paths, numbers and arrays, and of sequences and mappings of these."""
+    sha = hashlib.sha256()
+    _feed(sha, content)
+    return sha.hexdigest()[:16]
+
+
+def pack(
+    folder: Path, about: Mapping[str, Any], work: Callable[[int], Shard], shards: int, enough: int | None = None
+) -> PackedScenes:
+    """Make a set shard by shard, on all cores.
+
+    Finished shards wait in ``<folder>.part`` until all are there; a set that was interrupted goes on with them, and one that is
+    whole is left as it is.
 
     Args:
         folder: the set to be.
-        about: all that the set depends on, such as seed and settings; it goes into `meta.json`.
+        about: all that the set depends on, such as seed, settings and a `fingerprint` of what it is made from.
+        work: makes a shard, the same one whenever it is called with its index; it is sent to other processes.
+        shards: how many.
+        enough: stop once so many scenes are there; the set is the first so many.
 
     Raises:
-        FileExistsError: there is such a folder already, or an unfinished one of another `about`.
+        FileExistsError: the folder, or its ``.part``, was made with another `about`.
+        ValueError: no scene was kept; the message says why.
     """
+    described = {"name": folder.name, **json.loads(json.dumps(about))}
+    if folder.exists():
+        found = PackedScenes(folder)
+        if {key: found.meta.get(key) for key in described} != described:
+            raise FileExistsError(f"{folder} is there already, made from something else: remove it, or give another --out")
+        return found
+    unfinished = folder.with_name(folder.name + ".part")
+    begun = unfinished / "about.json"
+    if begun.is_file() and json.loads(begun.read_text()) != described:
+        raise FileExistsError(f"{unfinished} was begun from something else: remove it, or give another --out")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    begun.write_text(json.dumps(described))
+    kept = used = 0
+    for count in in_parallel(partial(_make, unfinished, work), shards, folder.name):
+        kept, used = kept + count, used + 1
+        if enough is not None and kept >= enough:
+            break
+    _assemble(unfinished, folder, described, [unfinished / f"{index:06d}.npz" for index in range(used)], enough)
+    shutil.rmtree(unfinished)
+    return PackedScenes(folder)
 
-    def __init__(self, folder: Path, about: Mapping[str, Any]):
-        if folder.exists():
-            raise FileExistsError(f"{folder} is there already: remove it, or give another --out")
-        self.folder, self.unfinished = folder, folder.with_name(folder.name + ".part")
-        self.about = json.dumps({"name": folder.name, **about}, indent=1)
-        begun = self.unfinished / "about.json"
-        if begun.is_file() and begun.read_text() != self.about:
-            raise FileExistsError(f"{self.unfinished} was begun with other settings: remove it, or give another --out")
-        self.unfinished.mkdir(parents=True, exist_ok=True)
-        begun.write_text(self.about)
 
-    def path(self, index: int) -> Path:
-        """Of shard `index`."""
-        return self.unfinished / f"{index:06d}.npz"
+def _make(folder: Path, work: Callable[[int], Shard], index: int) -> int:
+    """Make a shard unless it is there and sound; how many scenes it has."""
+    path = folder / f"{index:06d}.npz"
+    try:
+        with np.load(path) as shard:
+            return len(shard["source"])
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        scenes, source, dropped = work(index)
+    draft = folder / f".{index:06d}.npz"
+    np.savez(
+        draft,
+        images=np.array([scene.image for scene in scenes], np.uint8),
+        counts=np.array([len(scene.amodal) for scene in scenes], np.int64),
+        amodal=_joined([np.packbits(_rows(scene.amodal), axis=1) for scene in scenes]),
+        occluded_by=_joined([_occluder_bits(scene.occluded_by) for scene in scenes]),
+        source=np.array(source, np.int64),
+        dropped=json.dumps(dropped),
+    )
+    draft.rename(path)
+    return len(scenes)
 
-    def add(self, index: int, shard: Shard) -> None:
-        """Write shard `index` in one go."""
-        scenes, source, dropped = shard
-        images = np.array([scene.image for scene in scenes], np.uint8)
-        counts = np.array([len(scene.amodal) for scene in scenes], np.int64)
-        amodal = [
-            np.packbits(scene.amodal.reshape(len(scene.amodal), np.prod(scene.amodal.shape[1:])), axis=1) for scene in scenes
-        ]
-        occluded_by = [_rows(scene.occluded_by) for scene in scenes]
-        draft = self.unfinished / f".{index:06d}.npz"
-        empty = np.zeros((0, 0), np.uint8)
-        np.savez(
-            draft,
-            images=images,
-            counts=counts,
-            amodal=np.concatenate(amodal) if amodal else empty,
-            occluded_by=np.concatenate(occluded_by) if occluded_by else empty,
-            source=np.array(source, np.int64),
-            dropped=json.dumps(dropped),
-        )
-        draft.rename(self.path(index))
 
-    def fill(self, work: Callable[[int], Shard], shards: int, enough: int | None = None) -> None:
-        """Make shards 0, 1, ... that are not there yet, on all cores, with a progress bar.
-
-        Args:
-            work: makes a shard, the same one whenever it is called with its index; it is sent to other processes.
-            shards: how many.
-            enough: stop once the shards so far hold so many scenes.
-        """
-        kept = 0
-        with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_start, initargs=(self, work)) as pool:
-            try:
-                for count in tqdm(
-                    pool.map(_make, range(shards)), total=shards, desc=self.folder.name, unit="shard", disable=None
-                ):
-                    kept += count
-                    if enough is not None and kept >= enough:
-                        break
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    def finish(self, enough: int | None = None) -> PackedScenes:
-        """Put the shards together, in their order, and remove them.
-
-        Args:
-            enough: take no more scenes than the first so many.
-
-        Raises:
-            ValueError: there is no scene in any shard.
-        """
-        shards = [np.load(path) for path in sorted(self.unfinished.glob("[0-9]*.npz"))]
-        dropped = sum((Counter(json.loads(str(shard["dropped"]))) for shard in shards), Counter())
-        shards = [shard for shard in shards if len(shard["images"])]
-        if not shards:
-            raise ValueError(f"no scene in {self.unfinished}, dropped: {dict(dropped)}")
-        whole = self.unfinished / "whole"
-        shutil.rmtree(whole, ignore_errors=True)
-        whole.mkdir()
-        found = np.concatenate([shard["counts"] for shard in shards])
-        counts = found[:enough]
-        np.save(whole / "first.npy", np.concatenate([[0], np.cumsum(counts)]))
-        for name in ("images", "amodal", "occluded_by", "source"):
-            rows = len(counts) if name in ("images", "source") else int(counts.sum())
-            first = shards[0][name]
-            array = np.lib.format.open_memmap(whole / f"{name}.npy", "w+", first.dtype, (rows, *first.shape[1:]))
-            at = 0
-            for shard in shards:
-                some = shard[name][: rows - at]
+def _assemble(unfinished: Path, folder: Path, described: Mapping[str, Any], paths: Sequence[Path], enough: int | None) -> None:
+    """Put the shards together, in their order."""
+    dropped = Counter[str]()
+    counts: list[int] = []
+    filled = []
+    for path in paths:
+        with np.load(path) as shard:
+            dropped += Counter(json.loads(str(shard["dropped"])))
+            counts += shard["counts"].tolist()
+            if len(shard["source"]):
+                filled.append(path)
+                shapes = {name: shard[name].shape[1:] for name in ("images", "amodal", "occluded_by", "source")}
+    if not filled:
+        shutil.rmtree(unfinished)
+        raise ValueError(f"nothing to put into {folder}; dropped: {dict(dropped)}")
+    whole = unfinished / "whole"
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir()
+    found, counts = len(counts), counts[:enough]
+    np.save(whole / "first.npy", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    rows = {"images": len(counts), "source": len(counts), "amodal": sum(counts), "occluded_by": sum(counts)}
+    kinds = {"source": np.int64}
+    arrays = {
+        name: np.lib.format.open_memmap(whole / f"{name}.npy", "w+", kinds.get(name, np.uint8), (rows[name], *shape))
+        for name, shape in shapes.items()
+    }
+    filled_to = dict.fromkeys(arrays, 0)
+    for path in filled:
+        with np.load(path) as shard:
+            for name, array in arrays.items():
+                at = filled_to[name]
+                some = shard[name][: rows[name] - at]
                 array[at : at + len(some)] = some
-                at += len(some)
-            array.flush()
-        image_size, mask_size = shards[0]["images"].shape[1], round((8 * shards[0]["amodal"].shape[1]) ** 0.5)
-        meta = {
-            "format": FORMAT,
-            "count": len(counts),
-            "image_size": image_size,
-            "mask_size": mask_size,
-            **json.loads(self.about),
-        }
-        meta |= {"found": len(found), "dropped": dict(sorted(dropped.items()))}
-        meta["sha256"] = {name: _sha256(whole / f"{name}.npy") for name in ARRAYS}
-        (whole / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
-        whole.rename(self.folder)
-        shutil.rmtree(self.unfinished)
-        return PackedScenes(self.folder)
+                filled_to[name] += len(some)
+    for array in arrays.values():
+        array.flush()
+    mask_size = round((8 * shapes["amodal"][0]) ** 0.5)
+    meta = {"format": FORMAT, "count": len(counts), "image_size": shapes["images"][0], "mask_size": mask_size, **described}
+    meta |= {"found": found, "dropped": dict(sorted(dropped.items()))}
+    meta["shapes"] = {name: list(np.load(whole / f"{name}.npy", mmap_mode="r").shape) for name in ARRAYS}
+    meta["sha256"] = {name: _sha256(whole / f"{name}.npy") for name in ARRAYS}
+    (whole / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+    whole.rename(folder)
 
 
-def _rows(occluded_by: np.ndarray) -> np.ndarray:
-    """Z of Eq. 1 as bits: uint8 [N, M / 8].
+def _joined(rows: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(rows) if rows else np.zeros((0, 0), np.uint8)
 
-    Raises:
-        ValueError: more than M objects.
-    """
+
+def _rows(masks: np.ndarray) -> np.ndarray:
+    """bool [N, h * w] from bool [N, h, w]; N may be 0."""
+    return masks.reshape(len(masks), int(np.prod(masks.shape[1:])))
+
+
+def _occluder_bits(occluded_by: np.ndarray) -> np.ndarray:
+    """Z of Eq. 1 as bits: uint8 [N, M / 8]; a ValueError where there are more than M objects."""
     count = len(occluded_by)
     if count > MOST_OBJECTS:
         raise ValueError(f"a scene of {count} objects: the packed format takes {MOST_OBJECTS}")
@@ -209,18 +230,14 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
 
 
-_job: list[Any] = []  # of a worker process: the packer, and what makes a shard, sent to it once
-
-
-def _start(packer: Packer, work: Callable[[int], Shard]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    _job[:] = packer, work
-
-
-def _make(index: int) -> int:
-    """Make a shard unless it is there; how many scenes it has."""
-    packer, work = _job
-    if not packer.path(index).is_file():
-        packer.add(index, work(index))
-    with np.load(packer.path(index)) as shard:
-        return len(shard["source"])
+def _feed(sha: Any, content: Any) -> None:
+    if isinstance(content, np.ndarray):
+        sha.update(f"{content.dtype}{content.shape}".encode() + np.ascontiguousarray(content).tobytes())
+    elif isinstance(content, Mapping):
+        _feed(sha, list(content.items()))
+    elif isinstance(content, (list, tuple)):
+        sha.update(f"[{len(content)}".encode())
+        for item in content:
+            _feed(sha, item)
+    else:
+        sha.update(f"{content!r},".encode())

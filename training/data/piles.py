@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.layers import layer_indices
 from training.data.catalogue import KINDS, Catalogue, turned
 from training.data.meshes import Model
 from training.data.samples import letterboxed
-from training.data.stage import HEIGHT, WIDTH, Rejected, Stage
+from training.data.scene import Rejected, layers_of, uncovered
+from training.data.stage import HEIGHT, WIDTH, Stage
 from training.data.surfaces import SURFACES
 
 GRAZING = 100  # pixels: who lies on whom is clear where two objects share more, about one pixel of a 64x64 mask
@@ -60,7 +60,7 @@ class Pile:
     @property
     def visible(self) -> np.ndarray:
         """bool [N, 480, 640], each object minus its occluders."""
-        return _uncovered(self.amodal, self.occluded_by)
+        return uncovered(self.amodal, self.occluded_by)
 
 
 def make_pile(catalogue: Catalogue, recipe: Recipe, rng: np.random.Generator) -> Pile:
@@ -112,10 +112,7 @@ def _check(recipe: Recipe, depths: np.ndarray, amodal: np.ndarray, occluded_by: 
     border[6:-6, 6:-6] = False
     if not amodal.any(axis=(1, 2)).all() or (amodal & border).any():
         raise Rejected("cut by the edge")
-    try:
-        layers = layer_indices(occluded_by)
-    except ValueError:
-        raise Rejected("occlusion cycle") from None
+    layers = layers_of(occluded_by)
     if not recipe.layers[0] <= layers.max() <= recipe.layers[1]:
         raise Rejected("number of layers")
     flat = amodal.reshape(len(amodal), -1).astype(np.float32)
@@ -124,23 +121,19 @@ def _check(recipe: Recipe, depths: np.ndarray, amodal: np.ndarray, occluded_by: 
         raise Rejected("grazing")
     if int((~(occluded_by | occluded_by.T).any(axis=1)).sum()) > recipe.loose:
         raise Rejected("scattered")
-    uncovered = _uncovered(amodal, occluded_by)
+    visible = uncovered(amodal, occluded_by)
     nearest = amodal & (depths <= depths.min(axis=0))
     areas = amodal.sum(axis=(1, 2))
-    if ((uncovered ^ nearest).sum(axis=(1, 2)) > 0.02 * areas).any():
+    if ((visible ^ nearest).sum(axis=(1, 2)) > 0.02 * areas).any():
         raise Rejected("entangled")
     small = np.array([letterboxed(mask, 64) for mask in amodal])
-    seen = uncovered.sum(axis=(1, 2))
-    if (seen < 250).any() or (seen < 0.15 * areas).any() or (_uncovered(small, occluded_by).sum(axis=(1, 2)) < 12).any():
+    seen = visible.sum(axis=(1, 2))
+    if (seen < 250).any() or (seen < 0.15 * areas).any() or (uncovered(small, occluded_by).sum(axis=(1, 2)) < 12).any():
         raise Rejected("too hidden")
     sides = [max(cv2.minAreaRect(np.argwhere(mask).astype(np.float32))[1]) for mask in amodal]
     if min(sides) < 0.2 * HEIGHT or max(sides) > 0.5 * HEIGHT:
         raise Rejected("size in the picture")
     return layers
-
-
-def _uncovered(amodal: np.ndarray, occluded_by: np.ndarray) -> np.ndarray:
-    return np.array([mask & ~amodal[row].any(axis=0) for mask, row in zip(amodal, occluded_by, strict=True)])
 
 
 def _colourings(catalogue: Catalogue, names: tuple[str, ...], rng: np.random.Generator) -> list[Model]:

@@ -51,5 +51,8 @@ def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
     return red, green, blue
 
 
-TABLE_TOP = Place(_none, (0, 50))
-PLACES = {"table": TABLE_TOP, "bin": Place(_bin, (0, 22)), "shelf": Place(_shelf, (10, 55), (-35, 35))}
+PLACES = {
+    "table": Place(_none, (0, 50)),
+    "bin": Place(_bin, (0, 22)),
+    "shelf": Place(_shelf, (10, 55), (-35, 35)),
+}

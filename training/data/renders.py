@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.geometry import PADDING
-from seqamodal_ros.scene.layers import layer_indices
-from training.data.compositor import Composite
+from seqamodal_ros.scene.geometry import Geometry
 from training.data.meshes import Model
+from training.data.packed import Shard
 from training.data.piles import truth
-from training.data.places import PLACES, TABLE_TOP, Place
+from training.data.places import PLACES, Place
 from training.data.samples import letterboxed
-from training.data.stage import Rejected, Stage
+from training.data.scene import Rejected, Scene, nearest_first
+from training.data.stage import Stage
 from training.data.surfaces import SIDE, SURFACES
 
 Families = Mapping[str, Mapping[str, Callable[[], Model]]]
@@ -63,51 +63,45 @@ MUVA = RenderSettings(
 )
 
 
-def draw_table(
-    families: Families, textures: list[np.ndarray], settings: RenderSettings, seed: Sequence[int], dropped: Counter[str]
-) -> list[list[Composite]]:
-    """The good views of each scene of a table; none of a scene that did not settle.
+def render_table(
+    families: Families, textures: list[np.ndarray], settings: RenderSettings, seed: Sequence[int], table: int
+) -> Shard:
+    """The good views of a table's scenes as a shard of a packed set; what broke a rule is counted by rule.
 
     Args:
         families: family -> name -> what reads the model, its longest side 1 m; each family is as likely.
         textures: uint8 [h, w, 3] RGB, for tables.
         settings: see `RenderSettings`.
-        seed: of everything that is drawn.
-        dropped: scenes and views that broke a rule are counted here, by rule.
-
-    Raises:
-        FileNotFoundError: a model lacks a file.
-        ValueError: MuJoCo takes no such mesh.
+        seed: of the set.
+        table: which; the sources are scenes, numbered through all tables.
     """
-    rng = np.random.default_rng(seed)
-    stock = []
-    for family in rng.choice(sorted(families), settings.stock):
-        model = families[family][str(rng.choice(sorted(families[family])))]()
-        stock.append(_tinted(model.scaled(rng.uniform(*settings.longest)), rng))
-    table = _table(textures, settings, rng)
-    place = PLACES[str(rng.choice(settings.places))] if settings.places != ("table",) else TABLE_TOP
-    with Stage(stock, [(1, 1, 1)] * len(stock), table, place.walls(rng), SIZE, supersampling=1) as stage:
-        return [_scene(stage, place, settings, rng, dropped) for _ in range(settings.scenes)]
-
-
-def render_table(
-    families: Families, textures: list[np.ndarray], settings: RenderSettings, seed: Sequence[int], table: int
-) -> tuple[list[Composite], list[int], dict[str, int]]:
-    """Table number `table` as a shard of a packed set; its sources are its scenes, numbered through all tables."""
+    rng = np.random.default_rng([*seed, table])
     dropped = Counter[str]()
+    views, source = [], []
+    place = PLACES[str(rng.choice(settings.places))]
     try:
-        scenes = draw_table(families, textures, settings, [*seed, table], dropped)
-    except (ValueError, FileNotFoundError):
-        return [], [], {"mesh or texture refused": 1}
-    source = [table * settings.scenes + k for k, views in enumerate(scenes) for _ in views]
-    return [view for views in scenes for view in views], source, dropped
+        stock = [_drawn(families, settings, rng) for _ in range(settings.stock)]
+        stage = Stage(stock, [(1, 1, 1)] * len(stock), _table(textures, settings, rng), place.walls(rng), SIZE, supersampling=1)
+    except ValueError:  # of MuJoCo, that takes no mesh without volume
+        return [], [], {"table: a mesh was refused": 1}
+    with stage:
+        for scene in range(settings.scenes):
+            good = _scene(stage, place, settings, rng, dropped)
+            views += good
+            source += [table * settings.scenes + scene] * len(good)
+    return views, source, dropped
 
 
-def _scene(
-    stage: Stage, place: Place, settings: RenderSettings, rng: np.random.Generator, dropped: Counter[str]
-) -> list[Composite]:
+def _drawn(families: Families, settings: RenderSettings, rng: np.random.Generator) -> Model:
+    """A model of some family, of some size, tinted or not."""
+    models = families[str(rng.choice(sorted(families)))]
+    model = models[str(rng.choice(sorted(models)))]()
+    return _tinted(model.scaled(rng.uniform(*settings.longest)), rng)
+
+
+def _scene(stage: Stage, place: Place, settings: RenderSettings, rng: np.random.Generator, dropped: Counter[str]) -> list[Scene]:
     count = rng.integers(settings.objects[0], settings.objects[1] + 1)
-    views: list[Composite] = []
+    views: list[Scene] = []
     try:
         stage.settle(rng.uniform(0.005, 0.05), rng, rng.permutation(stage.count)[:count].tolist())
     except Rejected as rule:
@@ -122,7 +116,7 @@ def _scene(
     return views
 
 
-def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> Composite:
+def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> Scene:
     """What the camera sees; `Rejected` where that breaks a rule of the settings."""
     square = rng.random() < settings.square
     left = (stage.width - stage.height) // 2 if square else 0
@@ -134,24 +128,10 @@ def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> C
         raise Rejected("behind a wall")
     small = np.array([letterboxed(mask[:, middle], settings.mask_size) for mask in amodal])
     occluded_by &= (small[:, None] & small[None]).any(axis=(2, 3))
-    try:
-        layers = layer_indices(occluded_by)
-    except ValueError:
-        raise Rejected("occlusion cycle") from None
-    if layers.max() > settings.max_layers:
-        raise Rejected("number of layers")
-    order = np.argsort(layers, kind="stable")
-    small, occluded_by = small[order], occluded_by[np.ix_(order, order)]
-    visible = np.array([mask & ~small[row].any(axis=0) for mask, row in zip(small, occluded_by, strict=True)])
-    if visible.sum(axis=(1, 2)).min() < settings.area_min:
-        raise Rejected("too hidden")
+    small, occluded_by = nearest_first(small, occluded_by, settings.max_layers, settings.area_min)
     picture = stage.photograph(rng, lamps=2, sky=4)[:, middle]
-    side = settings.image_size
-    image = np.full((side, side, 3), PADDING, np.uint8)
-    height = round(side * picture.shape[0] / picture.shape[1])
-    top = (side - height) // 2
-    image[top : top + height] = cv2.resize(picture, (side, height), interpolation=cv2.INTER_AREA)
-    return Composite(image, small, occluded_by)
+    height, width = picture.shape[:2]
+    return Scene(Geometry.letterbox(width, height).to_model(picture, settings.image_size), small, occluded_by)
 
 
 def _tinted(model: Model, rng: np.random.Generator) -> Model:

@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.scene.pictures import layer_colour
-from training.data.compositor import Composite
 from training.data.packed import PackedScenes
+from training.data.scene import Scene
 
 CELL = 128  # pixels
 
@@ -22,7 +22,7 @@ def contact_sheet(scenes: PackedScenes, count: int = 24, columns: int = 4) -> np
     return np.vstack([np.hstack(cells[k : k + columns]) for k in range(0, len(cells), columns)])
 
 
-def _layers(scene: Composite) -> np.ndarray:
+def _layers(scene: Scene) -> np.ndarray:
     """Each layer in its colour over those behind it, its hidden outline drawn through."""
     picture = np.full((*scene.amodal.shape[1:], 3), 32, np.uint8)
     layers = scene.layers

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The raw material of composites: cut-out sprites by class and background textures, one split at a time."""
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -15,6 +13,7 @@ from tqdm import tqdm
 from training.data.furniture import furniture_models, read_furniture
 from training.data.meshes import Model
 from training.data.objects import read_classes, read_mesh, read_split
+from training.data.workers import in_parallel
 
 FURNITURE = "furniture"  # folder of its sprites, and the name of the family
 
@@ -71,7 +70,7 @@ def read_cutouts(folder: Path) -> dict[str, list[np.ndarray]]:
     classes: dict[str, list[np.ndarray]] = {}
     for path in sorted(path for path in folder.glob("*/*") if path.suffix.lower() in (".png", ".webp")):
         sprite = _read_image(path, cv2.IMREAD_UNCHANGED)
-        if sprite.shape[2] != 4 or not (sprite[..., 3] > 127).any():
+        if sprite.shape[2] != 4 or not 0 < (sprite[..., 3] > 127).mean() < 1:
             raise ValueError(f"{path} has nothing cut out: save it with a transparent background (RGBA)")
         classes.setdefault(path.parent.name, []).append(crop(sprite))
     if not classes:
@@ -122,6 +121,8 @@ def _read_image(path: Path, flags: int) -> np.ndarray:
     image = cv2.imread(str(path), flags)
     if image is None:
         raise FileNotFoundError(f"{path} is not an image that OpenCV can read")
+    if image.ndim != 3 or image.dtype != np.uint8:
+        raise ValueError(f"{path} is not in colour with 8 bits a channel: export it so")
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
@@ -165,32 +166,38 @@ def compact_furniture(folder: Path, rendered: Path) -> list[str]:
 def _render(readers: Mapping[str, Callable[[], Model]], out: Path, views: int, side: int, seed: int, whole: bool) -> list[Path]:
     """Render what `readers` read; each model has its own random numbers, so it is the same whatever else is missing."""
     out.mkdir(parents=True, exist_ok=True)
-    jobs = {}
+    paths = [out / f"{name}.npz" for name in readers]
+    numbered = enumerate(zip(readers.values(), paths, strict=True))
+    jobs = [(read, path, index) for index, (read, path) in numbered if not path.is_file()]
+    work = partial(_render_job, jobs, views, side, seed, whole)
     written = []
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for index, (name, read) in enumerate(readers.items()):
-            path = out / f"{name}.npz"
-            if not path.is_file():
-                jobs[pool.submit(_render_one, read, path, views, side, (seed, index), whole)] = name
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="objects", disable=None):
-            try:
-                written.append(job.result())
-            except (ValueError, FileNotFoundError) as error:
-                if whole:
-                    raise
-                tqdm.write(f"{jobs[job]} left out: {str(error).splitlines()[0]}")
-    return sorted(written)
+    for (_, path, _), failure in zip(jobs, in_parallel(work, len(jobs), out.name), strict=True):
+        if failure is None:
+            written.append(path)
+        elif whole:
+            raise ValueError(f"{path.stem}: {failure}")
+        else:
+            tqdm.write(f"{path.stem} left out: {failure}")
+    return written
 
 
-def _render_one(read: Callable[[], Model], path: Path, views: int, side: int, seed: tuple[int, int], whole: bool) -> Path:
+def _render_job(
+    jobs: Sequence[tuple[Callable[[], Model], Path, int]], views: int, side: int, seed: int, whole: bool, job: int
+) -> str | None:
+    """Render one model into its file; what went wrong, or None."""
     from training.data.render import render_sprites
 
-    sprites = render_sprites(read(), views, side, np.random.default_rng(seed))
+    read, path, index = jobs[job]
+    try:
+        sprites = render_sprites(read(), views, side, np.random.default_rng([seed, index]))
+    except (ValueError, FileNotFoundError) as error:
+        return str(error).splitlines()[0]
     if not whole:
         sprites = np.array([sprite for sprite in sprites if _compact(sprite[..., 3] > 127)], np.uint8).reshape(-1, side, side, 4)
     part = path.with_name(f".{path.stem}.part.npz")
     np.savez_compressed(part, sprites=sprites, drawn=views)
-    return part.rename(path)
+    part.rename(path)
+    return None
 
 
 def _compact(mask: np.ndarray) -> bool:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from training.data.meshes import Model
+from training.data.scene import Rejected
 from training.data.surfaces import TABLE
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ class Wall:
     centre: tuple[float, float, float]
     half: tuple[float, float, float]
     colour: tuple[float, float, float]
-
-
-class Rejected(Exception):
-    """A pile that breaks a rule; the message is the rule's name, for counting."""
 
 
 def camera_matrix() -> np.ndarray:

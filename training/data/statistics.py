@@ -5,14 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.data.compositor import Composite
+from training.data.packed import PackedScenes
+from training.data.scene import Scene
 
 # As published or worked out from the papers' figures (Intra-AFruit, papers/001 Section 4; ACom; MUVA, papers/003)
 TARGETS = """the papers' sets: Intra-AFruit 3.2 objects an image, 64% occluded; mean occlusion rate 31% over all; (image, layer)
 pairs by layer 0.42 0.31 0.20 0.06 0.01; ACom 3.6 objects an image; MUVA 7.5 objects, up to 7 layers, six views a scene"""
 
 
-def describe(composites: Sequence[Composite]) -> str:
+def describe(composites: Sequence[Scene] | PackedScenes) -> str:
     """A line: objects an image, share occluded, occlusion rate over all and over occluded objects, share of each layer.
 
     The occlusion rate of an object is the share of its amodal mask that lies behind others.

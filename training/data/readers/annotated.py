@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqamodal_ros.scene.layers import occlusions
-
-
-class Skipped(Exception):
-    """An image that cannot be used; the message is the reason, in few words, for counting."""
+from training.data.scene import Rejected
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Annotated:
             raise ValueError("nothing tells which object lies in front: give layers, an order or visible masks")
 
 
-Load = Callable[[], Annotated]  # reads an image when it is its turn, or raises Skipped
+Load = Callable[[], Annotated]  # reads an image when it is its turn, or raises Rejected
 
 
 def occluders(scene: Annotated) -> np.ndarray:
@@ -66,14 +63,14 @@ def _from_layers(amodal: np.ndarray, layers: np.ndarray) -> np.ndarray:
     and masks that were drawn by hand, or made smaller, may have lost the pixel.
 
     Raises:
-        Skipped: a layer is empty and a deeper one is not.
+        Rejected: a layer is empty and a deeper one is not.
     """
     occluded_by = occlusions(amodal, layers)
     centres = np.array([np.argwhere(mask).mean(axis=0) for mask in amodal])
     for i in np.flatnonzero(layers > 1):
         before = layers == layers[i] - 1
         if not before.any():
-            raise Skipped("a layer is missing")
+            raise Rejected("a layer is missing")
         if not (occluded_by[i] & before).any():
             distance = np.linalg.norm(centres - centres[i], axis=1)
             occluded_by[i, np.argmin(np.where(before, distance, np.inf))] = True

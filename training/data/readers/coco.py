@@ -2,6 +2,7 @@
 """Datasets in COCO's style, their keys told by a map: Intra-AFruit, ACOM, MUVA, COCOA, KINS, or one's own."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from seqamodal_ros.scene.image_files import read_image
-from training.data.readers.annotated import Annotated, Load, Skipped
+from training.data.readers.annotated import Annotated, Load
 from training.data.readers.masks import read_mask
+from training.data.scene import Rejected
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,16 @@ class KeyMap:
 
 # The first three are behind forms or a drive, their keys unpublished: the papers say "COCO style", layer order from 0.
 PRESETS: Mapping[str, KeyMap] = {
-    "intra_afruit": KeyMap(visible="visible_mask", layer="layer", verified=False),
-    "acom": KeyMap(visible="visible_mask", layer="layer", verified=False),
+    "intra_afruit": KeyMap(layer="layer", verified=False),
+    "acom": KeyMap(layer="layer", verified=False),
     "muva": KeyMap(amodal="amodal_mask", visible="visible_mask", verified=False),
-    "cocoa": KeyMap(visible="visible_mask", order="order", regions="regions"),
+    "cocoa": KeyMap(order="order", regions="regions"),
     "kins": KeyMap(amodal="a_segm", visible="i_segm"),
 }
 
 
 def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
-    """Every image of a file, by name: what reads it and its objects, or raises `Skipped`.
+    """Every image of a file, by name: what reads it and its objects, or raises `Rejected`.
 
     Args:
         annotations: JSON with "images" (id, file_name) and "annotations" (image_id, and what `keys` names).
@@ -69,6 +71,9 @@ def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
         regions = [entry] if keys.regions is None else _of(entry, keys.regions, annotations)
         by_image.setdefault(_of(entry, "image_id", annotations), []).extend(regions)
     _check_keys([region for regions in by_image.values() for region in regions], keys, annotations)
+    names = [str(image["file_name"]) for image in listed]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{annotations} lists {twice[0]} more than once: give each image one entry")
     regions_of = {str(image["file_name"]): by_image.get(image["id"], []) for image in listed}
     return {name: partial(_annotated, images / name, regions_of[name], keys, images) for name in sorted(regions_of)}
 
@@ -84,16 +89,16 @@ def _annotated(path: Path, regions: list[dict[str, Any]], keys: KeyMap, folder: 
     try:
         image = read_image(path)
     except OSError:
-        raise Skipped("missing image") from None
+        raise Rejected("missing image") from None
     height, width = image.shape[:2]
     things = [region for region in regions if not region.get("isStuff") and not region.get("iscrowd")]
     if not things:
-        raise Skipped("no object")
+        raise Rejected("no object")
     amodal = np.array([read_mask(_of(thing, keys.amodal, path), height, width, folder) for thing in things])
     visible = None
     if keys.visible is not None:
         each = zip(amodal, things, strict=True)
-        visible = np.array([read_mask(t[keys.visible], height, width, folder) if t.get(keys.visible) else a for a, t in each])
+        visible = np.array([read_mask(t[keys.visible], height, width, folder) if keys.visible in t else a for a, t in each])
     return Annotated(
         image, amodal, visible, _numbers(things, keys.layer, path, 1 - keys.layer_base), _numbers(things, keys.order, path)
     )

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco
 
-from training.data.readers.annotated import Skipped
+from training.data.scene import Rejected
 
 
 def read_mask(written: Any, height: int, width: int, folder: Path) -> np.ndarray:
@@ -21,37 +21,47 @@ def read_mask(written: Any, height: int, width: int, folder: Path) -> np.ndarray
         folder: where PNG files are looked up.
 
     Raises:
-        Skipped: it is empty, lies outside the image, or is of another size.
+        Rejected: it is empty, lies outside the image, or is of another size.
         ValueError: none of these.
     """
     if isinstance(written, str):
         mask = _png(folder / written)
-    elif isinstance(written, dict) and "counts" in written:
-        runs = coco.frPyObjects(written, *written["size"]) if isinstance(written["counts"], list) else written
-        mask = coco.decode(runs).astype(bool)
+    elif isinstance(written, dict) and {"counts", "size"} <= set(written):
+        mask = _runs(written)
     elif isinstance(written, list):
         mask = _polygons(written, height, width)
     else:
         raise ValueError(f"a mask is a polygon, run lengths or the name of a PNG, not {str(written)[:60]!r}")
     if mask.shape != (height, width):
-        raise Skipped("mask of another size than its image")
+        raise Rejected("mask of another size than its image")
     if not mask.any():
-        raise Skipped("empty mask")
+        raise Rejected("empty mask")
     return mask
+
+
+def _runs(written: dict[str, Any]) -> np.ndarray:
+    if isinstance(written["counts"], list):
+        if sum(written["counts"]) != np.prod(written["size"]):
+            raise Rejected("run lengths that do not cover the image")
+        written = coco.frPyObjects(written, *written["size"])
+    try:
+        return coco.decode(written).astype(bool)
+    except ValueError:
+        raise Rejected("run lengths that do not cover the image") from None
 
 
 def _png(path: Path) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise Skipped("missing mask file")
-    return image.reshape(*image.shape[:2], -1).any(axis=2)
+        raise Rejected("missing mask file")
+    return image.reshape(*image.shape[:2], -1)[..., :3].any(axis=2)  # alpha is no mask
 
 
 def _polygons(written: list[Any], height: int, width: int) -> np.ndarray:
     polygons = written if written and isinstance(written[0], list) else [written]
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        raise Skipped("empty polygon")
+        raise Rejected("empty polygon")
     points = np.concatenate([np.array(polygon, float).reshape(-1, 2) for polygon in polygons])
     if (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= (width, height)).any():
-        raise Skipped("mask outside the image")
+        raise Rejected("mask outside the image")
     return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.scene.image_files import read_image
-from training.data.readers.annotated import Annotated, Load, Skipped
+from training.data.readers.annotated import Annotated, Load
+from training.data.scene import Rejected
 
 
 def read_prepared(folder: Path) -> dict[str, Load]:
-    """Every image, by name: what reads it and its layers, or raises `Skipped`.
+    """Every image, by name: what reads it and its layers, or raises `Rejected`.
 
     Each layer's mask counts as one object, as the folders tell no objects apart.
 
@@ -32,25 +33,25 @@ def read_prepared(folder: Path) -> dict[str, Load]:
 
 def _scene(folder: Path, name: str, layers: list[int]) -> Annotated:
     if layers != list(range(len(layers))):
-        raise Skipped("a layer is missing")
+        raise Rejected("a layer is missing")
     try:
         image = read_image(folder / f"{name}_0" / "image.png")
     except OSError:
-        raise Skipped("missing image") from None
+        raise Rejected("missing image") from None
     masks = [_mask(folder / f"{name}_{layer}" / "mask.png", image) for layer in layers]
     while masks and not masks[-1].any():  # layer N + 1
         masks.pop()
     if not masks:
-        raise Skipped("no object")
+        raise Rejected("no object")
     if not all(mask.any() for mask in masks):
-        raise Skipped("a layer is missing")
+        raise Rejected("a layer is missing")
     return Annotated(image, np.array(masks), layers=np.arange(1, len(masks) + 1))
 
 
 def _mask(path: Path, image: np.ndarray) -> np.ndarray:
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if mask is None:
-        raise Skipped("missing mask file")
+        raise Rejected("missing mask file")
     if mask.shape != image.shape[:2]:
-        raise Skipped("mask of another size than its image")
+        raise Rejected("mask of another size than its image")
     return mask > 0

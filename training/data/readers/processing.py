@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 
-from seqamodal_ros.scene.layers import layer_indices
-from training.data.compositor import Composite
-from training.data.packed import PackedScenes, Packer, Shard
-from training.data.readers.annotated import Annotated, Load, Skipped, occluders
+from seqamodal_ros.scene.geometry import Geometry
+from training.data.packed import MOST_OBJECTS, PackedScenes, Shard, pack
+from training.data.readers.annotated import Annotated, Load, occluders
+from training.data.samples import letterboxed
+from training.data.scene import Rejected, Scene, nearest_first
 
 SHARD = 256  # images of a shard of a set
 
@@ -28,7 +29,7 @@ class Processing:
         max_layers: images with more are dropped.
         area_min: images in which an object shows fewer mask pixels are dropped (Section 5.1).
         crop: cut the image to a square of its shorter edge, at the left (top) or in the middle, whichever keeps more
-            objects (MUVA); else it is squeezed to a square.
+            objects (MUVA); else all of it is fitted into a square, as the Perceiver does it.
     """
 
     image_size: int = 64
@@ -45,71 +46,70 @@ def read_shard(sources: Sequence[tuple[int, Load]], settings: Processing, shard:
         try:
             scenes.append(processed(load(), settings))
             places.append(place)
-        except Skipped as reason:
+        except Rejected as reason:
             dropped[str(reason)] += 1
     return scenes, places, dropped
 
 
-def pack(sources: Mapping[str, Load], settings: Processing, out: Path, split: str, subset: int | None, seed: int) -> PackedScenes:
+def pack_sources(
+    sources: Mapping[str, Load], settings: Processing, out: Path, about: Mapping[str, Any], subset: int | None, seed: int
+) -> PackedScenes:
     """Read and process every image, and pack what is kept.
 
     Args:
         sources: name -> what reads the image.
         settings: the processing.
         out: folder of the set to be.
-        split: what it is for.
+        about: split, and a fingerprint of what the sources are read from.
         subset: how many to keep, drawn at random; None keeps all, in order.
         seed: of that draw.
     """
     loads = list(enumerate(sources.values()))
     if subset is not None:
         loads = [loads[k] for k in np.random.default_rng(seed).permutation(len(loads))]
-    about = {"split": split, "images": len(loads), "subset": subset, "seed": seed, "settings": asdict(settings)}
-    packer = Packer(out, about)
-    packer.fill(partial(read_shard, loads, settings), -(-len(loads) // SHARD), subset)
-    return packer.finish(subset)
+    described = {**about, "images": len(loads), "subset": subset, "seed": seed, "settings": asdict(settings)}
+    return pack(out, described, partial(read_shard, loads, settings), -(-len(loads) // SHARD), subset)
 
 
-def processed(scene: Annotated, settings: Processing) -> Composite:
+def processed(annotated: Annotated, settings: Processing) -> Scene:
     """One scene, its objects nearest layer first.
 
     Raises:
-        Skipped: it breaks a rule of the settings, or its objects occlude one another in a cycle.
+        Rejected: it breaks a rule of the settings, or its objects occlude one another in a cycle.
     """
-    occluded_by = occluders(scene)
-    image, amodal = scene.image, scene.amodal
     if settings.crop:
-        rows, columns = _square(amodal)
-        image, amodal = image[rows, columns], amodal[:, rows, columns]
-        inside = amodal.any(axis=(1, 2))
-        amodal, occluded_by = amodal[inside], occluded_by[np.ix_(inside, inside)]
-    if not len(amodal):
-        raise Skipped("no object")
-    small = np.array([_smaller(mask.astype(np.float32), settings.mask_size) >= 0.5 for mask in amodal])
-    try:
-        layers = layer_indices(occluded_by)
-    except ValueError:
-        raise Skipped("occlusion cycle") from None
-    if layers.max() > settings.max_layers:
-        raise Skipped(f"more than {settings.max_layers} layers")
-    visible = np.array([mask & ~small[row].any(axis=0) for mask, row in zip(small, occluded_by, strict=True)])
-    if visible.sum(axis=(1, 2)).min() < settings.area_min:
-        raise Skipped(f"an object shows fewer than {settings.area_min} pixels")
-    order = np.argsort(layers, kind="stable")
-    return Composite(_smaller(image, settings.image_size), small[order], occluded_by[np.ix_(order, order)])
+        annotated = _cropped(annotated)
+    occluded_by = occluders(annotated)
+    if len(annotated.amodal) > MOST_OBJECTS:
+        raise Rejected(f"more than {MOST_OBJECTS} objects")
+    small = np.array([letterboxed(mask, settings.mask_size) for mask in annotated.amodal])
+    amodal, occluded_by = nearest_first(small, occluded_by, settings.max_layers, settings.area_min)
+    height, width = annotated.image.shape[:2]
+    image = Geometry.letterbox(width, height).to_model(annotated.image, settings.image_size)
+    return Scene(image, amodal, occluded_by)
 
 
-def _square(amodal: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the square of the shorter edge, at the left (top) or in the middle, that keeps more objects."""
-    height, width = amodal.shape[1:]
+def _cropped(annotated: Annotated) -> Annotated:
+    """The square of the shorter edge, at the left (top) or in the middle, that keeps more objects, and these alone.
+
+    Layers become an order, as what lay in front may have been cut away.
+    """
+    height, width = annotated.image.shape[:2]
     side = min(height, width)
     squares = []
     for start in (0, (max(height, width) - side) // 2):
         long = slice(start, start + side)
         squares.append((slice(0, side), long) if width > height else (long, slice(0, side)))
-    kept = [int(amodal[:, rows, columns].any(axis=(1, 2)).sum()) for rows, columns in squares]
-    return squares[int(kept[1] > kept[0])]
-
-
-def _smaller(image: np.ndarray, side: int) -> np.ndarray:
-    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    inside = [annotated.amodal[:, rows, columns].any(axis=(1, 2)) for rows, columns in squares]
+    best = int(inside[1].sum() > inside[0].sum())
+    rows, columns = squares[best]
+    kept = inside[best]
+    if not kept.any():
+        raise Rejected("no object")
+    order = annotated.order if annotated.layers is None else annotated.layers
+    return Annotated(
+        annotated.image[rows, columns],
+        annotated.amodal[kept, rows, columns],
+        None if annotated.visible is None else annotated.visible[kept, rows, columns],
+        order=None if order is None else order[kept],
+    )
