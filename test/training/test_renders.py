@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rendered scenes, with MuJoCo where it is installed: what the masks say is what the pixels show."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
 
 from training.data.meshes import Model, Part
+
+os.environ.setdefault("MUJOCO_GL", "osmesa")  # MuJoCo reads it when it is imported, which importorskip does
 
 CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 SIDES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
