@@ -73,6 +73,7 @@ def _selected(x0: np.ndarray, area_min: int) -> np.ndarray:
 def table(name: str, scenes: Sequence[Scene], predicted: list[np.ndarray], forced: list[np.ndarray]) -> dict[str, Any]:
     """Print and return the figures of one set."""
     truth = [scene.layers for scene in scenes]
+    told = [(visible_layers(scene), hull_layers(scene)) for scene in scenes]
     deepest = max(len(stack) for stack in truth)
     rows = []
     print(f"\n{name}: {len(truth)} images, stops right {stop_accuracy(predicted, truth):.1%}, "
@@ -94,7 +95,7 @@ def table(name: str, scenes: Sequence[Scene], predicted: list[np.ndarray], force
                 "teacher_forced_iou": given.iou,
                 "teacher_forced_ap": given.ap,
                 **vars(f),
-                **completion(scenes, predicted, forced, layer),
+                **completion(truth, told, predicted, forced, layer),
             }
         )
     print("layer | hidden part, IOU: free, teacher-forced, hull | whole, IOU: best layer, visible alone, hull")
@@ -106,7 +107,11 @@ def table(name: str, scenes: Sequence[Scene], predicted: list[np.ndarray], force
 
 
 def completion(
-    scenes: Sequence[Scene], predicted: list[np.ndarray], forced: list[np.ndarray], layer: int
+    truth: list[np.ndarray],
+    told: list[tuple[np.ndarray, np.ndarray]],
+    predicted: list[np.ndarray],
+    forced: list[np.ndarray],
+    layer: int,
 ) -> dict[str, float | None]:
     """How well a layer's hidden part is found, beside baselines that are told the true visible masks; in [0, 1].
 
@@ -114,10 +119,10 @@ def completion(
     whatever its number. "visible_iou", "hull_iou": of the visible masks alone, and of their convex hulls.
     """
     each: dict[str, list[float]] = {}
-    for scene, free, given in zip(scenes, predicted, forced, strict=True):
-        if layer > len(scene.layers):
+    for stack, baselines, free, given in zip(truth, told, predicted, forced, strict=True):
+        if layer > len(stack):
             continue
-        true, visible, hull = (stack[layer - 1] for stack in (scene.layers, visible_layers(scene), hull_layers(scene)))
+        true, visible, hull = (layers[layer - 1] for layers in (stack, *baselines))
         masks = {"free": layer_of(free, layer), "forced": given[layer - 1], "hull": hull}
         figures = {f"hidden_{key}": hidden_iou(mask, true, visible) for key, mask in masks.items()}
         figures |= {"best_layer": best_iou(free, true), "visible_iou": iou(visible, true), "hull_iou": iou(hull, true)}

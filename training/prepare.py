@@ -11,9 +11,9 @@ from training.data.readers.coco import PRESETS, KeyMap, read_coco
 from training.data.readers.prepared import read_prepared
 from training.data.readers.processing import Processing, pack_sources
 from training.data.readers.report import report
+from training.data.scene import SPLITS
 from training.data.sprites import render_furniture, render_objects
 
-SPLITS = ("train", "val", "test", "unseen")
 MAX_LAYERS = {"muva": 7}
 CROPPED = ("muva",)
 SUBSETS = {("intra_afruit", "test"): 3000}

@@ -17,20 +17,19 @@ from tqdm import tqdm
 from training.data.catalogue import Catalogue
 from training.data.composites import PER_SHARD, composite_shard
 from training.data.compositor import SET_COMPOSITES, Compositor, draw_composites
-from training.data.furniture import furniture_models, read_furniture
+from training.data.furniture import read_furniture
 from training.data.meshes import Model
 from training.data.objects import read_scan, read_split
 from training.data.packed import PackedScenes, fingerprint, pack
 from training.data.piles import Pile, Recipe, make_pile
 from training.data.renders import MUVA, RenderSettings, render_table
 from training.data.samples import write_samples
-from training.data.scene import Rejected
+from training.data.scene import SPLITS, Rejected
 from training.data.sheets import contact_sheet
 from training.data.sprites import Material, compact_furniture, load_material, read_cutouts, read_textures
 from training.data.statistics import TARGETS, describe
 
 TRIES = 400
-SPLITS = ("train", "val", "test", "unseen")
 
 SAMPLES = (
     Recipe(("can", "can", "can", "lemon", "milk carton"), "wood", tilt=(15, 30), layers=(3, 4)),
@@ -87,9 +86,8 @@ def make_renders(args: argparse.Namespace) -> PackedScenes:
     if args.split == "train" and args.furniture:
         if args.sprites is None:
             raise ValueError("--furniture needs --sprites, to know which models are compact")
-        sources = furniture_models(args.furniture)
         compact = compact_furniture(args.furniture, args.sprites)
-        families["furniture"] = {name: partial(read_furniture, *sources[name]) for name in compact}
+        families["furniture"] = {name: partial(read_furniture, *source) for name, source in compact.items()}
     if not scanned:
         raise ValueError(f"no object of {args.data / 'objects'} is for {args.split}")
     settings = replace(MUVA if args.muva else RenderSettings(), image_size=args.image_size)
@@ -97,8 +95,7 @@ def make_renders(args: argparse.Namespace) -> PackedScenes:
     names = {family: sorted(models) for family, models in families.items()}
     about = {"split": args.split, "tables": args.tables, "seed": args.seed, "settings": asdict(settings)}
     about["made_from"] = fingerprint(args.data.resolve(), names, textures)
-    seed = [args.seed, zlib.crc32(args.split.encode())]  # splits of one seed are different scenes
-    return pack(args.out, about, partial(render_table, families, textures, settings, seed), args.tables)
+    return pack(args.out, about, partial(render_table, families, textures, settings, _seed(args)), args.tables)
 
 
 def make_composites(args: argparse.Namespace) -> PackedScenes:
@@ -108,17 +105,18 @@ def make_composites(args: argparse.Namespace) -> PackedScenes:
     if args.cutouts:
         material = Material({"cutouts": read_cutouts(args.cutouts)}, read_textures(args.textures))
     else:
-        whole = load_material(args.data, args.sprites, args.split)
-        if args.family not in whole.sprites:
-            raise ValueError(f"the raw material has no {args.family} for {args.split}, but {', '.join(whole.sprites)}")
-        material = Material({args.family: whole.sprites[args.family]}, whole.textures)
+        material = load_material(args.data, args.sprites, args.split, args.family)
     settings = replace(SET_COMPOSITES, image_size=args.image_size, same_class=0.0 if args.mixed else 1.0)
     depths = list(range(1, settings.max_layers + 1)) if args.stratified else []
     about = {"split": args.split, "images": args.count, "depths": depths, "seed": args.seed, "settings": asdict(settings)}
     about["made_from"] = fingerprint(material.sprites, material.textures)
-    seed = [args.seed, zlib.crc32(args.split.encode())]
-    work = partial(composite_shard, Compositor(material, settings), seed, args.count, depths)
+    work = partial(composite_shard, Compositor(material, settings), _seed(args), args.count, depths)
     return pack(args.out, about, work, -(-args.count // PER_SHARD))
+
+
+def _seed(args: argparse.Namespace) -> list[int]:
+    """Of a set: splits of one seed are different scenes."""
+    return [args.seed, zlib.crc32(args.split.encode())]
 
 
 MAKERS = {"render": make_renders, "composite": make_composites}

@@ -2,7 +2,7 @@
 """Trains a network: ``python -m training.train CONFIG --data DIR --sprites DIR --out DIR``."""
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from seqamodal_ros.settings import from_mapping
 from training.data.batches import Mixture, SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
+from training.data.scene import SceneRules
 from training.data.sprites import load_material
 from training.hybrid import HybridSettings, hybrid_loss
 from training.loop import LoopSettings, Objective, Run
@@ -86,7 +87,7 @@ def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Composito
     packed = PackedScenes(args.packed, check=True)
     if packed.meta["split"] != "train":
         raise ValueError(f"{args.packed} is a set for {packed.meta['split']}: train on one that was made for training")
-    for key in ("image_size", "mask_size", "max_layers", "area_min"):
+    for key in [rule.name for rule in fields(SceneRules)]:
         made, wanted = packed.meta["settings"][key], getattr(composites, key)
         if made != wanted:
             raise ValueError(f"{args.packed} was made with {key} {made}, the configuration says {wanted}: make them agree")

@@ -71,7 +71,7 @@ def test_compact_models_are_those_of_which_most_views_were_kept(archives, tmp_pa
     for kept, names in ((3, [f"{FURNITURE}-cube"]), (2, [])):
         np.savez(path, sprites=np.zeros((kept, 8, 8, 4), np.uint8), drawn=4)
         if names:
-            assert compact_furniture(archives, tmp_path) == names
+            assert list(compact_furniture(archives, tmp_path)) == names
     with pytest.raises(FileNotFoundError, match="no furniture"):
         compact_furniture(archives, tmp_path)
 

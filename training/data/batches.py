@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of composites for training; batch n is the same whoever draws it, so that training resumes exactly."""
+"""Batches of scenes for training; batch n is the same whoever draws it, so that training resumes exactly."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields

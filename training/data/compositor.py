@@ -8,20 +8,16 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.scene.geometry import PADDING
-from seqamodal_ros.scene.layers import layer_indices, occlusions
-from training.data.scene import Scene, uncovered
+from seqamodal_ros.scene.layers import occlusions
+from training.data.scene import Rejected, Scene, SceneRules
 from training.data.sprites import Material, load_material
 
 
 @dataclass(frozen=True)
-class CompositeSettings:
+class CompositeSettings(SceneRules):
     """How composites are drawn; the defaults come near the papers' figures (`python -m training.synthesize stats`).
 
     Attributes:
-        image_size: side of the image, pixels.
-        mask_size: side of the masks, pixels.
-        max_layers: scenes deeper than this are drawn again.
-        area_min: scenes where an object shows fewer visible mask pixels are drawn again (Section 5.1).
         counts: probability of 0, 1, 2, ... objects.
         same_class: probability that all objects of a scene are of one class.
         shadow: probability of soft shadows.
@@ -30,10 +26,6 @@ class CompositeSettings:
         letterbox: probability that the scene is not square and padded to a square, as `Geometry` does it.
     """
 
-    image_size: int = 128
-    mask_size: int = 64
-    max_layers: int = 5
-    area_min: int = 10
     counts: tuple[float, ...] = (0.1, 0.08, 0.23, 0.26, 0.19, 0.14)
     same_class: float = 0.6
     shadow: float = 0.6
@@ -57,12 +49,13 @@ class Compositor:
         if count is None:
             count = int(rng.choice(len(counts), p=counts / counts.sum()))
         while True:
-            composite = self._draw(rng, family, count)
-            if composite is not None:
-                return composite
+            try:
+                return self._draw(rng, family, count)
+            except Rejected:
+                continue
 
-    def _draw(self, rng: np.random.Generator, family: str, count: int) -> Scene | None:
-        """One try; None where the scene breaks a rule of the settings."""
+    def _draw(self, rng: np.random.Generator, family: str, count: int) -> Scene:
+        """One try; `Rejected` where the scene breaks a rule of the settings."""
         s = self.settings
         canvas = self._background(rng)
         sprites = self._choose_sprites(rng, family, count)
@@ -81,10 +74,7 @@ class Compositor:
             amodal[index] = cv2.resize(alpha[..., 0], (s.mask_size, s.mask_size), interpolation=cv2.INTER_AREA) >= 0.5
         amodal &= _inside(s.mask_size, width, height)
         occluded_by = occlusions(amodal, np.arange(count))
-        if count and uncovered(amodal, occluded_by).sum(axis=(1, 2)).min() < s.area_min:
-            return None
-        if count and layer_indices(occluded_by).max() > s.max_layers:
-            return None
+        s.check(amodal, occluded_by)
         image = camera(rng, canvas)
         image[~_inside(s.image_size, width, height)] = PADDING
         return Scene(image, amodal, occluded_by)

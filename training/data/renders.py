@@ -14,7 +14,7 @@ from training.data.packed import Shard
 from training.data.piles import truth
 from training.data.places import PLACES, Place
 from training.data.samples import letterboxed
-from training.data.scene import Rejected, Scene, nearest_first
+from training.data.scene import Rejected, Scene, SceneRules, nearest_first
 from training.data.stage import Stage
 from training.data.surfaces import SIDE, SURFACES
 
@@ -25,14 +25,10 @@ SIZE = 0.4  # of 640x480: 256x192, twice as large as it is kept
 
 
 @dataclass(frozen=True)
-class RenderSettings:
+class RenderSettings(SceneRules):
     """How scenes are drawn.
 
     Attributes:
-        image_size: side of the image, pixels.
-        mask_size: side of the masks, pixels.
-        max_layers: views that show more are left out.
-        area_min: views where an object shows fewer visible mask pixels are left out (Section 5.1).
         stock: objects that wait beside a table; each of its scenes takes some of them.
         scenes: scenes on a table.
         objects: fewest and most objects of a scene.
@@ -43,10 +39,6 @@ class RenderSettings:
         square: probability that a view is the square in the middle of the picture; else all of it, letterboxed.
     """
 
-    image_size: int = 128
-    mask_size: int = 64
-    max_layers: int = 5
-    area_min: int = 10
     stock: int = 12
     scenes: int = 15
     objects: tuple[int, int] = (2, 6)
@@ -128,7 +120,7 @@ def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> S
         raise Rejected("behind a wall")
     small = np.array([letterboxed(mask[:, middle], settings.mask_size) for mask in amodal])
     occluded_by &= (small[:, None] & small[None]).any(axis=(2, 3))
-    small, occluded_by = nearest_first(small, occluded_by, settings.max_layers, settings.area_min)
+    small, occluded_by = nearest_first(small, occluded_by, settings)
     picture = stage.photograph(rng, lamps=2, sky=4)[:, middle]
     height, width = picture.shape[:2]
     return Scene(Geometry.letterbox(width, height).to_model(picture, settings.image_size), small, occluded_by)

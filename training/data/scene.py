@@ -7,6 +7,8 @@ import numpy as np
 
 from seqamodal_ros.scene.layers import layer_indices, layer_masks
 
+SPLITS = ("train", "val", "test", "unseen")  # what a set of scenes is for
+
 
 class Rejected(Exception):
     """A scene that breaks a rule or cannot be read; the message is the reason in few words, for counting."""
@@ -51,24 +53,48 @@ def layers_of(occluded_by: np.ndarray) -> np.ndarray:
         raise Rejected("occlusion cycle") from None
 
 
-def nearest_first(amodal: np.ndarray, occluded_by: np.ndarray, max_layers: int, area_min: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same objects, nearest layer first, once they keep the rules of Section 5.1.
+@dataclass(frozen=True)
+class SceneRules:
+    """What every scene keeps to, wherever it comes from.
 
-    Args:
-        amodal: bool [N, h, w] at the size of the masks.
-        occluded_by: bool [N, N], Z of Eq. 1.
-        max_layers: how many layers a scene may have.
-        area_min: how many pixels each object must show.
+    Attributes:
+        image_size: side of the image, pixels.
+        mask_size: side of the masks, pixels.
+        max_layers: scenes that are deeper are left out.
+        area_min: scenes in which an object shows fewer visible mask pixels are left out (Section 5.1).
+    """
+
+    image_size: int = 128
+    mask_size: int = 64
+    max_layers: int = 5
+    area_min: int = 10
+
+    def check(self, amodal: np.ndarray, occluded_by: np.ndarray) -> np.ndarray:
+        """L of Eq. 2, int [N], of N >= 0 objects that keep the rules.
+
+        Args:
+            amodal: bool [N, h, w] at the size of the masks.
+            occluded_by: bool [N, N], Z of Eq. 1.
+
+        Raises:
+            Rejected: a rule is broken, or they occlude one another in a cycle.
+        """
+        layers = layers_of(occluded_by)
+        if len(layers) and layers.max() > self.max_layers:
+            raise Rejected(f"more than {self.max_layers} layers")
+        if (uncovered(amodal, occluded_by).sum(axis=(1, 2)) < self.area_min).any():
+            raise Rejected(f"an object shows fewer than {self.area_min} pixels")
+        return layers
+
+
+def nearest_first(amodal: np.ndarray, occluded_by: np.ndarray, rules: SceneRules) -> tuple[np.ndarray, np.ndarray]:
+    """The same objects, nearest layer first, once they keep the rules; see `SceneRules.check`.
 
     Raises:
         Rejected: there is no object, a rule is broken, or they occlude one another in a cycle.
     """
     if not len(amodal):
         raise Rejected("no object")
-    layers = layers_of(occluded_by)
-    if layers.max() > max_layers:
-        raise Rejected(f"more than {max_layers} layers")
-    if uncovered(amodal, occluded_by).sum(axis=(1, 2)).min() < area_min:
-        raise Rejected(f"an object shows fewer than {area_min} pixels")
+    layers = rules.check(amodal, occluded_by)
     order = np.argsort(layers, kind="stable")
     return amodal[order], occluded_by[np.ix_(order, order)]

@@ -32,23 +32,30 @@ class Material:
     textures: list[np.ndarray]
 
 
-def load_material(data: Path, rendered: Path, split: str) -> Material:
+def load_material(data: Path, rendered: Path, split: str, family: str | None = None) -> Material:
     """Load fruits, rendered objects and textures of one split; for training furniture too, where it was rendered.
 
     Args:
         data: the folder with ``fruits``, ``objects`` and ``textures``.
         rendered: the folder of ``python -m training.prepare sprites``, one ``<object>.npz`` each.
         split: "train", "val", "test", or "unseen" (fruit classes kept out of training, on test textures).
+        family: read this one alone; None reads all that the split has.
 
     Raises:
         FileNotFoundError: a folder is missing or empty; the message says what makes it.
+        ValueError: the split has no such family.
     """
-    fruits = _read_fruits(data / "fruits" / split)
-    objects = {} if split == "unseen" else _read_objects(data / "objects", rendered, split)
-    textures = read_textures(data / "textures" / ("test" if split == "unseen" else split))
-    families = {"fruits": fruits, "objects": objects}
+    readers = {"fruits": partial(_read_fruits, data / "fruits" / split)}
+    if split != "unseen":
+        readers["objects"] = partial(_read_objects, data / "objects", rendered, split)
     if split == "train":
-        families[FURNITURE] = _read_furniture(rendered / FURNITURE)
+        readers[FURNITURE] = partial(_read_furniture, rendered / FURNITURE)
+    if family is not None:
+        if family not in readers:
+            raise ValueError(f"the raw material has no {family} for {split}, but {', '.join(readers)}")
+        readers = {family: readers[family]}
+    families = {name: read() for name, read in readers.items()}
+    textures = read_textures(data / "textures" / ("test" if split == "unseen" else split))
     return Material({name: classes for name, classes in families.items() if classes}, textures)
 
 
@@ -145,22 +152,22 @@ def _two_sided_furniture(archive: Path, path: str) -> Model:
     return read_furniture(archive, path).two_sided()
 
 
-def compact_furniture(folder: Path, rendered: Path) -> list[str]:
-    """Names of the models in ``.sh3f`` archives of which three views in four were kept by `render_furniture`.
+def compact_furniture(folder: Path, rendered: Path) -> dict[str, tuple[Path, str]]:
+    """Those of `furniture_models` of which three views in four were kept by `render_furniture`.
 
     Raises:
         FileNotFoundError: no archive, or none of their models was rendered; the message says what makes it.
     """
-    names = []
-    for name in furniture_models(folder):
+    compact = {}
+    for name, source in furniture_models(folder).items():
         path = rendered / FURNITURE / f"{name}.npz"
         if path.is_file():
             with np.load(path) as views:
                 if 4 * len(views["sprites"]) >= 3 * views["drawn"]:
-                    names.append(name)
-    if not names:
+                    compact[name] = source
+    if not compact:
         raise FileNotFoundError(f"no furniture in {rendered}: run `python -m training.prepare sprites` with --furniture {folder}")
-    return names
+    return compact
 
 
 def _render(readers: Mapping[str, Callable[[], Model]], out: Path, views: int, side: int, seed: int, whole: bool) -> list[Path]:

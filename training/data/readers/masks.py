@@ -25,7 +25,7 @@ def read_mask(written: Any, height: int, width: int, folder: Path) -> np.ndarray
         ValueError: none of these.
     """
     if isinstance(written, str):
-        mask = _png(folder / written)
+        mask = png_mask(folder / written)
     elif isinstance(written, dict) and {"counts", "size"} <= set(written):
         mask = _runs(written)
     elif isinstance(written, list):
@@ -50,7 +50,8 @@ def _runs(written: dict[str, Any]) -> np.ndarray:
         raise Rejected("run lengths that do not cover the image") from None
 
 
-def _png(path: Path) -> np.ndarray:
+def png_mask(path: Path) -> np.ndarray:
+    """bool [h, w], the non-zero pixels of a PNG; `Rejected` where there is none. It may be blank."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise Rejected("missing mask file")

@@ -5,11 +5,11 @@ import re
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from seqamodal_ros.scene.image_files import read_image
 from training.data.readers.annotated import Annotated, Load
+from training.data.readers.masks import png_mask
 from training.data.scene import Rejected
 
 
@@ -49,9 +49,7 @@ def _scene(folder: Path, name: str, layers: list[int]) -> Annotated:
 
 
 def _mask(path: Path, image: np.ndarray) -> np.ndarray:
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise Rejected("missing mask file")
+    mask = png_mask(path)
     if mask.shape != image.shape[:2]:
         raise Rejected("mask of another size than its image")
-    return mask > 0
+    return mask

@@ -14,28 +14,21 @@ from seqamodal_ros.scene.geometry import Geometry
 from training.data.packed import MOST_OBJECTS, PackedScenes, Shard, pack
 from training.data.readers.annotated import Annotated, Load, occluders
 from training.data.samples import letterboxed
-from training.data.scene import Rejected, Scene, nearest_first
+from training.data.scene import Rejected, Scene, SceneRules, nearest_first
 
 SHARD = 256  # images of a shard of a set
 
 
 @dataclass(frozen=True)
-class Processing:
+class Processing(SceneRules):
     """How an annotated image becomes a scene.
 
     Attributes:
-        image_size: side of the image, pixels.
-        mask_size: side of the masks, pixels.
-        max_layers: images with more are dropped.
-        area_min: images in which an object shows fewer mask pixels are dropped (Section 5.1).
         crop: cut the image to a square of its shorter edge, at the left (top) or in the middle, whichever keeps more
             objects (MUVA); else all of it is fitted into a square, as the Perceiver does it.
     """
 
     image_size: int = 64
-    mask_size: int = 64
-    max_layers: int = 5
-    area_min: int = 10
     crop: bool = False
 
 
@@ -83,7 +76,7 @@ def processed(annotated: Annotated, settings: Processing) -> Scene:
     if len(annotated.amodal) > MOST_OBJECTS:
         raise Rejected(f"more than {MOST_OBJECTS} objects")
     small = np.array([letterboxed(mask, settings.mask_size) for mask in annotated.amodal])
-    amodal, occluded_by = nearest_first(small, occluded_by, settings.max_layers, settings.area_min)
+    amodal, occluded_by = nearest_first(small, occluded_by, settings)
     height, width = annotated.image.shape[:2]
     image = Geometry.letterbox(width, height).to_model(annotated.image, settings.image_size)
     return Scene(image, amodal, occluded_by)
