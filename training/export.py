@@ -9,6 +9,7 @@ import torch
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, save_model
+from training.one_shot import OneShotSettings
 from training.train import read_settings
 
 
@@ -21,6 +22,8 @@ def main() -> None:
     parser.add_argument("--sampler", choices=list(SAMPLERS), help="default: fast ddim, paper ancestral")
     args = parser.parse_args()
     settings = read_settings(args.config)
+    if isinstance(settings.network, OneShotSettings):
+        parser.error("a network that draws all layers at once is a baseline, which no Perceiver runs")
     network, composites = settings.network, settings.composites
     state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
     sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)

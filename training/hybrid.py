@@ -10,6 +10,7 @@ from torch import Tensor
 from seqamodal_ros.diffusion.adapter import Network, normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, union
+from training.rows import check_rows, independent_rows, omitted_layers
 from training.variational import variational_term
 
 VARIATIONAL_WEIGHT = 1e-3  # lambda of Nichol and Dhariwal (2021), Eq. 16
@@ -22,16 +23,17 @@ class HybridSettings:
     Attributes:
         noise_introduction: share of rows of layer 3 and deeper whose cumulative mask lacks a layer (Section 5.4), in 0..1.
         balanced: draw each layer as often as any other; else deep layers are as rare as they are in the data.
+        only_layer: draw this layer alone, always from a blank cumulative mask (see `independent_rows`); 0 for all layers.
     """
 
     kind: ClassVar[str] = "paper"
 
     noise_introduction: float = 0.0
     balanced: bool = False
+    only_layer: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.noise_introduction <= 1:
-            raise ValueError(f"noise_introduction is a share and must be in 0..1, not {self.noise_introduction}")
+        check_rows(self.noise_introduction, self.only_layer)
 
 
 def draw_rows(batch: Batch, balanced: bool = False) -> tuple[Tensor, Tensor]:
@@ -54,17 +56,6 @@ def draw_rows(batch: Batch, balanced: bool = False) -> tuple[Tensor, Tensor]:
     else:
         chosen = torch.randperm(len(image), device=depth.device)[: len(depth)]
     return image[chosen], before[chosen] + 1
-
-
-def omitted_layers(layer: Tensor, share: float) -> Tensor:
-    """i_rand of Eq. 12 for each target layer i int64 [B], uniform in 2..i-1: int64 [B]; 0 where nothing is omitted.
-
-    A `share` of the rows with i >= 3 omit a layer; those with i < 3 have none to omit.
-    """
-    choices = layer - 2
-    omitted = 2 + (torch.rand(len(layer), device=layer.device) * choices).long()
-    chosen = torch.rand(len(layer), device=layer.device) < share
-    return torch.where((choices > 0) & chosen, omitted, 0)
 
 
 def cumulative_and_target(batch: Batch, image: Tensor, layer: Tensor, omitted: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,8 +81,13 @@ def hybrid_loss(network: Network, batch: Batch, schedule: Schedule, settings: Hy
     Returns:
         "loss" (to minimise), "mse" (L_simple), "variational" (L_vlb, bits per pixel).
     """
-    image, layer = draw_rows(batch, settings.balanced)
-    cumulative, target = cumulative_and_target(batch, image, layer, omitted_layers(layer, settings.noise_introduction))
+    if settings.only_layer:
+        image = independent_rows(batch, settings.only_layer)
+        target = union(batch.amodal, batch.layers == settings.only_layer)[image]
+        cumulative = torch.zeros_like(target)
+    else:
+        image, layer = draw_rows(batch, settings.balanced)
+        cumulative, target = cumulative_and_target(batch, image, layer, omitted_layers(layer, settings.noise_introduction))
     features = network.encode(normalised(batch.image[image]))
     x0 = torch.where(target, 1.0, network.blank)
     noise = torch.randn_like(x0)

@@ -1,25 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop: steps, learning rate, moving average, checkpoints, progress; resumes where it stopped."""
+"""The training loop: steps, learning rate, moving average, checkpoints; on one process or several; resumes where it stopped."""
 
-import json
+import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, SceneBatches
+from training.record import Record
 
-# (network, batch, schedule, step) -> losses, scalars; the one named "loss" is minimised
-Objective = Callable[[nn.Module, Batch, Schedule, int], dict[str, torch.Tensor]]
+
+class Method(NamedTuple):
+    """What is trained for.
+
+    Attributes:
+        losses: (network, batch, schedule, step) -> scalars; the one named "loss" is minimised.
+        see: (network, images uint8 [S, S, 3]) -> the layers that it sees in each, bool [L, h, w].
+    """
+
+    losses: Callable[[nn.Module, Batch, Schedule, int], dict[str, torch.Tensor]]
+    see: Callable[[nn.Module, Sequence[np.ndarray]], list[np.ndarray]]
+
 
 LOG_EVERY = 50  # steps
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,6 +47,8 @@ class LoopSettings:
     Attributes:
         steps: number of optimiser steps in all.
         batch_size: images a step.
+        parts: equal parts that a batch is drawn and computed in, one after the other; the step is that of their mean gradient.
+            Several processes share them, so the number of processes must divide it.
         learning_rate: the highest, reached after `warmup` steps.
         warmup: steps of linear rise.
         decay: share of the steps, at the end, over which the rate falls linearly to zero.
@@ -39,14 +56,17 @@ class LoopSettings:
         ema: the moving average's decay, min(ema, (1 + n) / (10 + n)) at step n.
         clip: largest norm of the gradient; .inf leaves it as it is.
         bfloat16: compute in bfloat16 where torch's autocast does; the weights are float32 all the same.
+        compile: let torch.compile turn the network into faster code, which takes a while at the start.
         backbone_share: the backbone's learning rate, as a share of the others'.
         checkpoint_every: steps between checkpoints.
+        sheet_every: steps between sheets of what the network sees.
         workers: processes that draw batches.
         seed: of weights, rows, noise and scenes.
     """
 
     steps: int = 8000
     batch_size: int = 20
+    parts: int = 1
     learning_rate: float = 2e-3
     warmup: int = 200
     decay: float = 0.4
@@ -54,10 +74,16 @@ class LoopSettings:
     ema: float = 0.999
     clip: float = 1.0
     bfloat16: bool = True
+    compile: bool = False
     backbone_share: float = 0.3
     checkpoint_every: int = 250
+    sheet_every: int = 1000
     workers: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.parts < 1 or self.batch_size % self.parts:
+            raise ValueError(f"parts must divide batch_size, {self.batch_size}, and {self.parts} does not")
 
 
 def learning_rate(step: int, s: LoopSettings) -> float:
@@ -77,12 +103,40 @@ def parameter_groups(network: nn.Module, s: LoopSettings) -> list[dict[str, Any]
     return [{"params": others, "share": 1.0}, {"params": backbone, "share": s.backbone_share}]
 
 
+class Losses(nn.Module):
+    """The losses of a network as the forward pass of a module, which is where DistributedDataParallel looks for gradients."""
+
+    def __init__(self, network: nn.Module, method: Method, schedule: Schedule, bfloat16: bool):
+        super().__init__()
+        self.network, self.method, self.schedule, self.bfloat16 = network, method, schedule, bfloat16
+
+    def forward(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.bfloat16):
+            return self.method.losses(self.network, batch, self.schedule, step)
+
+
 class Run:
-    """One training run, in a folder: ``checkpoint.pt`` (everything needed to resume) and ``log.jsonl``."""
+    """One training run, in a folder: ``checkpoint.pt`` (everything needed to resume) and what `Record` writes.
+
+    Where `accelerate launch` or `torchrun` started several processes, each has a `Run`, and they make one together.
+
+    Raises:
+        ValueError: the processes cannot share the parts of a batch evenly, or the checkpoint is of another network.
+    """
 
     def __init__(self, folder: Path, network: nn.Module, settings: LoopSettings):
-        self.folder, self.network, self.settings = folder, network, settings
-        self.device = next(network.parameters()).device
+        # precision and parts are this loop's own; without `cpu`, processes on CPUs would know nothing of each other
+        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+        if self.accelerator.gradient_accumulation_steps != 1:
+            raise ValueError("accelerate is set to accumulate gradients: leave that out, and set `loop: {parts: ...}` instead")
+        if settings.parts % self.accelerator.num_processes:
+            raise ValueError(
+                f"{self.accelerator.num_processes} processes cannot share {settings.parts} parts of a batch evenly: "
+                f"set `loop: {{parts: {self.accelerator.num_processes}}}`, or a multiple of it"
+            )
+        self.folder, self.settings = folder, settings
+        self.device = self.accelerator.device
+        self.network = network.to(self.device, memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(parameter_groups(network, settings), weight_decay=settings.weight_decay)
         self.ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step = 0
@@ -90,6 +144,8 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.is_file():
             self._resume()
+        if self._any(self.step != int(self.accelerator.reduce(torch.tensor(float(self.step), device=self.device), "mean"))):
+            raise ValueError(f"the processes do not find the same checkpoint in {folder}: it must be a folder that they share")
 
     @property
     def checkpoint(self) -> Path:
@@ -97,8 +153,11 @@ class Run:
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{self.checkpoint} is of another network: give another --out ({error})") from None
         self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
 
     def save(self) -> None:
@@ -125,8 +184,14 @@ class Run:
     def _last_good(self) -> str:
         return "the last good checkpoint is kept" if self.checkpoint.is_file() else "there is no checkpoint yet"
 
-    def train(self, batches: SceneBatches, schedule: Schedule, objective: Objective, minutes: float | None = None) -> None:
+    def train(self, batches: SceneBatches, schedule: Schedule, method: Method, minutes: float | None = None) -> None:
         """Train until the last step, Ctrl-C (or SIGTERM), or so many minutes; each of them leaves a checkpoint.
+
+        Args:
+            batches: item n is part n of all the parts of all batches, in order.
+            schedule: of the noise.
+            method: see `Method`.
+            minutes: None for as long as it takes.
 
         Raises:
             FloatingPointError: the loss is not a number any more; the last good checkpoint is kept.
@@ -135,65 +200,113 @@ class Run:
         stop: list[int] = []
         before = {number: signal.signal(number, lambda received, _: stop.append(received)) for number in STOP_SIGNALS}
         try:
-            self._train(batches, schedule, objective, stop, math.inf if minutes is None else 60 * minutes)
+            self._train(batches, schedule, method, stop, math.inf if minutes is None else 60 * minutes)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _train(self, batches: SceneBatches, schedule: Schedule, objective: Objective, stop: list[int], limit: float) -> None:
-        loader = DataLoader(
-            batches,
-            batch_size=None,
-            sampler=range(self.step, self.settings.steps),
-            num_workers=self.settings.workers,
-            prefetch_factor=8 if self.settings.workers else None,
-            worker_init_fn=_ignore_interrupt,
-        )
-        bar = tqdm(loader, initial=self.step, total=self.settings.steps, desc="steps", smoothing=0.02, mininterval=2)
+    def _train(self, batches: SceneBatches, schedule: Schedule, method: Method, stop: list[int], limit: float) -> None:
+        s, main = self.settings, self.accelerator.is_main_process
+        if self.step >= s.steps:
+            return
+        if s.compile:
+            for part in self.network.children():
+                part.compile()
+        losses_of = self.accelerator.prepare(Losses(self.network, method, schedule, s.bfloat16))
+        steps = self._steps(batches)
+        record = Record(self.folder, self.step, batches.others()) if main else None
+        bar = tqdm(steps, initial=self.step, total=s.steps, desc="steps", smoothing=0.02, mininterval=2, disable=not main)
         sums: dict[str, float] = {}
         summed = 0
-        began = time.monotonic()
+        began = since = time.monotonic()
         end = began + limit
-        for batch in bar:
-            torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
-            losses = self._step(batch, schedule, objective)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+        for parts in bar:
+            for name, value in self._step(parts, losses_of).items():
+                sums[name] = sums.get(name, 0.0) + value
             summed += 1
             self.step += 1
+            last = self.step == s.steps
+            over = self._any(bool(stop) or time.monotonic() > end) and not last
+            now = time.monotonic()
             if self.step % LOG_EVERY == 0:
-                means = {name: total / summed for name, total in sums.items()}
-                sums, summed = {}, 0
-                bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
-                spent = self.seconds + time.monotonic() - began
-                with (self.folder / "log.jsonl").open("a") as log:
-                    log.write(json.dumps({"step": self.step, "seconds": round(spent, 1), **means}) + "\n")
-            over = (bool(stop) or time.monotonic() > end) and self.step < self.settings.steps
-            if over or self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps:
-                now = time.monotonic()
+                rate = summed * s.batch_size / (now - since)
+                means = {name: value / summed for name, value in sums.items()}
+                if record:
+                    bar.set_postfix({**{name: f"{value:.3f}" for name, value in means.items()}, "images/s": f"{rate:.1f}"})
+                    record.losses(self.step, self.seconds + now - began, {**means, "images_per_second": rate})
+                sums, summed, since = {}, 0, now
+            if record and (over or last or self.step % s.checkpoint_every == 0):
                 self.seconds, began = self.seconds + now - began, now
                 self.save()
+            if record and (last or self.step % s.sheet_every == 0):
+                record.sheet(self.step, partial(self._seen, method))
             if over:
-                print(f"{'interrupted' if stop else 'time is up'} at step {self.step}; the same command resumes there")
-                return
+                self.accelerator.print(f"{'interrupted' if stop else 'time is up'} at step {self.step}; --resume goes on there")
+                break
+        if record:
+            record.close()
 
-    def _step(self, batch: Batch, schedule: Schedule, objective: Objective) -> dict[str, torch.Tensor]:
+    def _seen(self, method: Method, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the moving average sees; the weights are as they were afterwards."""
+        current = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.ema)
+        self.network.eval()
+        with torch.compiler.set_stance("force_eager"):  # for a look, compiling for other shapes would not pay
+            layers = method.see(self.network, images)
+        self.network.train()
+        self.network.load_state_dict(current)
+        return layers
+
+    def _steps(self, batches: SceneBatches) -> Iterator[list[Batch]]:
+        """This process's parts of each batch that is left."""
+        s, processes = self.settings, self.accelerator.num_processes
+        own = s.parts // processes
+        first = self.accelerator.process_index * own
+        order = [step * s.parts + first + part for step in range(self.step, s.steps) for part in range(own)]
+        loader = iter(
+            DataLoader(
+                batches,
+                batch_size=None,
+                sampler=order,
+                num_workers=s.workers,
+                prefetch_factor=8 if s.workers else None,
+                worker_init_fn=_ignore_interrupt,
+            )
+        )
+        while parts := list(islice(loader, own)):
+            yield parts
+
+    def _any(self, here: bool) -> bool:
+        """Whether it is so in any process, as all have to stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return here
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.device)) > 0)
+
+    def _step(self, parts: list[Batch], losses_of: nn.Module) -> dict[str, float]:
         for group in self.optimiser.param_groups:
             group["lr"] = group["share"] * learning_rate(self.step, self.settings)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
-            losses = objective(self.network, batch.to(self.device), schedule, self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        first = self.step * self.settings.parts + self.accelerator.process_index * len(parts)
+        sums: dict[str, torch.Tensor] = {}
+        for number, part in enumerate(parts, start=1):
+            torch.manual_seed(self.settings.seed * 1_000_003 + first + number - 1)
+            wait = number < len(parts)  # processes exchange gradients once a step
+            with self.accelerator.no_sync(losses_of) if wait else contextlib.nullcontext():
+                losses = losses_of(part.to(self.device), self.step)
+                self.accelerator.backward(losses["loss"] / len(parts))
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach() / len(parts)
+        means = {name: float(self.accelerator.reduce(value, "mean")) for name, value in sums.items()}
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         if not math.isfinite(norm):  # of a loss that is no number, too; before the weights take harm
-            message = f"the loss is {losses['loss'].item()} and its gradient {float(norm)} at step {self.step}: lower the rate"
+            message = f"the loss is {means['loss']} and its gradient {float(norm)} at step {self.step}: lower the rate"
             raise FloatingPointError(f"{message}; {self._last_good()}")
         self.optimiser.step()
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             current = self.network.state_dict()
             torch._foreach_lerp_(list(self.ema.values()), list(current.values()), 1 - decay)
-        return {name: value.detach() for name, value in losses.items()}
+        return means
 
 
 def _ignore_interrupt(_: int) -> None:

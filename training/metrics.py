@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IOU and pixel AP per layer, in two readings, and how well the sequence stops. numpy alone."""
+"""IOU and pixel AP per layer, in two readings, how well the sequence stops, and intervals. numpy alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,6 +89,19 @@ def best_iou(predicted: np.ndarray, true: np.ndarray) -> float:
     return max((iou(layer, true) for layer in predicted), default=0.0)
 
 
+def ap_with_layer(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float | None:
+    """Mean AP of all layers of all images, each bool [L, h, w], against the predicted layer of the same number (Table 5)."""
+    return mean_of(
+        [average_precision(layer_of(p, k), mask) for p, t in zip(predicted, true, strict=True) for k, mask in enumerate(t, 1)]
+    )
+
+
+def ap_without_layer(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float | None:
+    """The same, against the predicted layer that fits best; where none is predicted, against a blank one."""
+    pairs = [(p if len(p) else [np.zeros_like(mask)], mask) for p, t in zip(predicted, true, strict=True) for mask in t]
+    return mean_of([max(average_precision(layer, mask) for layer in layers) for layers, mask in pairs])
+
+
 def stop_accuracy(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float:
     """Share of images whose predicted number of layers is the true one."""
     return float(np.mean([len(p) == len(t) for p, t in zip(predicted, true, strict=True)]))
@@ -99,9 +112,25 @@ def false_layers(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) ->
     return float(np.mean([max(0, len(p) - len(t)) for p, t in zip(predicted, true, strict=True)]))
 
 
-def bootstrap_interval(values: Sequence[float], seed: int = 0, draws: int = 1000) -> tuple[float, float]:
-    """95 % interval of the mean, by bootstrap over images."""
-    array = np.asarray(values)
-    rng = np.random.default_rng(seed)
-    means = array[rng.integers(len(array), size=(draws, len(array)))].mean(axis=1)
+def bootstrap_interval(
+    values: Sequence[float], groups: Sequence[int] | None = None, seed: int = 0, draws: int = 1000
+) -> tuple[float, float]:
+    """95 % interval of the mean, by bootstrap over scenes.
+
+    Args:
+        values: one an image.
+        groups: which scene each is a view of; None where each image is a scene of its own.
+        seed: of the draws.
+        draws: how many.
+    """
+    scene = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums, counts = np.bincount(scene, np.asarray(values, float)), np.bincount(scene)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def mean_of(values: Sequence[float]) -> float | None:
+    """Mean of those that are a number; None where none is, as in layer 1, of which nothing is hidden."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows (Algorithm 1) and losses of the `fast` network; those of the `paper` network are in hybrid.py."""
+"""Rows (Algorithm 1) and losses of the `fast` network; those of the `paper` network are in hybrid.py, rows of both in rows.py."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -11,6 +11,7 @@ from torch import Tensor
 from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, union
+from training.rows import check_rows, independent_rows, omitted_layers
 
 
 class TrainableNetwork(Protocol):
@@ -33,6 +34,9 @@ class ObjectiveSettings:
         own: share of batches whose cumulative masks are the model's own, free-running, once `own_from` is reached.
         own_from: step from which on the model's own cumulative masks are used.
         dice: weight of the Dice loss beside binary cross-entropy.
+        noise_introduction: share of rows of layer 3 and deeper whose cumulative mask lacks a layer (Section 5.4), in 0..1; not of
+            rows whose cumulative mask is the model's own.
+        only_layer: draw this layer alone, always from a blank cumulative mask (see `independent_rows`); 0 for all layers.
     """
 
     kind: ClassVar[str] = "fast"
@@ -44,6 +48,11 @@ class ObjectiveSettings:
     own: float = 0.5
     own_from: int = 2000
     dice: float = 1.0
+    noise_introduction: float = 0.0
+    only_layer: int = 0
+
+    def __post_init__(self) -> None:
+        check_rows(self.noise_introduction, self.only_layer)
 
 
 def next_layer(amodal: Tensor, occluded_by: Tensor, drawn: Tensor) -> Tensor:
@@ -121,25 +130,47 @@ def loss(
     """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"."""
     features = network.encode(normalised(batch.image))
     size = batch.amodal.shape[-1]
-    if step >= settings.own_from and torch.rand(()) < settings.own:
+    image = torch.arange(len(batch.image), device=batch.image.device).repeat(settings.rows)
+    if settings.only_layer:
+        image = torch.cat([independent_rows(batch, settings.only_layer) for _ in range(settings.rows)])
+        target = union(batch.amodal, batch.layers == settings.only_layer)[image]
+        cumulative = torch.zeros_like(target)
+    elif step >= settings.own_from and torch.rand(()) < settings.own:
         detached = tuple(f.detach() for f in features)
-        depths = own_cumulative_masks(network, detached, schedule, size, settings.rows + 1)
-        cumulative = depths[1:]
-        drawn = [drawn_objects(batch, mask) for mask in cumulative]
+        own = own_cumulative_masks(network, detached, schedule, size, settings.rows + 1)[1:]
+        drawn = [drawn_objects(batch, mask) for mask in own]
+        cumulative = torch.cat(own)
+        target = torch.cat([next_layer(batch.amodal, batch.occluded_by, row) for row in drawn])
     else:
         drawn = [add_partial(batch, row, settings.partial) for row in algorithm_1_rows(batch, settings.rows)]
-        exact = [union(batch.amodal, row) for row in drawn]
-        cumulative = [imperfect_outline(mask, settings.imperfect) for mask in exact]
-    target = torch.cat([next_layer(batch.amodal, batch.occluded_by, row) for row in drawn])
+        target = torch.cat([next_layer(batch.amodal, batch.occluded_by, row) for row in drawn])
+        shown = [_without_a_layer(batch, row, settings.noise_introduction) for row in drawn]
+        cumulative = torch.cat([imperfect_outline(union(batch.amodal, row), settings.imperfect) for row in shown])
     x0 = signed(target)
+    x_t, t = noisy(x0, schedule, settings.noise_only)
+    logits = network.logits(x_t, t, signed(cumulative), tuple(f[image] for f in features)).float()
+    return mask_losses(logits, target.float(), settings.dice)
+
+
+def _without_a_layer(batch: Batch, drawn: Tensor, share: float) -> Tensor:
+    """P of Eq. 12 as objects, bool [B, O]: in a `share` of the rows a random layer but the first is taken out of those drawn."""
+    layer = 1 + torch.where(drawn, batch.layers, 0).amax(dim=1)  # of the target
+    omitted = omitted_layers(layer, share)
+    return drawn & (batch.layers != omitted[:, None])
+
+
+def noisy(x0: Tensor, schedule: Schedule, noise_only: float) -> tuple[Tensor, Tensor]:
+    """x_t of masks float [R, C, h, w], and t int64 [R]: uniform, but T - 1 in a share `noise_only` of the rows."""
     t = torch.randint(schedule.steps, (len(x0),), device=x0.device)
-    t = torch.where(torch.rand(len(x0), device=x0.device) < settings.noise_only, schedule.steps - 1, t)
-    x_t = schedule.add_noise(x0, torch.randn_like(x0), t)
-    repeated = tuple(f.repeat(settings.rows, 1, 1, 1) for f in features)
-    logits = network.logits(x_t, t, signed(torch.cat(cumulative)), repeated).float()
-    bce = F.binary_cross_entropy_with_logits(logits, target.float())
-    dice = dice_loss(logits.sigmoid(), target.float())
-    return {"loss": bce + settings.dice * dice, "bce": bce, "dice": dice}
+    t = torch.where(torch.rand(len(x0), device=x0.device) < noise_only, schedule.steps - 1, t)
+    return schedule.add_noise(x0, torch.randn_like(x0), t), t
+
+
+def mask_losses(logits: Tensor, target: Tensor, dice: float) -> dict[str, Tensor]:
+    """Binary cross-entropy and Dice of masks float [R, C, h, w], scalars, and their sum, "loss"; `dice` weighs the latter."""
+    bce = F.binary_cross_entropy_with_logits(logits, target)
+    overlap = dice_loss(logits.sigmoid().flatten(0, 1)[:, None], target.flatten(0, 1)[:, None])
+    return {"loss": bce + dice * overlap, "bce": bce, "dice": overlap}
 
 
 def dice_loss(probability: Tensor, target: Tensor, smooth: float = 8.0) -> Tensor:

@@ -8,15 +8,12 @@ from pathlib import Path
 
 from training.data.packed import fingerprint
 from training.data.readers.coco import PRESETS, KeyMap, read_coco
+from training.data.readers.paper_sets import PAPER_SETS
 from training.data.readers.prepared import read_prepared
 from training.data.readers.processing import Processing, pack_sources
 from training.data.readers.report import report
 from training.data.scene import SPLITS
 from training.data.sprites import render_furniture, render_objects
-
-MAX_LAYERS = {"muva": 7}
-CROPPED = ("muva",)
-SUBSETS = {("intra_afruit", "test"): 3000}
 
 
 def main() -> None:
@@ -41,7 +38,7 @@ def main() -> None:
     folders.add_argument("--split", action="append", required=True, metavar="NAME=FOLDER", help="may be repeated")
     for command in (coco, folders):
         command.add_argument("--out", type=Path, required=True, help="folder for the sets, one for each split")
-        command.add_argument("--image-size", type=int, default=64, help="side of the images, pixels (default: %(default)s)")
+        command.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
         command.add_argument("--max-layers", type=int, help="images with more are dropped (default: 5; muva 7)")
         command.add_argument(
             "--subset", type=int, help="of each split, keep so many, at random (default: all; intra_afruit's test 3000)"
@@ -77,11 +74,12 @@ def _pack(args: argparse.Namespace) -> None:
         sources = {split: read_prepared(path) for split, path in splits.items()}
         made_from = {split: fingerprint(path.resolve(), list(sources[split])) for split, path in splits.items()}
     _check_disjoint({split: set(names) for split, names in sources.items()})
-    max_layers = args.max_layers or MAX_LAYERS.get(dataset, 5)
-    settings = Processing(image_size=args.image_size, max_layers=max_layers, crop=dataset in CROPPED)
+    paper = PAPER_SETS.get(dataset)
+    max_layers = args.max_layers or (paper.max_layers if paper else Processing.max_layers)
+    settings = Processing(image_size=args.image_size, max_layers=max_layers, crop=paper is not None and paper.crop)
     for split, images in sources.items():
         about = {"split": split, "made_from": made_from[split]}
-        subset = SUBSETS.get((dataset, split)) if args.subset is None else args.subset
+        subset = paper.test_subset if args.subset is None and paper and split == "test" else args.subset
         print(report(pack_sources(images, settings, args.out / split, about, subset, args.seed), dataset))
 
 

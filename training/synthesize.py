@@ -1,32 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes scenes and tells how hard they are: ``python -m training.synthesize samples | composite | render | stats --help``."""
+"""Makes scenes, says how hard they are: ``python -m training.synthesize samples | composite | render | minis | stats --help``."""
 
 import argparse
 import sys
-import zlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
+from seqamodal_ros.scene.pictures import write_image
 from training.data.catalogue import Catalogue
-from training.data.composites import PER_SHARD, composite_shard
-from training.data.compositor import SET_COMPOSITES, Compositor, draw_composites
-from training.data.furniture import read_furniture
-from training.data.meshes import Model
-from training.data.objects import read_scan, read_split
-from training.data.packed import PackedScenes, fingerprint, pack
+from training.data.compositor import draw_composites
+from training.data.packed import PackedScenes
 from training.data.piles import Pile, Recipe, make_pile
-from training.data.renders import MUVA, RenderSettings, render_table
+from training.data.renders import MUVA, RenderSettings
 from training.data.samples import write_samples
 from training.data.scene import SPLITS, Rejected
+from training.data.sets import composite_set, mini_sets, render_set
 from training.data.sheets import contact_sheet
-from training.data.sprites import Material, compact_furniture, load_material, read_cutouts, read_textures
+from training.data.sprites import Material, load_material, read_cutouts, read_textures
 from training.data.statistics import TARGETS, describe
 
 TRIES = 400
@@ -77,28 +72,16 @@ def make_samples(catalogue: Catalogue, seed: int) -> tuple[list[Pile], Counter[s
     return piles, dropped
 
 
-def make_renders(args: argparse.Namespace) -> PackedScenes:
+def make_renders(args: argparse.Namespace) -> Iterable[PackedScenes]:
     """Render the scanned objects of a split, and compact furniture for training, into a packed set."""
-    scanned = [name for name, split in read_split(args.data / "objects").items() if split == args.split]
-    families: dict[str, dict[str, Callable[[], Model]]] = {
-        "objects": {name: partial(read_scan, args.data / "objects" / f"{name}.npz") for name in scanned}
-    }
-    if args.split == "train" and args.furniture:
-        if args.sprites is None:
-            raise ValueError("--furniture needs --sprites, to know which models are compact")
-        compact = compact_furniture(args.furniture, args.sprites)
-        families["furniture"] = {name: partial(read_furniture, *source) for name, source in compact.items()}
-    if not scanned:
-        raise ValueError(f"no object of {args.data / 'objects'} is for {args.split}")
+    if args.furniture and args.sprites is None:
+        raise ValueError("--furniture needs --sprites, to know which models are compact")
     settings = replace(MUVA if args.muva else RenderSettings(), image_size=args.image_size)
-    textures = read_textures(args.data / "textures" / args.split)
-    names = {family: sorted(models) for family, models in families.items()}
-    about = {"split": args.split, "tables": args.tables, "seed": args.seed, "settings": asdict(settings)}
-    about["made_from"] = fingerprint(args.data.resolve(), names, textures)
-    return pack(args.out, about, partial(render_table, families, textures, settings, _seed(args)), args.tables)
+    furniture = (args.furniture, args.sprites) if args.furniture else None
+    return [render_set(args.out, args.data, args.split, settings, args.tables, args.seed, furniture)]
 
 
-def make_composites(args: argparse.Namespace) -> PackedScenes:
+def make_composites(args: argparse.Namespace) -> Iterable[PackedScenes]:
     """Lay one's own cut-outs, or a family of the raw material, on textures, into a packed set."""
     if (args.cutouts is None) == (args.data is None) or (args.cutouts and not args.textures) or (args.data and not args.sprites):
         raise ValueError("give --cutouts and --textures, or --data and --sprites")
@@ -106,20 +89,16 @@ def make_composites(args: argparse.Namespace) -> PackedScenes:
         material = Material({"cutouts": read_cutouts(args.cutouts)}, read_textures(args.textures))
     else:
         material = load_material(args.data, args.sprites, args.split, args.family)
-    settings = replace(SET_COMPOSITES, image_size=args.image_size, same_class=0.0 if args.mixed else 1.0)
-    depths = list(range(1, settings.max_layers + 1)) if args.stratified else []
-    about = {"split": args.split, "images": args.count, "depths": depths, "seed": args.seed, "settings": asdict(settings)}
-    about["made_from"] = fingerprint(material.sprites, material.textures)
-    work = partial(composite_shard, Compositor(material, settings), _seed(args), args.count, depths)
-    return pack(args.out, about, work, -(-args.count // PER_SHARD))
+    set_of = (args.split, args.count, args.seed, args.image_size, args.mixed, args.stratified)
+    return [composite_set(args.out, material, *set_of)]
 
 
-def _seed(args: argparse.Namespace) -> list[int]:
-    """Of a set: splits of one seed are different scenes."""
-    return [args.seed, zlib.crc32(args.split.encode())]
+def make_minis(args: argparse.Namespace) -> Iterable[PackedScenes]:
+    """Make stand-ins for the papers' sets."""
+    return mini_sets(args.out, args.data, args.sprites, args.share, args.stratified, args.seed, args.image_size)
 
 
-MAKERS = {"render": make_renders, "composite": make_composites}
+MAKERS = {"render": make_renders, "composite": make_composites, "minis": make_minis}
 
 
 def main() -> None:
@@ -141,8 +120,8 @@ def main() -> None:
     render.add_argument(
         "--split", choices=["train", "val", "test"], default="train", help="of the objects (default: %(default)s)"
     )
-    render.add_argument("--image-size", type=int, default=128, help="side of the images, pixels (default: %(default)s)")
-    render.add_argument("--tables", type=int, default=50, help="tables, of about 45 views each (default: %(default)s)")
+    render.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
+    render.add_argument("--tables", type=int, default=50, help="tables, of about 60 views each (default: %(default)s)")
     render.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     composite = commands.add_parser("composite", help="a set of composites: cut-outs laid on textures (Intra-AFruit's recipe)")
     composite.add_argument("--cutouts", type=Path, help="your own: <class>/<name>.png with transparent backgrounds")
@@ -154,9 +133,17 @@ def main() -> None:
     composite.add_argument("--mixed", action="store_true", help="classes mixed within an image (Inter-AMix); else one class each")
     composite.add_argument("--count", type=int, default=1000, help="images (default: %(default)s)")
     composite.add_argument("--stratified", action="store_true", help="as many images of each depth, 1 to 5 layers")
-    composite.add_argument("--image-size", type=int, default=64, help="side of the images, pixels (default: %(default)s)")
+    composite.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
     composite.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     composite.add_argument("--out", type=Path, required=True, help="folder for the set; one that was interrupted goes on")
+    minis = commands.add_parser("minis", help="stand-ins for Intra-AFruit, ACom and MUVA: afruit-mini, acom-mini, muva-mini")
+    minis.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
+    minis.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare sprites filled")
+    minis.add_argument("--share", type=float, default=0.1, help="of the papers' numbers of images (default: %(default)s)")
+    minis.add_argument("--stratified", type=int, default=600, help="images of each depth (default: %(default)s)")
+    minis.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
+    minis.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    minis.add_argument("--out", type=Path, required=True, help="folder of the three; what was interrupted goes on")
     stats = commands.add_parser("stats", help="how hard the composites of a split are, beside the papers' sets")
     stats.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
     stats.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare sprites filled")
@@ -169,10 +156,11 @@ def main() -> None:
             print(f"{describe(draw_composites(args.data, args.sprites, args.split, args.count, args.seed))}\n{TARGETS}")
             return
         if args.command in MAKERS:
-            packed = MAKERS[args.command](args)
-            sheet = args.out / "sheet.png"
-            cv2.imwrite(str(sheet), cv2.cvtColor(contact_sheet(packed), cv2.COLOR_RGB2BGR))
-            print(f"{len(packed)} images in {args.out}, some of them in {sheet}\n{describe(packed)}\n{TARGETS}")
+            for packed in MAKERS[args.command](args):
+                sheet = packed.folder / "sheet.png"
+                write_image(sheet, contact_sheet(packed))
+                print(f"{len(packed)} images in {packed.folder}, some of them in {sheet}\n{describe(packed)}", flush=True)
+            print(TARGETS)
             return
         catalogue = Catalogue(args.furniture, args.robosuite)
     except (OSError, ValueError) as error:

@@ -2,26 +2,35 @@
 """Trains a network: ``python -m training.train CONFIG --data DIR --sprites DIR --out DIR``."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
+from torch import nn
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
+from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.settings import from_mapping
-from training.data.batches import Mixture, SceneBatches
+from training.data.batches import Batch, Mixture, SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
 from training.data.scene import SceneRules
 from training.data.sprites import load_material
 from training.hybrid import HybridSettings, hybrid_loss
-from training.loop import LoopSettings, Objective, Run
+from training.loop import LoopSettings, Method, Run
+from training.methods import Layers, independent_layers, one_shot_layers, sequential_layers
 from training.objective import ObjectiveSettings, loss
-from training.pretrained import BackboneSettings, freeze, imagenet_file, load_imagenet
+from training.one_shot import OneShotNetwork, OneShotObjective, OneShotSettings, one_shot_loss
+from training.pretrained import BackboneSettings, filters_in_float32, freeze, imagenet_file, load_imagenet
+
+SEE_STEPS = {"fast": 2, "one_shot": 2, "paper": 20}  # of DDIM, for a look while it trains
 
 
 @dataclass(frozen=True)
@@ -30,17 +39,17 @@ class TrainSettings:
 
     Attributes:
         network: which network is trained, and its sizes.
-        backbone: of the `fast` network; the `paper` network has none.
+        backbone: of the `fast` network, and of the one that draws all layers at once; the `paper` network has none.
         composites: the scenes.
         packed: share of the scenes that come from the set that is given with --packed, in 0..1; the rest are composites.
         objective: rows and losses, of the same `kind` as the network.
         loop: how long and how fast.
     """
 
-    network: NetworkSettings = field(default_factory=FastSettings)
+    network: NetworkSettings | OneShotSettings = field(default_factory=FastSettings)
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     composites: CompositeSettings = field(default_factory=CompositeSettings)
-    objective: ObjectiveSettings | HybridSettings = field(default_factory=ObjectiveSettings)
+    objective: ObjectiveSettings | HybridSettings | OneShotObjective = field(default_factory=ObjectiveSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
     packed: float = 0.0
 
@@ -53,6 +62,18 @@ class TrainSettings:
                 f"the objective of kind {objective!r} does not train the network of kind {network!r}: write `kind: {network}` "
                 "under `objective` too"
             )
+        image, masks = self.composites.image_size, self.composites.mask_size
+        fits = image % self.network.image_size == 0 if network == "paper" else image == self.network.image_size
+        if masks != self.network.mask_size or not fits:
+            raise ValueError(
+                f"the network takes images of {self.network.image_size} and masks of {self.network.mask_size}, "
+                f"the composites have {image} and {masks}: make them agree"
+            )
+        if isinstance(self.network, OneShotSettings) and self.network.max_layers != self.composites.max_layers:
+            deepest = self.composites.max_layers
+            raise ValueError(
+                f"the network draws {self.network.max_layers} layers, the scenes have up to {deepest}: make them agree"
+            )
 
 
 def read_settings(path: Path) -> TrainSettings:
@@ -60,11 +81,75 @@ def read_settings(path: Path) -> TrainSettings:
     return from_mapping(TrainSettings, yaml.safe_load(path.read_text()) or {}, path.name)
 
 
-def objective_of(settings: ObjectiveSettings | HybridSettings) -> Objective:
-    """The losses that these settings describe."""
-    if isinstance(settings, HybridSettings):
-        return lambda network, batch, schedule, _: hybrid_loss(network, batch, schedule, settings)
-    return lambda network, batch, schedule, step: loss(network, batch, schedule, settings, step)
+def method_of(settings: TrainSettings) -> Method:
+    """Losses and, for a look while it trains, a way to layers: a few steps of DDIM and one hypothesis."""
+    network, objective = settings.network, settings.objective
+    area_min, steps = settings.composites.area_min, SEE_STEPS[network.kind]
+    if isinstance(objective, OneShotObjective):
+        return Method(
+            lambda network, batch, schedule, _: one_shot_loss(network, batch, schedule, objective),
+            lambda network, images: amodal(one_shot_layers(network, images, area_min, steps, samples=1, seed=0)),
+        )
+
+    def losses(network: nn.Module, batch: Batch, schedule: Schedule, step: int) -> dict[str, torch.Tensor]:
+        if isinstance(objective, HybridSettings):
+            return hybrid_loss(network, batch, schedule, objective)
+        return loss(network, batch, schedule, objective, step)
+
+    sequence = SequenceSettings(settings.composites.max_layers, area_min)
+
+    def see(network: nn.Module, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if objective.only_layer:
+            return amodal(independent_layers([network], images, area_min, "ddim", steps, samples=1, seed=0))
+        return amodal(sequential_layers(network, images, sequence, "ddim", steps, samples=1, seed=0))
+
+    return Method(losses, see)
+
+
+def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
+    """The layers alone, bool [L, h, w] each."""
+    return [each.amodal for each in found]
+
+
+def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork | OneShotNetwork:
+    """The network of these settings, with random weights; `build_network`, and the baseline that draws all layers at once."""
+    return OneShotNetwork(settings) if isinstance(settings, OneShotSettings) else build_network(settings)
+
+
+def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
+    """The network as training begins with it: from a .safetensors file, from the backbone's ImageNet weights, or at random.
+
+    Raises:
+        OSError: the file, or the package of the ImageNet weights, is missing.
+        ValueError: the file holds another network.
+    """
+    torch.manual_seed(settings.loop.seed)
+    network = build(settings.network)
+    if initial:
+        loaded = load_model(str(initial))
+        if loaded.settings.network != settings.network:
+            raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
+        network.load_state_dict(loaded.network.state_dict())
+    if isinstance(network, FastNetwork | OneShotNetwork):
+        backbone = network.encoder.backbone
+        if settings.backbone.imagenet and not initial:
+            load_imagenet(backbone, imagenet_file())
+        freeze(backbone, settings.backbone.frozen_stages)
+        if not torch.cuda.is_available():
+            filters_in_float32(backbone)
+    return network
+
+
+def fit(
+    settings: TrainSettings, source: Compositor | Mixture, out: Path, network: nn.Module, minutes: float | None = None
+) -> Run:
+    """Train, or go on where the run in `out` stopped; see `Run.train` for what it raises."""
+    s = settings.loop
+    run = Run(out, network, s)
+    run.train(
+        SceneBatches(source, s.batch_size // s.parts, s.steps * s.parts, s.seed), Schedule.linear(), method_of(settings), minutes
+    )
+    return run
 
 
 def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Compositor | Mixture:
@@ -84,14 +169,24 @@ def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Composito
         compositor = Compositor(load_material(args.data, args.sprites, "train"), composites)
         if args.packed is None:
             return compositor
-    packed = PackedScenes(args.packed, check=True)
+    return Mixture(packed_scenes(args.packed, composites), settings.packed, compositor)
+
+
+def packed_scenes(folder: Path, rules: SceneRules) -> PackedScenes:
+    """A packed set to train on, its files compared with their sha256.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it was not made for training, or by other rules.
+    """
+    packed = PackedScenes(folder, check=True)
     if packed.meta["split"] != "train":
-        raise ValueError(f"{args.packed} is a set for {packed.meta['split']}: train on one that was made for training")
+        raise ValueError(f"{folder} is a set for {packed.meta['split']}: train on one that was made for training")
     for key in [rule.name for rule in fields(SceneRules)]:
-        made, wanted = packed.meta["settings"][key], getattr(composites, key)
+        made, wanted = packed.meta["settings"][key], getattr(rules, key)
         if made != wanted:
-            raise ValueError(f"{args.packed} was made with {key} {made}, the configuration says {wanted}: make them agree")
-    return Mixture(packed, settings.packed, compositor)
+            raise ValueError(f"{folder} was made with {key} {made}, the configuration says {wanted}: make them agree")
+    return packed
 
 
 def main() -> None:
@@ -100,34 +195,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="for composites: folder with fruits/, objects/ and textures/")
     parser.add_argument("--sprites", type=Path, help="for composites: folder that training.prepare sprites filled")
     parser.add_argument("--packed", type=Path, help="a set of training.prepare or training.synthesize, for the share `packed`")
-    parser.add_argument("--minutes", type=float, help="end after so many, with a checkpoint; the same command goes on there")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; resumed where it holds a checkpoint")
+    parser.add_argument("--minutes", type=float, help="end after so many, with a checkpoint")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, where there is one")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument(
         "--init", type=Path, help="a .safetensors file to begin a new run from (default: the configuration's backbone)"
     )
     args = parser.parse_args()
     try:
         settings = read_settings(args.config)
-        loop = settings.loop
-        batches = SceneBatches(scene_source(settings, args), loop.batch_size, loop.steps, loop.seed)
-    except (OSError, ValueError) as error:
+        if (args.out / "checkpoint.pt").is_file() and not args.resume:
+            raise ValueError(f"{args.out} holds a run: go on with it by --resume, or give another --out")
+        source = scene_source(settings, args)
+        network = begin(settings, args.init)
+    except (OSError, ImportError, ValueError) as error:
         parser.error(str(error))
-    torch.manual_seed(loop.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = build_network(settings.network)
-    if args.init:
-        initial = load_model(str(args.init))
-        if initial.settings.network.kind != settings.network.kind:
-            parser.error(f"--init is a {initial.settings.network.kind} network, the configuration {settings.network.kind}")
-        network.load_state_dict(initial.network.state_dict())
-    elif isinstance(network, FastNetwork) and settings.backbone.imagenet:
-        load_imagenet(network.encoder.backbone, imagenet_file())
-    if isinstance(network, FastNetwork):
-        freeze(network.encoder.backbone, settings.backbone.frozen_stages)
-    network.to(device, memory_format=torch.channels_last)
     try:
-        Run(args.out, network, loop).train(batches, Schedule.linear(), objective_of(settings.objective), args.minutes)
-    except (FloatingPointError, OSError) as error:
+        fit(settings, source, args.out, network, args.minutes)
+    except (FloatingPointError, OSError, ValueError) as error:
         parser.exit(1, f"{error}\n")
 
 

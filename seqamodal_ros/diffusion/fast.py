@@ -21,7 +21,7 @@ class FastSettings:
     """Sizes of the `fast` network.
 
     Attributes:
-        image_size: side of the square RGB image it reads, pixels; twice the mask's, as edges tell who lies on top.
+        image_size: side of the square RGB image it reads, pixels; four times the mask's, as edges tell who lies on top.
         mask_size: side of the masks, pixels.
         encoder_channels: channels of the encoder's pyramid at 1, 1/2, 1/4 and 1/8 of the mask's size.
         denoiser_channels: channels of the denoiser at 1/2, 1/4 and 1/8 of the mask's size.
@@ -32,15 +32,15 @@ class FastSettings:
     sampler: ClassVar[str] = "ddim"
     sampling_steps: ClassVar[int] = 1
 
-    image_size: int = 128
+    image_size: int = 256
     mask_size: int = 64
     encoder_channels: tuple[int, int, int, int] = (32, 64, 128, 160)
     denoiser_channels: tuple[int, int, int] = (32, 96, 160)
 
     def __post_init__(self) -> None:
-        if self.mask_size < 16 or self.mask_size % 16 or self.image_size != 2 * self.mask_size:
+        if self.mask_size < 16 or self.mask_size % 16 or self.image_size != 4 * self.mask_size:
             raise ValueError(
-                f"mask_size must be a multiple of 16 and image_size twice that, not {self.mask_size}, {self.image_size}"
+                f"mask_size must be a multiple of 16 and image_size four times that, not {self.mask_size}, {self.image_size}"
             )
         if any(channels < GROUPS or channels % GROUPS for channels in (*self.encoder_channels, *self.denoiser_channels)):
             raise ValueError(f"channels must be multiples of {GROUPS}")
@@ -74,14 +74,18 @@ def _lateral(channels_in: int, channels: int) -> nn.Module:
 
 
 class Encoder(nn.Module):
-    """Image -> features at 1, 1/2, 1/4 and 1/8 of the mask's size: a backbone and a feature pyramid on it."""
+    """Image -> features at 1, 1/2, 1/4 and 1/8 of the mask's size.
+
+    A backbone; a feature pyramid on it, which brings down to each pixel what things are; and a path up again, which brings what
+    the pixels tell of who lies on top to things as a whole (Liu et al., 2018: path aggregation).
+    """
 
     def __init__(self, channels: tuple[int, int, int, int]):
         super().__init__()
         c1, c2, c4, c8 = channels
         self.backbone = Backbone()
-        b1, b2, b4, b8, b16 = CHANNELS
-        self.lateral_16, self.lateral_8 = _lateral(b16, c8), _lateral(b8, c8)
+        half, b1, b2, b4, b8 = CHANNELS
+        self.lateral_8 = _lateral(b8, c8)
         self.blocks_8 = nn.Sequential(
             ResidualBlock(c8, c8), Attention(c8, GROUPS, HEADS), ResidualBlock(c8, c8), Attention(c8, GROUPS, HEADS)
         )
@@ -89,22 +93,40 @@ class Encoder(nn.Module):
         self.merge_4 = ResidualBlock(c4, c4)
         self.up_2, self.lateral_2 = nn.Conv2d(c4, c2, 1), _lateral(b2, c2)
         self.merge_2 = ResidualBlock(c2, c2)
-        self.up_1, self.lateral_1 = nn.Conv2d(c2, c1, 1), _lateral(b1, c1)
+        self.up_1, self.lateral_1 = nn.Conv2d(c2, c1, 1), _lateral(b1 + 4 * half, c1)
         self.merge_1 = ResidualBlock(c1, c1)
+        self.down_2, self.again_2 = nn.Conv2d(c1, c2, 3, stride=2, padding=1), ResidualBlock(c2, c2)
+        self.down_4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
+        self.again_4 = nn.Sequential(ResidualBlock(c4, c4), Attention(c4, GROUPS, HEADS))
+        self.down_8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
+        self.again_8 = nn.Sequential(
+            ResidualBlock(c8, c8), Attention(c8, GROUPS, HEADS), ResidualBlock(c8, c8), Attention(c8, GROUPS, HEADS)
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        b1, b2, b4, b8, b16 = self.backbone(image)
-        f8 = self.blocks_8(self.lateral_8(b8) + F.interpolate(self.lateral_16(b16), scale_factor=2))
+        half, b1, b2, b4, b8 = self.backbone(image)
+        f8 = self.blocks_8(self.lateral_8(b8))
         f4 = self.merge_4(self.lateral_4(b4) + F.interpolate(self.up_4(f8), scale_factor=2))
         f2 = self.merge_2(self.lateral_2(b2) + F.interpolate(self.up_2(f4), scale_factor=2))
-        f1 = self.merge_1(self.lateral_1(b1) + F.interpolate(self.up_1(f2), scale_factor=2))
+        fine = torch.cat([b1, F.pixel_unshuffle(half, 2)], dim=1)
+        f1 = self.merge_1(self.lateral_1(fine) + F.interpolate(self.up_1(f2), scale_factor=2))
+        f2 = self.again_2(f2 + self.down_2(f1))
+        f4 = self.again_4(f4 + self.down_4(f2))
+        f8 = self.again_8(f8 + self.down_8(f4))
         return f1, f2, f4, f8
 
 
 class Denoiser(nn.Module):
-    """Noisy mask, cumulative mask and image features -> logits of the layer's mask."""
+    """Noisy mask, cumulative mask and image features -> logits of the layer's mask.
 
-    def __init__(self, encoder: tuple[int, int, int, int], channels: tuple[int, int, int]):
+    Args:
+        encoder: channels of the image features.
+        channels: of its own at 1/2, 1/4 and 1/8 of the masks' size.
+        masks: masks that it reads, the noisy and the cumulative one.
+        drawn: masks that it draws.
+    """
+
+    def __init__(self, encoder: tuple[int, int, int, int], channels: tuple[int, int, int], masks: int = 2, drawn: int = 1):
         super().__init__()
         e1, e2, e4, e8 = encoder
         c2, c4, c8 = channels
@@ -112,7 +134,7 @@ class Denoiser(nn.Module):
         self.schedule = Schedule.linear()
         self.time_channels = c4
         self.time = nn.Sequential(nn.Linear(c4, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
-        self.masks_in = nn.Conv2d(8, c2, 3, padding=1)  # both masks, their 2x2 pixels as channels
+        self.masks_in = nn.Conv2d(4 * masks, c2, 3, padding=1)  # the masks, their 2x2 pixels as channels
         self.image_2, self.image_4, self.image_8 = nn.Conv2d(e2, c2, 1), nn.Conv2d(e4, c4, 1), nn.Conv2d(e8, c8, 1)
         self.block_2 = ResidualBlock(c2, c2, embedding)
         self.down_4 = nn.Conv2d(c2, c4, 3, stride=2, padding=1)
@@ -126,8 +148,8 @@ class Denoiser(nn.Module):
         self.merge_2 = ResidualBlock(c2, c2, embedding)
         self.up_1 = nn.Conv2d(c2, 4 * 16, 1)
         self.image_1 = nn.Conv2d(e1, 16, 1)
-        self.masks_1 = nn.Conv2d(2, 16, 3, padding=1)
-        self.out = nn.Sequential(nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 1, 3, padding=1))
+        self.masks_1 = nn.Conv2d(masks, 16, 3, padding=1)
+        self.out = nn.Sequential(nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, drawn, 3, padding=1))
 
     def posterior_mean(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What a noisy pixel alone says of x0: E[x0 | x_t] = tanh(signal x_t / sigma^2), as x0 is -1 or 1.

@@ -46,7 +46,26 @@ class Sequence:
     truncated: bool
 
 
-def sequence(settings: SequenceSettings, shape: tuple[int, int], samples: int) -> Generator[np.ndarray, np.ndarray, Sequence]:
+def binarise(x0: np.ndarray, area_min: int) -> tuple[np.ndarray, np.ndarray]:
+    """Proposals float [K, h, w] in [-1, 1] -> (bool [K, h, w], nulls blanked; bool [K], which are null)."""
+    candidates = x0 >= 0
+    null = candidates.sum(axis=(1, 2)) < area_min
+    return candidates & ~null[:, None, None], null
+
+
+def select(candidates: np.ndarray) -> np.ndarray:
+    """The candidate, of bool [n, h, w], with the least L1 distance to their mean; the first on ties."""
+    # n times the distance to the mean, in whole numbers: thirds would round, and break ties by chance
+    distance = np.abs(len(candidates) * candidates.astype(np.int64) - candidates.sum(axis=0)).sum(axis=(1, 2))
+    return candidates[int(distance.argmin())]
+
+
+def sequence(
+    settings: SequenceSettings,
+    shape: tuple[int, int],
+    samples: int,
+    choose: Callable[[np.ndarray], np.ndarray] = select,
+) -> Generator[np.ndarray, np.ndarray, Sequence]:
     """Algorithm 2 as a generator: yields a cumulative mask, is sent the K proposals for the layer that follows it.
 
     A generator, so that the network calls of several images can be put into one batch: see `run`.
@@ -55,6 +74,7 @@ def sequence(settings: SequenceSettings, shape: tuple[int, int], samples: int) -
         settings: stops and options.
         shape: (h, w) of the masks.
         samples: K.
+        choose: makes a layer's mask bool [h, w] of the candidates bool [n, h, w] that are not null.
 
     Yields:
         bool [h, w], the cumulative mask; to be answered with float [K, h, w] in [-1, 1], the soft masks x0.
@@ -71,7 +91,7 @@ def sequence(settings: SequenceSettings, shape: tuple[int, int], samples: int) -
         stopped = bool(null.all() or (settings.majority_null and 2 * null.sum() > samples))
         if stopped:
             continue
-        selected = select(candidates[~null])
+        selected = choose(candidates[~null])
         soft = ((x0 + 1) / 2).clip(0, 1).mean(axis=0)
         # null is tested first: a blank mask is disjoint from every layer, and would be merged
         if amodal and merges < MERGES_AT_MOST and not (selected & amodal[-1]).any():
@@ -91,20 +111,6 @@ def sequence(settings: SequenceSettings, shape: tuple[int, int], samples: int) -
         np.array(hypotheses, bool).reshape(-1, samples, *shape),
         truncated=not stopped,
     )
-
-
-def binarise(x0: np.ndarray, area_min: int) -> tuple[np.ndarray, np.ndarray]:
-    """Proposals float [K, h, w] in [-1, 1] -> (bool [K, h, w], nulls blanked; bool [K], which are null)."""
-    candidates = x0 >= 0
-    null = candidates.sum(axis=(1, 2)) < area_min
-    return candidates & ~null[:, None, None], null
-
-
-def select(candidates: np.ndarray) -> np.ndarray:
-    """The candidate, of bool [n, h, w], with the least L1 distance to their mean; the first on ties."""
-    # n times the distance to the mean, in whole numbers: thirds would round, and break ties by chance
-    distance = np.abs(len(candidates) * candidates.astype(np.int64) - candidates.sum(axis=0)).sum(axis=(1, 2))
-    return candidates[int(distance.argmin())]
 
 
 def run(

@@ -7,7 +7,7 @@ import torch
 from seqamodal_ros.diffusion.blocks import timestep_embedding
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 
-SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
+SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def network() -> FastNetwork:
 @pytest.fixture
 def inputs():
     generator = torch.Generator().manual_seed(1)
-    image = torch.rand(3, 3, 32, 32, generator=generator) * 2 - 1
+    image = torch.rand(3, 3, 64, 64, generator=generator) * 2 - 1
     x_t = torch.randn(3, 1, 16, 16, generator=generator)
     cumulative = torch.where(torch.rand(3, 1, 16, 16, generator=generator) > 0.5, 1.0, -1.0)
     return image, x_t, torch.tensor([999, 500, 0]), cumulative
@@ -32,7 +32,7 @@ def inputs():
 
 def test_the_number_of_parameters():
     """Weights of one count do not load into a network of another, so a change here is a new model."""
-    assert sum(parameter.numel() for parameter in FastNetwork(FastSettings()).parameters()) == 5_851_089  # 11.7 MB as float16
+    assert sum(parameter.numel() for parameter in FastNetwork(FastSettings()).parameters()) == 7_688_401  # 15.4 MB as float16
 
 
 @torch.no_grad()

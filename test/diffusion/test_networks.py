@@ -11,7 +11,7 @@ from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.networks import build_network
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 
-FAST = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
+FAST = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 PAPER = PaperSettings(mask_size=16, channels=32, multipliers=(1, 2))
 
 

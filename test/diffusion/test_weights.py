@@ -17,7 +17,7 @@ from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import METADATA_KEY, ModelSettings, load_model, save_model
 
-SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
+SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
 PAPER = PaperSettings(mask_size=16, channels=32, multipliers=(1,), scaling="authors")
 SETTINGS = ModelSettings(SMALL, SequenceSettings(max_layers=7, area_min=4, majority_null=True), sampling_steps=3)
 

@@ -13,7 +13,7 @@ from training.data.batches import SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.sprites import crop, load_material
 
-SETTINGS = CompositeSettings()
+SETTINGS = CompositeSettings(image_size=128)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import torch
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch
-from training.hybrid import VARIATIONAL_WEIGHT, HybridSettings, cumulative_and_target, draw_rows, hybrid_loss, omitted_layers
+from training.hybrid import VARIATIONAL_WEIGHT, HybridSettings, cumulative_and_target, draw_rows, hybrid_loss
+from training.rows import omitted_layers
 
 TINY = PaperSettings(mask_size=16, channels=32, multipliers=(1,))
 
@@ -148,3 +149,16 @@ def test_a_step_lowers_the_loss_and_more_steps_overfit():
         optimiser.step()
     assert values[1] < values[0]
     assert values[-1] < 0.2 * values[0]
+
+
+def test_only_layer_never_shows_a_cumulative_mask():
+    class Listening(PaperNetwork):
+        def denoise(self, x_t, t, cumulative_mask, image_features):
+            self.shown = cumulative_mask
+            return super().denoise(x_t, t, cumulative_mask, image_features)
+
+    torch.manual_seed(0)
+    network = Listening(TINY)
+    losses = hybrid_loss(network, stairs(), Schedule.linear(), HybridSettings(only_layer=3))
+    assert (network.shown == -1).all()
+    assert losses["loss"].isfinite()

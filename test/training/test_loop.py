@@ -12,27 +12,30 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 
 import training.data.packed
+from seqamodal_ros.diffusion.adapter import normalised
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import load_model
-from training.data.batches import SceneBatches
+from training.data.batches import Batch, SceneBatches, union
 from training.data.compositor import CompositeSettings, Compositor
 from training.hybrid import HybridSettings
 from training.loop import LoopSettings, Run, learning_rate
 from training.objective import ObjectiveSettings
-from training.train import objective_of
+from training.record import Record
+from training.train import TrainSettings, method_of
 
-SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
-COMPOSITES = CompositeSettings(image_size=32, mask_size=16, area_min=2)
+SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
+COMPOSITES = CompositeSettings(image_size=64, mask_size=16, area_min=2)
 LOOP = LoopSettings(steps=8, batch_size=2, warmup=3, checkpoint_every=4, workers=0)
-OBJECTIVE = objective_of(ObjectiveSettings(own_from=4))
+METHOD = method_of(TrainSettings(network=SMALL, composites=COMPOSITES, objective=ObjectiveSettings(own_from=4)))
 
 
 class Batches(SceneBatches):
@@ -51,7 +54,7 @@ def train(folder: Path, material, interrupt_at: int = -1, settings: LoopSettings
     run = Run(folder, FastNetwork(SMALL), settings)
     batches = Batches(Compositor(material, COMPOSITES), settings.batch_size, settings.steps, settings.seed)
     batches.interrupt_at = interrupt_at
-    run.train(batches, Schedule.linear(), OBJECTIVE)
+    run.train(batches, Schedule.linear(), METHOD)
     return run
 
 
@@ -66,7 +69,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, material, capsys)
     assert whole.step == 8
     first = train(tmp_path / "parts", material, interrupt_at=2)
     assert first.step == 3
-    assert "interrupted at step 3; the same command resumes there" in capsys.readouterr().out
+    assert "interrupted at step 3; --resume goes on there" in capsys.readouterr().out
     resumed = train(tmp_path / "parts", material, interrupt_at=5)
     assert resumed.step == 6
     last = train(tmp_path / "parts", material)
@@ -83,7 +86,12 @@ def test_a_run_of_the_paper_network_resumes_too(tmp_path, material):
         run = Run(folder, PaperNetwork(PaperSettings(mask_size=16, channels=32, multipliers=(1,))), settings)
         batches = Batches(Compositor(material, COMPOSITES), settings.batch_size, settings.steps, settings.seed)
         batches.interrupt_at = interrupt_at
-        run.train(batches, Schedule.linear(), objective_of(HybridSettings(noise_introduction=0.2)))
+        objective = HybridSettings(noise_introduction=0.2)
+        run.train(
+            batches,
+            Schedule.linear(),
+            method_of(TrainSettings(network=run.network.settings, composites=COMPOSITES, objective=objective)),
+        )
         return run
 
     whole = paper(tmp_path / "whole")
@@ -91,18 +99,49 @@ def test_a_run_of_the_paper_network_resumes_too(tmp_path, material):
     assert_equal_weights(whole, paper(tmp_path / "parts"))
 
 
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path, material):
+    """The same scenes in one, two and four parts; the loss draws nothing by chance."""
+
+    class Parts(SceneBatches):
+        def __getitem__(self, index):
+            parts = 4 // self.batch_size
+            whole = SceneBatches(self.draw, 4, 1, self.seed)[index // parts]
+            first = index % parts * self.batch_size
+            return Batch(*(value[first : first + self.batch_size] for value in vars(whole).values()))
+
+    def objective(network, batch, schedule, step):
+        features = network.encode(normalised(batch.image))
+        target = union(batch.amodal, batch.layers == 1)
+        blank = torch.full(target.shape, -1.0)
+        t = torch.full((len(target),), schedule.steps - 1)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            network.logits(torch.zeros_like(blank), t, blank, features), target.float()
+        )
+        return {"loss": loss}
+
+    runs = []
+    for parts in (1, 2, 4):
+        torch.manual_seed(0)
+        run = Run(tmp_path / str(parts), FastNetwork(SMALL), replace(LOOP, steps=1, batch_size=4, parts=parts, bfloat16=False))
+        run.train(
+            Parts(Compositor(material, COMPOSITES), 4 // parts, parts, 0),
+            Schedule.linear(),
+            METHOD._replace(losses=objective),
+        )
+        runs.append(run)
+    whole = [state["exp_avg"] for state in runs[0].optimiser.state.values()]  # a share of the only step's gradient
+    for run in runs[1:]:
+        for state, gradient in zip(run.optimiser.state.values(), whole, strict=True):
+            assert torch.allclose(state["exp_avg"], gradient, rtol=1e-3, atol=1e-7)
+    with pytest.raises(ValueError, match="parts must divide batch_size, 4, and 3 does not"):
+        replace(LOOP, batch_size=4, parts=3)
+
+
 def test_a_finished_run_stays_as_it_is(tmp_path, material):
     done = train(tmp_path, material)
     again = train(tmp_path, material)
     assert again.step == 8
     assert_equal_weights(done, again)
-
-
-def test_a_kill_loses_the_steps_since_the_last_checkpoint_alone(tmp_path, material):
-    """The checkpoint on disk is whole at any time: a half-written one lies beside it."""
-    done = train(tmp_path, material)
-    (tmp_path / "checkpoint.part").write_bytes(b"half")
-    assert_equal_weights(done, train(tmp_path, material))
 
 
 def test_workers_draw_the_same_batches(tmp_path, material):
@@ -116,9 +155,9 @@ def test_minutes_are_kept_and_the_run_goes_on_later(tmp_path, material, capsys):
     for step in range(1, LOOP.steps + 1):
         torch.manual_seed(0)
         run = Run(tmp_path / "parts", FastNetwork(SMALL), LOOP)
-        run.train(SceneBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0), Schedule.linear(), OBJECTIVE, minutes=0)
+        run.train(SceneBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0), Schedule.linear(), METHOD, minutes=0)
         assert run.step == step
-    assert "time is up at step 1; the same command resumes there" in capsys.readouterr().out
+    assert "time is up at step 1; --resume goes on there" in capsys.readouterr().out
     assert_equal_weights(run, whole)
 
 
@@ -127,13 +166,13 @@ def test_a_loss_or_gradient_that_is_no_number_ends_the_run_before_the_weights_ta
     """The last of these is a finite loss whose gradient is not."""
 
     def objective(network, batch, schedule, step):
-        losses = OBJECTIVE(network, batch, schedule, step)
+        losses = METHOD.losses(network, batch, schedule, step)
         return {"loss": losses["loss"] * (factor if step == at else 1.0)}
 
     run = Run(tmp_path, FastNetwork(SMALL), LOOP)
     batches = SceneBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0)
     with pytest.raises(FloatingPointError, match=f"gradient .* at step {at}: lower the rate; the last good checkpoint is kept"):
-        run.train(batches, Schedule.linear(), objective)
+        run.train(batches, Schedule.linear(), METHOD._replace(losses=objective))
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 4
     assert all(value.isfinite().all() for value in kept["network"].values())
@@ -154,12 +193,51 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, material):
     assert not (tmp_path / "checkpoint.part").exists()
 
 
-def test_the_log(tmp_path, material):
-    train(tmp_path, material, settings=replace(LOOP, steps=51))
-    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())  # one for every fifty steps
-    assert line["step"] == 50
-    assert line["loss"] == pytest.approx(line["bce"] + line["dice"], rel=0.02)
-    assert 0 < line["bce"] < 3
+def test_what_a_run_writes_to_be_looked_at(tmp_path, material):
+    """Losses as lines, curves and events; and a sheet of what it sees, of which there are a dozen scenes in four rows."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = replace(LOOP, steps=101, sheet_every=50)
+    train(tmp_path, material, settings=settings)
+    lines = list(map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines()))
+    assert [line["step"] for line in lines] == [50, 100]  # one for every fifty steps
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["bce"] + line["dice"], rel=0.02)
+        assert 0 < line["bce"] < 3
+        assert line["images_per_second"] > 0
+    assert cv2.imread(str(tmp_path / "seen.png")).shape == (4 * 128, 3 * 384, 3)
+    curves = cv2.imread(str(tmp_path / "curves.png"))
+    assert curves.shape[1] > 3 * curves.shape[0]  # three curves beside each other
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx([line["loss"] for line in lines])
+    assert [event.step for event in events.Images("image, truth, seen")] == [50, 100, 101]
+
+
+def test_a_line_after_a_resume_is_the_mean_of_the_steps_since(tmp_path, material):
+    """Of a loss that is one everywhere."""
+
+    def one(network, batch, schedule, step):
+        losses = METHOD.losses(network, batch, schedule, step)
+        return {"loss": losses["loss"] / losses["loss"].detach()}
+
+    settings = replace(LOOP, steps=50, batch_size=1)
+    for interrupt_at in (29, -1):
+        run = Run(tmp_path, FastNetwork(SMALL), settings)
+        batches = Batches(Compositor(material, COMPOSITES), 1, 50, 0)
+        batches.interrupt_at = interrupt_at
+        run.train(batches, Schedule.linear(), METHOD._replace(losses=one))
+    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert line["loss"] == pytest.approx(1)
+
+
+def test_lines_of_steps_that_a_kill_took_back_are_dropped(tmp_path):
+    lines = "".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (50, 100, 150))
+    (tmp_path / "log.jsonl").write_text(lines + '{"step": 200, "lo')
+    record = Record(tmp_path, 120, [])
+    record.losses(150, 3.0, {"loss": 0.5})
+    record.close()
+    lines = list(map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines()))
+    assert [(line["step"], line["loss"]) for line in lines] == [(50, 1.0), (100, 1.0), (150, 0.5)]
 
 
 def test_the_moving_average_follows(tmp_path, material):
@@ -192,9 +270,9 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
     config.write_text(
         yaml.safe_dump(
             {
-                "network": {"image_size": 32, "mask_size": 16, "encoder_channels": [8] * 4, "denoiser_channels": [8] * 3},
+                "network": {"image_size": 64, "mask_size": 16, "encoder_channels": [8] * 4, "denoiser_channels": [8] * 3},
                 "backbone": {"imagenet": False, "frozen_stages": 0},
-                "composites": {"image_size": 32, "mask_size": 16, "area_min": 2},
+                "composites": {"image_size": 64, "mask_size": 16, "area_min": 2},
                 "loop": {"steps": 100_000, "batch_size": 2, "checkpoint_every": 2, "workers": 1},
             }
         )
@@ -211,7 +289,7 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
     finally:
         process.kill()
     assert process.returncode == 0, stderr
-    assert "the same command resumes there" in stdout
+    assert "--resume goes on there" in stdout
     step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
     assert f"interrupted at step {step};" in stdout
     assert Run(out, FastNetwork(SMALL), LOOP).step == step
@@ -250,7 +328,7 @@ def test_the_commands_train_and_export_the_paper_network(tmp_path, data, monkeyp
     network = {"kind": "paper", "mask_size": 16, "channels": 32, "multipliers": [1]}
     described = {
         "network": network,
-        "composites": {"image_size": 32, "mask_size": 16, "area_min": 2, "max_layers": 3},
+        "composites": {"image_size": 64, "mask_size": 16, "area_min": 2, "max_layers": 3},
         "objective": {"kind": "paper", "noise_introduction": 0.1},
         "loop": {"steps": 2, "batch_size": 2, "workers": 0, "bfloat16": False},
     }
@@ -273,7 +351,7 @@ def test_the_commands_train_and_export_the_paper_network(tmp_path, data, monkeyp
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "other"), "--init", str(weights)])
     with pytest.raises(SystemExit):
         training.train.main()
-    assert "--init is a paper network, the configuration fast" in capsys.readouterr().err
+    assert "--init holds PaperSettings(mask_size=16" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -291,7 +369,7 @@ def write_config(path: Path, **changes) -> Path:
     settings = {
         "network": vars(SMALL) | {"encoder_channels": [8, 8, 8, 8], "denoiser_channels": [8, 8, 8]},
         "backbone": {"imagenet": False, "frozen_stages": 0},
-        "composites": {"image_size": 32, "mask_size": 16, "area_min": 2},
+        "composites": {"image_size": 64, "mask_size": 16, "area_min": 2},
         "loop": {"steps": 2, "batch_size": 2, "workers": 0},
     }
     path.write_text(yaml.safe_dump(settings | changes))
@@ -303,6 +381,16 @@ def run_command(monkeypatch, *words) -> None:
 
     monkeypatch.setattr(sys, "argv", ["train", *map(str, words)])
     training.train.main()
+
+
+def test_a_run_is_gone_on_with_only_when_asked(tmp_path, packed, monkeypatch, capsys):
+    config = write_config(tmp_path / "config.yaml", packed=1.0)
+    words = [config, "--packed", packed, "--out", tmp_path / "run"]
+    run_command(monkeypatch, *words, "--resume")  # there is none yet
+    with pytest.raises(SystemExit):
+        run_command(monkeypatch, *words)
+    assert "holds a run: go on with it by --resume, or give another --out" in capsys.readouterr().err
+    run_command(monkeypatch, *words, "--resume")
 
 
 def test_a_packed_set_alone_is_enough(tmp_path, packed, monkeypatch):
@@ -321,7 +409,7 @@ def test_a_packed_set_alone_is_enough(tmp_path, packed, monkeypatch):
         (
             {"packed": 1.0, "composites": {}},
             ["--packed", "{packed}"],
-            "was made with image_size 32, the configuration says 128: make them agree",
+            "was made with image_size 64, the configuration says 128: make them agree",
         ),
     ],
 )

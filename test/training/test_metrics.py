@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from torchmetrics.functional.classification import binary_average_precision, binary_jaccard_index
 
 from training.baselines import hull_layers, visible_layers
 from training.data.compositor import Scene
@@ -45,13 +47,14 @@ def test_average_precision_is_p_r_plus_the_rest_at_pi():
     assert math.isnan(average_precision(strip(0, 3), BLANK))
 
 
-def test_average_precision_is_sklearns():
-    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed: nothing to compare with")
+def test_iou_and_average_precision_are_torchmetrics():
+    """Theirs are of scores and curves; a thresholded mask is a score of two values."""
     rng = np.random.default_rng(0)
     for _ in range(20):
         predicted, true = rng.random((2, 8, 8)) > 0.6
-        expected = metrics.average_precision_score(true.ravel(), predicted.ravel())
-        assert average_precision(predicted, true) == pytest.approx(expected)
+        scores, labels = torch.from_numpy(predicted).float(), torch.from_numpy(true).long()
+        assert iou(predicted, true) == pytest.approx(binary_jaccard_index(scores, labels).item())
+        assert average_precision(predicted, true) == pytest.approx(binary_average_precision(scores, labels).item(), abs=1e-6)
 
 
 def stack(*masks: np.ndarray) -> np.ndarray:
@@ -103,6 +106,15 @@ def test_bootstrap_interval():
     assert high - low == pytest.approx(2 * 1.96 * 0.1 / 400**0.5, rel=0.2)
     assert bootstrap_interval(values) == (low, high)
     assert bootstrap_interval([0.3, 0.3]) == pytest.approx((0.3, 0.3))
+
+
+def test_views_of_a_scene_are_drawn_together():
+    """Ten scenes of forty equal views say no more than ten images do."""
+    values = np.random.default_rng(0).normal(0.5, 0.1, 10)
+    views, groups = values.repeat(40), np.arange(10).repeat(40)
+    assert bootstrap_interval(views, groups) == pytest.approx(bootstrap_interval(values))
+    low, high = bootstrap_interval(views)
+    assert high - low < 0.3 * np.subtract(*reversed(bootstrap_interval(views, groups)))
 
 
 def test_hidden_iou_counts_outside_the_visible_region_alone():

@@ -19,8 +19,9 @@ from training.objective import (
     next_layer,
     own_cumulative_masks,
 )
+from training.rows import independent_rows
 
-SMALL = FastSettings(image_size=32, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
+SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 
 
 def stairs() -> Batch:
@@ -114,7 +115,7 @@ def test_imperfect_outline_moves_the_edge_and_leaves_the_core():
 def test_own_cumulative_masks_start_blank_and_grow():
     torch.manual_seed(0)
     network = FastNetwork(SMALL)
-    masks = own_cumulative_masks(network, network.encode(torch.randn(2, 3, 32, 32)), Schedule.linear(), 16, 4)
+    masks = own_cumulative_masks(network, network.encode(torch.randn(2, 3, 64, 64)), Schedule.linear(), 16, 4)
     assert len(masks) == 4
     assert not masks[0].any()
     for before, after in zip(masks, masks[1:], strict=False):
@@ -134,7 +135,7 @@ def test_dice_loss_at_its_ends():
 
 @pytest.fixture
 def batch(material) -> Batch:
-    settings = CompositeSettings(image_size=32, mask_size=16, area_min=2, counts=(0.1, 0.2, 0.4, 0.3))
+    settings = CompositeSettings(image_size=64, mask_size=16, area_min=2, counts=(0.1, 0.2, 0.4, 0.3))
     return SceneBatches(Compositor(material, settings), 6, 1, seed=0)[0]
 
 
@@ -164,3 +165,59 @@ def test_the_loss_of_one_batch_falls(batch):
         optimiser.step()
         values.append(value.item())
     assert sum(values[-10:]) < 0.6 * sum(values[:10])
+
+
+def test_a_model_of_one_layer_sees_as_many_images_with_it_as_without():
+    batch = stairs()
+    torch.manual_seed(0)
+    for layer, having in ((2, 0), (3, 0)):
+        rows = torch.stack([independent_rows(batch, layer) for _ in range(20)])
+        assert ((rows == having).float().mean() - 0.5).abs() < 1e-6
+    both = torch.stack([independent_rows(batch, 1) for _ in range(40)])  # every image has layer 1: all rows are positive
+    assert set(both.flatten().tolist()) == {0, 1}
+    nowhere = torch.cat([independent_rows(batch, 4) for _ in range(40)])  # none has it: all rows are blank
+    assert 0.2 < nowhere.float().mean() < 0.8
+
+
+class Listening:
+    """A network that keeps what it is given, and answers with nothing known."""
+
+    def encode(self, image):
+        return (torch.arange(len(image)).float().view(-1, 1, 1, 1),)
+
+    def logits(self, x_t, t, cumulative_mask, image_features):
+        self.x_t, self.cumulative, self.images = x_t, cumulative_mask, image_features[0].flatten().long()
+        return torch.zeros_like(x_t, requires_grad=True)
+
+
+def test_only_layer_draws_it_without_a_cumulative_mask(monkeypatch):
+    batch, network = stairs(), Listening()
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.zeros(4, dtype=torch.int64))  # t = 0, so x_t is the target
+    monkeypatch.setattr("training.objective.independent_rows", lambda *_: torch.tensor([0, 1]))
+    loss(network, batch, Schedule.linear(), ObjectiveSettings(rows=2, only_layer=3, own_from=0, own=1.0, noise_only=0.0), step=5)
+    assert (network.cumulative == -1).all()
+    assert network.images.tolist() == [0, 1, 0, 1]
+    for x_t, image in zip(network.x_t, network.images, strict=True):
+        assert torch.equal(x_t[0] > 0, batch.amodal[0, 2] if image == 0 else torch.zeros(8, 8, dtype=torch.bool))
+
+
+def test_noise_introduction_takes_a_layer_but_the_first_out_of_the_cumulative_mask():
+    """Only the rows of layer 3 and of the blank one after it have a layer that can be missing: the second, or the third."""
+    batch, network = stairs(), Listening()
+    settings = ObjectiveSettings(rows=4, imperfect=0.0, partial=0.0, own=0.0, noise_introduction=1.0)
+    torch.manual_seed(0)
+    first, second, third = (batch.amodal[0, k] for k in range(3))
+    expected = {
+        0: [torch.zeros(8, 8, dtype=torch.bool)],
+        1: [first],
+        2: [first],  # without layer 2
+        3: [first | third, first | second],  # without layer 2 or 3
+    }
+    for _ in range(10):
+        loss(network, batch, Schedule.linear(), settings, step=0)
+        shown = [mask[0] > 0 for mask, image in zip(network.cumulative, network.images, strict=True) if image == 0]
+        for options in expected.values():
+            found = [k for k, mask in enumerate(shown) if any(torch.equal(mask, option) for option in options)]
+            assert found
+            shown.pop(found[0])
+        assert not shown

@@ -4,6 +4,7 @@
 import shutil
 import sys
 from dataclasses import replace
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from training.data.composites import composite_shard
 from training.data.compositor import SET_COMPOSITES, Compositor
 from training.data.packed import PackedScenes
 from training.data.places import PLACES
+from training.data.sets import mini_sets
 from training.data.sheets import contact_sheet
 from training.data.sprites import Material, read_cutouts
 
@@ -33,7 +35,7 @@ def run(monkeypatch, own, *words):
 
 
 def test_ones_own_cutouts_become_a_set(own, monkeypatch, capsys):
-    run(monkeypatch, own, "--count", 30, "--out", own / "one")
+    run(monkeypatch, own, "--count", 30, "--image-size", 64, "--out", own / "one")
     said = capsys.readouterr().out
     assert "30 images in" in said
     assert "objects an image" in said
@@ -41,9 +43,9 @@ def test_ones_own_cutouts_become_a_set(own, monkeypatch, capsys):
     packed = PackedScenes(own / "one", check=True)
     assert packed[0].image.shape == (64, 64, 3)
     assert cv2.imread(str(own / "one" / "sheet.png")).shape == (6 * 128, 4 * 256, 3)
-    run(monkeypatch, own, "--count", 30, "--out", own / "two")
+    run(monkeypatch, own, "--count", 30, "--image-size", 64, "--out", own / "two")
     assert packed.meta["sha256"] == PackedScenes(own / "two").meta["sha256"]
-    run(monkeypatch, own, "--count", 30, "--split", "test", "--out", own / "three")
+    run(monkeypatch, own, "--count", 30, "--image-size", 64, "--split", "test", "--out", own / "three")
     assert packed.meta["sha256"] != PackedScenes(own / "three").meta["sha256"]
 
 
@@ -144,3 +146,16 @@ def test_walls_stand_on_the_table_and_leave_room(name):
             assert wall.centre[2] == wall.half[2]
             gap = np.abs(np.array(wall.centre[:2])) - np.array(wall.half[:2])
             assert gap.max() > 0.1
+
+
+def test_the_stand_in_for_intra_afruit(tmp_path, data):
+    """A thousandth of the paper's images: all its splits, from scenes of their own, and a test set of all depths."""
+    sets = mini_sets(tmp_path, data, data / "rendered", share=0.001, stratified=1, seed=0, image_size=64)
+    found = {packed.folder.name: packed for packed in islice(sets, 5)}
+    sets.close()
+    counts = {name: len(packed) for name, packed in found.items()}
+    assert counts == {"train": 187, "val": 3, "test": 3, "unseen": 3, "test-stratified": 5}
+    assert [len(scene.layers) for scene in found["test-stratified"]] == [1, 2, 3, 4, 5]
+    assert {packed.meta["split"] for packed in found.values()} == {"train", "val", "test", "unseen"}
+    assert len({packed.meta["sha256"]["images"] for packed in found.values()}) == 5
+    assert all(packed.folder.parent == tmp_path / "afruit-mini" for packed in found.values())

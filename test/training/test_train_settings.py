@@ -5,12 +5,16 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 
 from seqamodal_ros.diffusion.paper import PaperSettings
+from seqamodal_ros.settings import from_mapping
 from training.hybrid import HybridSettings
 from training.train import TrainSettings, read_settings
+from training.variants import TablesSettings, variants
 
-CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "training" / "configs"
+CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "tables.yaml")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -18,6 +22,34 @@ def test_shipped_configurations_are_read(path):
     settings = read_settings(path)
     assert settings.composites.image_size % settings.network.image_size == 0
     assert settings.network.mask_size == settings.composites.mask_size
+
+
+def test_the_configuration_of_the_tables_is_read():
+    settings = from_mapping(TablesSettings, yaml.safe_load((FOLDER / "tables.yaml").read_text()), "tables.yaml")
+    assert len(variants(settings)) == 18
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        (
+            {"network": {}, "composites": {"image_size": 128}},
+            "takes images of 256 and masks of 64, the composites have 128 and 64",
+        ),
+        ({"composites": {"image_size": 512}}, "the composites have 512 and 64: make them agree"),
+        (
+            {"network": {"kind": "one_shot", "max_layers": 3}, "objective": {"kind": "one_shot"}},
+            "the network draws 3 layers, the scenes have up to 5: make them agree",
+        ),
+        ({"objective": {"noise_introduction": 1.5}}, "noise_introduction is a share and must be in 0..1, not 1.5"),
+        ({"objective": {"only_layer": -1}}, "only_layer is a layer, from 1, or 0 for all, not -1"),
+        ({"loop": {"parts": 3}}, "parts must divide batch_size, 20, and 3 does not"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other(tmp_path, described, message):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(described))
+    with pytest.raises(ValueError, match=message):
+        read_settings(tmp_path / "mine.yaml")
 
 
 def test_there_is_a_configuration_of_each_network():

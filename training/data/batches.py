@@ -43,12 +43,12 @@ def union(amodal: Tensor, chosen: Tensor) -> Tensor:
 
 
 class SceneBatches(Dataset):
-    """Item n is a whole batch, drawn from the seed and n alone.
+    """Item n is a whole batch, or part of one, drawn from the seed and n alone.
 
     Args:
         draw: draws a scene from a generator, as a `Compositor` or a `Mixture` does.
-        batch_size: scenes a batch.
-        batches: how many there are.
+        batch_size: scenes an item.
+        batches: how many items there are.
         seed: of everything that is drawn.
     """
 
@@ -60,6 +60,10 @@ class SceneBatches(Dataset):
 
     def __len__(self) -> int:
         return self.batches
+
+    def others(self, count: int = 12) -> list[Scene]:
+        """Scenes that no item has: composites of other draws. Those of a packed set are in items too, varied in another way."""
+        return [self.draw(np.random.default_rng([self.seed, self.batches, k])) for k in range(count)]
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index])

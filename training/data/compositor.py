@@ -23,6 +23,7 @@ class CompositeSettings(SceneRules):
         shadow: probability of soft shadows.
         recolour: probability that a sprite's colours are exchanged and bent, so that outlines are learnt, not paints.
         spread: range of the distance between neighbours, as a share of their size; small heaps them.
+        coarse: probability that the image is of a camera with fewer pixels, down to half as many a side.
         letterbox: probability that the scene is not square and padded to a square, as `Geometry` does it.
     """
 
@@ -32,6 +33,7 @@ class CompositeSettings(SceneRules):
     spread: tuple[float, float] = (0.25, 0.85)
     letterbox: float = 0.3
     recolour: float = 0.0
+    coarse: float = 0.0
 
 
 class Compositor:
@@ -76,6 +78,8 @@ class Compositor:
         occluded_by = occlusions(amodal, np.arange(count))
         s.check(amodal, occluded_by)
         image = camera(rng, canvas)
+        if s.coarse and rng.random() < s.coarse:
+            image = coarser(image, rng.uniform(0.45, 1))
         image[~_inside(s.image_size, width, height)] = PADDING
         return Scene(image, amodal, occluded_by)
 
@@ -103,17 +107,26 @@ class Compositor:
 
 
 # as in training, but square, and with 2 to 5 objects each, as the papers' sets are
-TEST_COMPOSITES = CompositeSettings(counts=(0, 0, 0.28, 0.31, 0.24, 0.17), letterbox=0)
+TEST_COMPOSITES = CompositeSettings(image_size=128, counts=(0, 0, 0.28, 0.31, 0.24, 0.17), letterbox=0)
 
 # sets that are packed come nearer to the papers' figures with more overlap
 SET_COMPOSITES = replace(TEST_COMPOSITES, spread=(0.15, 0.7))
 
 
-def draw_composites(data: Path, rendered: Path, split: str, count: int, seed: int) -> list[Scene]:
+def draw_composites(data: Path, rendered: Path, split: str, count: int, seed: int, image_size: int = 128) -> list[Scene]:
     """`count` composites of one split, for evaluation; its families (fruits, objects) take turns. See `load_material`."""
-    compositor = Compositor(load_material(data, rendered, split), TEST_COMPOSITES)
+    compositor = Compositor(load_material(data, rendered, split), replace(TEST_COMPOSITES, image_size=image_size))
     families = list(compositor.material.sprites)
     return [compositor(np.random.default_rng([seed, k]), family=families[k % len(families)]) for k in range(count)]
+
+
+def coarser(image: np.ndarray, share: float) -> np.ndarray:
+    """The image as a camera with this share of its pixels a side would see it."""
+    side = len(image)
+    fewer = round(share * side)
+    return cv2.resize(
+        cv2.resize(image, (fewer, fewer), interpolation=cv2.INTER_AREA), (side, side), interpolation=cv2.INTER_LINEAR
+    )
 
 
 def _aspect(rng: np.random.Generator) -> tuple[float, float]:

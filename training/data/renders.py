@@ -15,13 +15,13 @@ from training.data.piles import truth
 from training.data.places import PLACES, Place
 from training.data.samples import letterboxed
 from training.data.scene import Rejected, Scene, SceneRules, nearest_first
-from training.data.stage import Stage
+from training.data.stage import WIDTH, Stage
 from training.data.surfaces import SIDE, SURFACES
 
 Families = Mapping[str, Mapping[str, Callable[[], Model]]]
 
 BEHIND = 0.006  # metres: objects sink into the table by less
-SIZE = 0.4  # of 640x480: 256x192, twice as large as it is kept
+SHARPER = 1.5  # pictures are so much wider than they are kept, or 1.1 times as high
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RenderSettings(SceneRules):
     """
 
     stock: int = 12
-    scenes: int = 15
+    scenes: int = 20
     objects: tuple[int, int] = (2, 6)
     views: int = 4
     longest: tuple[float, float] = (0.09, 0.2)
@@ -73,7 +73,14 @@ def render_table(
     place = PLACES[str(rng.choice(settings.places))]
     try:
         stock = [_drawn(families, settings, rng) for _ in range(settings.stock)]
-        stage = Stage(stock, [(1, 1, 1)] * len(stock), _table(textures, settings, rng), place.walls(rng), SIZE, supersampling=1)
+        stage = Stage(
+            stock,
+            [(1, 1, 1)] * len(stock),
+            _table(textures, settings, rng),
+            place.walls(rng),
+            SHARPER * settings.image_size / WIDTH,
+            supersampling=1,
+        )
     except ValueError:  # of MuJoCo, that takes no mesh without volume
         return [], [], {"table: a mesh was refused": 1}
     with stage:
@@ -121,7 +128,7 @@ def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> S
     small = np.array([letterboxed(mask[:, middle], settings.mask_size) for mask in amodal])
     occluded_by &= (small[:, None] & small[None]).any(axis=(2, 3))
     small, occluded_by = nearest_first(small, occluded_by, settings)
-    picture = stage.photograph(rng, lamps=2, sky=4)[:, middle]
+    picture = stage.photograph(rng, lamps=1, sky=3)[:, middle]
     height, width = picture.shape[:2]
     return Scene(Geometry.letterbox(width, height).to_model(picture, settings.image_size), small, occluded_by)
 

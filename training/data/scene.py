@@ -64,7 +64,7 @@ class SceneRules:
         area_min: scenes in which an object shows fewer visible mask pixels are left out (Section 5.1).
     """
 
-    image_size: int = 128
+    image_size: int = 256
     mask_size: int = 64
     max_layers: int = 5
     area_min: int = 10

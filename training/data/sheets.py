@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contact sheets: scenes of a set with their layers, to be looked at."""
+"""Contact sheets: scenes with their layers, true and predicted, to be looked at."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.pictures import layer_colour
 from training.data.packed import PackedScenes
 from training.data.scene import Scene
@@ -17,15 +20,29 @@ def contact_sheet(scenes: PackedScenes, count: int = 24, columns: int = 4) -> np
     The front layer is drawn last; the outline of what it hides is drawn through it.
     """
     chosen = np.unique(np.linspace(0, len(scenes) - 1, count).round().astype(int))
-    cells = [np.hstack([_fit(scenes[int(k)].image), _fit(_layers(scenes[int(k)]))]) for k in chosen]
+    return _arranged([[scenes[int(k)].image, _picture(scenes[int(k)].layers)] for k in chosen], columns)
+
+
+def answer_sheet(scenes: Sequence[Scene], predicted: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:
+    """uint8 [rows * 128, columns * 384, 3] RGB: each scene's image, its true layers, and the predicted ones, bool [L, h, w]."""
+    pairs = zip(scenes, predicted, strict=True)
+    return _arranged([[_square(scene.image), _picture(scene.layers), _picture(stack)] for scene, stack in pairs], columns)
+
+
+def _arranged(rows: list[list[np.ndarray]], columns: int) -> np.ndarray:
+    cells = [np.hstack([_fit(picture) for picture in row]) for row in rows]
     cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
     return np.vstack([np.hstack(cells[k : k + columns]) for k in range(0, len(cells), columns)])
 
 
-def _layers(scene: Scene) -> np.ndarray:
-    """Each layer in its colour over those behind it, its hidden outline drawn through."""
-    picture = np.full((*scene.amodal.shape[1:], 3), 32, np.uint8)
-    layers = scene.layers
+def _square(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    return Geometry.letterbox(width, height).to_model(image, CELL)
+
+
+def _picture(layers: np.ndarray) -> np.ndarray:
+    """Each layer bool [L, h, w] in its colour over those behind it, its hidden outline drawn through."""
+    picture = np.full((*layers.shape[1:], 3), 32, np.uint8)
     for k in reversed(range(len(layers))):
         picture[layers[k]] = layer_colour(k + 1)
     for k, layer in enumerate(layers):

@@ -28,7 +28,6 @@ class Processing(SceneRules):
             objects (MUVA); else all of it is fitted into a square, as the Perceiver does it.
     """
 
-    image_size: int = 64
     crop: bool = False
 
 

@@ -5,9 +5,7 @@ import numpy as np
 
 from seqamodal_ros.scene.layers import layer_indices
 from training.data.packed import PackedScenes
-
-# papers/001, Section 5.1: images for training and for testing
-PAPER_COUNTS = {"intra_afruit": (187204, 3000), "acom": (9378, 2355), "muva": (5582, 1722)}
+from training.data.readers.paper_sets import PAPER_SETS
 
 
 def report(packed: PackedScenes, dataset: str) -> str:
@@ -19,7 +17,7 @@ def report(packed: PackedScenes, dataset: str) -> str:
     deepest = [int(layer_indices(scene.occluded_by).max(initial=0)) for scene in packed]
     shares = ", ".join(f"{layers}: {count}" for layers, count in enumerate(np.bincount(deepest)) if count)
     lines.append(f"  images by number of layers: {shares}")
-    if dataset in PAPER_COUNTS:
-        train, test = PAPER_COUNTS[dataset]
-        lines.append(f"  the paper: {train} images for training, {test} for testing")
+    if dataset in PAPER_SETS:
+        paper = PAPER_SETS[dataset]
+        lines.append(f"  the paper: {paper.train} images for training, {paper.test} for testing")
     return "\n".join(lines)

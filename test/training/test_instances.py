@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of objects and of whole sets, on scenes for which they can be worked out by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from seqamodal_ros import LayeredScene
+from seqamodal_ros.scene.geometry import Geometry
+from training.data.scene import Scene
+from training.data.sheets import answer_sheet
+from training.figures import difference, markdown, measure, worst_first
+from training.instances import ap_by_object, coco_ap, pickable
+
+SIDE = 20
+
+
+def box(left: int, right: int, top: int = 0, bottom: int = 10) -> np.ndarray:
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def scene(*amodal: np.ndarray, occluded_by=()) -> Scene:
+    z = np.zeros((len(amodal),) * 2, bool)
+    for pair in occluded_by:
+        z[pair] = True
+    return Scene(np.zeros((SIDE, SIDE, 3), np.uint8), np.array(amodal, bool).reshape(-1, SIDE, SIDE), z)
+
+
+def seen(*layers: np.ndarray, probability: float = 0.9) -> LayeredScene:
+    stack = np.array(layers, bool).reshape(-1, SIDE, SIDE)
+    return LayeredScene.assemble(stack, probability * stack.astype(np.float32), stack[:, None], Geometry.letterbox(SIDE, SIDE))
+
+
+FRONT, BEHIND = box(0, 10), box(5, 15)  # BEHIND is half covered
+PAIR = scene(FRONT, BEHIND, occluded_by=[(1, 0)])
+
+
+def test_all_found():
+    assert coco_ap([seen(FRONT, BEHIND)], [PAIR]) == (1, 1)
+    assert ap_by_object([seen(FRONT, BEHIND)], [PAIR]) == 1
+    assert vars(pickable([seen(FRONT, BEHIND)], [PAIR])) == {"precision": 1, "recall": 1}
+
+
+def test_half_found_is_half_of_the_recall():
+    """One of two objects is found: precision is 1 up to a recall of 0.5, which is 51 of COCO's 101 points."""
+    assert coco_ap([seen(FRONT)], [PAIR]) == pytest.approx((51 / 101, 51 / 101))
+
+
+def test_a_rough_mask_counts_up_to_its_iou():
+    """IOU 0.8 is enough at 0.5, 0.55, ... 0.8: seven of ten thresholds."""
+    ap, ap_50 = coco_ap([seen(box(0, 8))], [scene(FRONT)])
+    assert (ap, ap_50) == pytest.approx((0.7, 1))
+
+
+def test_a_false_object_counts_where_it_is_surer():
+    """The false one is ranked first, so precision is 1/2 wherever the true one is found."""
+    sure, unsure = seen(box(0, 5, 12, 20), probability=0.9), seen(FRONT, probability=0.6)
+    assert coco_ap([sure, unsure], [scene(), scene(FRONT)]) == pytest.approx((0.5, 0.5))
+    sure, unsure = seen(box(0, 5, 12, 20), probability=0.6), seen(FRONT, probability=0.9)
+    assert coco_ap([sure, unsure], [scene(), scene(FRONT)]) == pytest.approx((1, 1))
+
+
+def test_nothing_found_and_nothing_there():
+    assert coco_ap([seen()], [PAIR]) == (0, 0)
+    assert coco_ap([seen(FRONT)], [scene()]) == (0, 0)
+    assert ap_by_object([seen()], [PAIR]) == pytest.approx(100 / 400)  # a blank mask scores pi
+    assert math.isnan(ap_by_object([seen()], [scene()]))
+
+
+def test_what_lies_behind_is_not_free():
+    both_in_front = seen(box(0, 4) | BEHIND & ~box(5, 10))  # the front one is missed, the one behind is taken for free
+    assert vars(pickable([both_in_front], [PAIR])) == {"precision": 0, "recall": 0}
+    apart = scene(box(0, 8), box(12, 20))
+    assert vars(pickable([seen(box(0, 8))], [apart])) == {"precision": 1, "recall": 0.5}
+    wrong_layer = seen(box(0, 8), box(12, 20))
+    assert vars(pickable([wrong_layer], [apart])) == {"precision": 1, "recall": 0.5}
+    assert math.isnan(pickable([seen()], [apart]).precision)
+    assert math.isnan(pickable([seen(FRONT)], [scene()]).recall)
+
+
+def test_objects_that_touch_are_one_and_fit_neither():
+    assert vars(pickable([seen(box(0, 20))], [scene(box(0, 9), box(11, 20))])) == {"precision": 0, "recall": 0}
+
+
+def test_the_figures_of_a_set():
+    """The first image is right; in the second nothing is seen; of the third, half of the front object."""
+    scenes = [PAIR, PAIR, scene(FRONT)]
+    predicted = [seen(FRONT, BEHIND), seen(), seen(box(0, 5))]
+    figures = measure("set", scenes, predicted, [s.layers for s in scenes], groups=[0, 0, 1])
+    assert figures["images"] == 3
+    assert figures["stop_accuracy"] == pytest.approx(2 / 3)
+    assert figures["false_layers"] == 0
+    first, second = figures["layers"]
+    assert (first["images"], second["images"]) == (3, 2)
+    assert first["iou"] == pytest.approx((1 + 0 + 0.5) / 3)
+    assert second["iou"] == pytest.approx((1 + 0) / 2)
+    assert first["iou_low"] <= first["iou"] <= first["iou_high"]
+    assert first["forced_iou"] == second["forced_iou"] == 1
+    assert (second["hidden_free"], second["hidden_forced"]) == (0.5, 1)
+    assert first["hidden_free"] is None  # nothing is hidden in layer 1
+    assert (second["visible_iou"], second["best_layer"]) == (0.5, pytest.approx((1 + 0) / 2))
+    pi = 100 / 400
+    half = 1 * 0.5 + 0.5 * pi  # precision 1, recall 1/2
+    assert figures["ap_with_layer"] == pytest.approx((1 + 1 + pi + pi + half) / 5)
+    assert figures["iou_by_image"] == [[1, 1], [0, 0], [0.5]]
+    assert worst_first(figures) == [1, 2, 0]
+    json.dumps(figures, allow_nan=False)
+
+
+def test_what_is_printed_is_markdown():
+    text = markdown(measure("set", [PAIR], [seen(FRONT)], [PAIR.layers])).splitlines()
+    assert text[0].startswith(
+        "**set**, 1 images: number of layers right in 0.0 %, 0.00 false layers an image; AP with layer 62.5"
+    )
+    assert "| 1 | 1 | 100.0 [100.0, 100.0] | 100.0 | 25.0 | 100.0 | 100.0 | 25.0 | 100.0 | 100.0 |" in text
+    assert "| 2 | 1 | 0.0 [0.0, 0.0] | 25.0 | 25.0 | 0.0 | 25.0 | 25.0 | 100.0 | 100.0 |" in text
+    assert "| 1 | - | - | - | 100.0 | 100.0 | 100.0 |" in text
+    assert len({line.count("|") for line in text if line.startswith("|") and "hidden" not in line}) == 2  # two tables
+
+
+def test_a_bare_set_has_no_layers():
+    figures = measure("bare", [scene()], [seen()], [scene().layers])
+    assert figures["stop_accuracy"] == 1
+    assert figures["layers"] == worst_first(figures) == []
+    assert "AP with layer -" in markdown(figures)
+
+
+def test_the_difference_is_paired_by_scene():
+    """In each image the first model is better by a half, though the images differ: the interval is that of the difference."""
+    scenes = [scene(FRONT), scene(box(0, 4)), scene(box(10, 20))]
+    right = measure("set", scenes, [seen(*s.layers) for s in scenes], [s.layers for s in scenes])
+    halves = [seen(box(0, 5)), seen(box(0, 2)), seen(box(10, 15))]
+    half = measure("set", scenes, halves, [s.layers for s in scenes])
+    assert difference(right, half).splitlines()[2] == "| 1 | 3 | +50.0 [+50.0, +50.0] |"
+    assert difference(half, right).splitlines()[2] == "| 1 | 3 | -50.0 [-50.0, -50.0] |"
+    with pytest.raises(ValueError, match="the other figures of 'set' are of other images"):
+        difference(right, measure("set", scenes[:2], halves[:2], [s.layers for s in scenes[:2]]))
+
+
+def test_a_sheet_shows_image_truth_and_answer():
+    """Each in a cell of 128 pixels, three scenes beside each other."""
+    sheet = answer_sheet([PAIR, PAIR], [PAIR.layers, PAIR.layers[:0]])
+    assert sheet.shape == (128, 3 * 384, 3)
+    truth, answer, nothing = (sheet[:, start : start + 128] for start in (128, 256, 384 + 256))
+    assert (truth == answer).all()
+    assert len(np.unique(truth.reshape(-1, 3), axis=0)) == 3  # two layers on grey
+    assert (nothing == 32).all()

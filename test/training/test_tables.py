@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables, on small models that are really trained, for two steps each."""
+
+import json
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import yaml
+
+import training.data.packed
+import training.evaluate
+import training.tables
+from seqamodal_ros.diffusion.paper import PaperSettings
+from training.comparison import figures_of
+from training.data.compositor import CompositeSettings, Compositor
+from training.hybrid import HybridSettings
+from training.loop import LoopSettings
+from training.methods import Layers
+from training.objective import ObjectiveSettings
+from training.train import TrainSettings
+from training.variants import TablesSettings, variants
+
+COMPOSITES = CompositeSettings(image_size=64, mask_size=16, area_min=2, max_layers=2, counts=(0, 0.3, 0.7))
+CONFIG = {
+    "train": {
+        "network": {"image_size": 64, "mask_size": 16, "encoder_channels": [8] * 4, "denoiser_channels": [8] * 3},
+        "backbone": {"imagenet": False, "frozen_stages": 0},
+        "composites": {"image_size": 64, "mask_size": 16, "area_min": 2, "max_layers": 2},
+        "objective": {"own": 0.0, "imperfect": 0.0, "partial": 0.0},
+        "loop": {"steps": 2, "batch_size": 2, "workers": 0},
+        "packed": 1.0,
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory, material):
+    """A packed set of eight scenes for training, one of six for testing."""
+    root = tmp_path_factory.mktemp("sets")
+    compositor = Compositor(material, COMPOSITES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.data.packed, "in_parallel", lambda work, count, _: map(work, range(count)))
+        for split, count in (("train", 8), ("test", 6)):
+            scenes = [compositor(np.random.default_rng([count, k])) for k in range(count)]
+            about = {"split": split, "settings": asdict(COMPOSITES)}
+            training.data.packed.pack(root / split, about, lambda _, found=scenes: (found, range(len(found)), {}), 1)
+    return root
+
+
+def run(monkeypatch, module, *words) -> None:
+    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
+    module.main()
+
+
+def rows(text: str, table: str) -> dict[str, list[str]]:
+    """First cell -> other cells, of the table under a heading that begins so."""
+    part = next(part for part in text.split("\n## ") if part.startswith(table))
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")]
+    return {cells[0]: cells[1:] for cells in lines[2:]}
+
+
+@pytest.fixture
+def words(tmp_path, sets):
+    config = tmp_path / "tables.yaml"
+    config.write_text(yaml.safe_dump(CONFIG))
+    return [config, "--train", sets / "train", "--test", sets / "test", "--out", tmp_path / "out"]
+
+
+def test_what_was_trained_has_figures_and_the_rest_says_so(tmp_path, words, monkeypatch, capsys):
+    out = tmp_path / "out"
+    run(monkeypatch, training.tables, *words, "--models")
+    empty = (out / "tables.md").read_text()
+    assert set(rows(empty, "Table 1")["K = 3"]) == {"not run"}
+    trained = ["ours", "equal_compute_layer_1", "equal_compute_layer_2", "one_shot_diffusion", "sequential_regression"]
+    run(monkeypatch, training.tables, *words, "--models", *trained)
+    text = (out / "tables.md").read_text()
+    assert text in capsys.readouterr().out
+    for k in (3, 5, 7, 9):
+        assert "not run" not in rows(text, "Table 1")[f"K = {k}"]
+    assert rows(text, "Table 1")["*K = 3, ACOM*"] == ["*57.1 / 57.8*", "*44.8 / 45.4*"]  # as many layers as the set has
+    assert rows(text, "Table 2")["selected mask"] == rows(text, "Table 1")["K = 3"]
+    assert rows(text, "Table 3")["0%"] == rows(text, "Table 1")["K = 3"]
+    assert rows(text, "Table 3")["5%"] == ["not run"] * 2
+    fourth = rows(text, "Table 4")
+    assert fourth["a model a layer, equal iterations, half of the rows blank"] == ["not run"] * 2
+    assert "not run" not in fourth["a model a layer, equal compute, half of the rows blank"]
+    assert rows(text, "Table 5")["PointRend"] == ["not run"] * 2
+    grid = rows(text, "2x2")
+    assert grid["one-shot, regression (K = 1, 1 step)"] == ["not run"] * 5
+    for name in (
+        "sequential, diffusion (K = 3, 2 steps)",
+        "sequential, regression (K = 1, 1 step)",
+        "one-shot, diffusion (K = 3, 2 steps)",
+    ):
+        assert "not run" not in grid[name]
+    # what was worked out is kept, and taken again
+    kept = {path: path.read_text() for path in (out / "figures").iterdir()}
+    assert len(kept) == 8  # K = 3, 5, 7, 9; mean mask; models of a layer; regression; one-shot
+    monkeypatch.setattr(training.comparison, "sequential_layers", None)
+    run(monkeypatch, training.tables, *words, "--models")
+    assert (out / "tables.md").read_text() == text
+    assert {path: path.read_text() for path in (out / "figures").iterdir()} == kept
+    # another training set, or another configuration, would make other models
+    config = tmp_path / "tables.yaml"
+    config.write_text(config.read_text().replace("own: 0.0", "own: 0.5"))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, training.tables, *words, "--models")
+    assert "ours was trained by another configuration, or on another set: give another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--models", "our"], "there is no model 'our': choose from ours, noise_05"),
+        (["--test", "{train}"], "was made for training: measure on a set for val, test or unseen"),
+        (["--train", "{test}"], "is a set for test: train on one that was made for training"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(sets, words, monkeypatch, capsys, change, message):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, training.tables, *words, *(word.format(train=sets / "train", test=sets / "test") for word in change))
+    assert message in capsys.readouterr().err
+
+
+def test_the_models_that_are_compared():
+    settings = TablesSettings(TrainSettings(packed=1.0, loop=LoopSettings(steps=1000)))
+    found = variants(settings)
+    assert len(found) == 1 + 4 + 2 * 5 + 3
+    assert found["noise_15"].objective.noise_introduction == 0.15
+    assert [found[f"equal_iterations_layer_{k}"].objective.only_layer for k in range(1, 6)] == [1, 2, 3, 4, 5]
+    assert sum(found[f"equal_compute_layer_{k}"].loop.steps for k in range(1, 6)) == 1000
+    assert found["sequential_regression"].objective.noise_only == found["one_shot_regression"].objective.noise_only == 1
+    assert found["one_shot_diffusion"].objective.noise_only == ObjectiveSettings().noise_only
+    assert found["one_shot_diffusion"].network.encoder_channels == settings.train.network.encoder_channels
+    paper = variants(TablesSettings(TrainSettings(network=PaperSettings(), objective=HybridSettings(), packed=1.0)))
+    assert len(paper) == 1 + 4 + 2 * 5
+    assert paper["noise_20"].objective.noise_introduction == 0.2
+    with pytest.raises(ValueError, match=r"trained on a packed set alone: set `train: {packed: 1.0}`, not 0.0"):
+        TablesSettings()
+
+
+def test_the_figures_of_a_method_by_hand():
+    """Two layers of 4 x 4 pixels; half of the second is hidden. One hypothesis finds all of that half, one some, one nothing."""
+    front, behind, visible = np.zeros((3, 4, 4), bool)
+    front[:, :2], behind[:, 1:3], visible[:, 2] = True, True, True
+    quarter = visible.copy()
+    quarter[:2, 1] = True
+    seen = Layers(np.array([front, quarter]), np.array([[front] * 3, [visible, behind, quarter]]))
+    nothing = Layers(np.zeros((0, 4, 4), bool), np.zeros((0, 3, 4, 4), bool))
+    figures = figures_of([seen, nothing], [np.array([front, behind])] * 2, 2)
+    first, second = figures["layers"]
+    assert (first["iou"], first["images"]) == (0.5, 2)
+    assert second["iou"] == pytest.approx((6 / 8 + 0) / 2)
+    assert figures["hidden"] == pytest.approx([0 / 2, (1 + 0) / 2, (0.5 + 0) / 2])  # of the first, the best, the mean of them
+    ap = 1 * 0.75 + 0.25 * 0.5
+    assert figures["ap_with_layer"] == figures["ap_without_layer"] == pytest.approx((1 + ap + 0.5 + 0.5) / 4)
+
+
+class TestEvaluate:
+    """The command, on a packed set."""
+
+    def test_figures_differences_and_a_sheet(self, tmp_path, sets, small_model_16, monkeypatch, capsys):
+        first, second = tmp_path / "first.json", tmp_path / "second.json"
+        words = ["--model", small_model_16, "--set", sets / "test", "--count", 5]
+        run(monkeypatch, training.evaluate, *words, "--out", first, "--sheets", tmp_path / "sheets")
+        printed = capsys.readouterr().out
+        assert f"**{sets.name} test**, 5 images" in printed
+        assert (tmp_path / "sheets" / f"{sets.name}_test_worst.png").is_file()
+        (figures,) = json.loads(first.read_text())["figures"]
+        assert figures["images"] == 5
+        assert len(figures["iou_by_image"]) == 5
+        run(monkeypatch, training.evaluate, *words, "--samples", 1, "--against", first, "--out", second)
+        assert "minus small@sha256:" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (["--set", "{train}"], "was made for training: measure on a set for val, test or unseen"),
+            ([], "give --set, or --data and --sprites"),
+            (["--set", "{train}", "--data", "{train}"], "give --set, or --data and --sprites"),
+            (["--set", "{absent}"], "no packed set in"),
+        ],
+    )
+    def test_mistakes_are_told_in_a_line(self, tmp_path, sets, small_model_16, monkeypatch, capsys, change, message):
+        where = {"train": sets / "train", "absent": tmp_path / "absent"}
+        with pytest.raises(SystemExit):
+            run(monkeypatch, training.evaluate, "--model", small_model_16, *(word.format(**where) for word in change))
+        assert message in capsys.readouterr().err
+
+    def test_masks_of_another_size_are_refused(self, sets, small_model, monkeypatch, capsys):
+        with pytest.raises(SystemExit):
+            run(monkeypatch, training.evaluate, "--model", small_model, "--set", sets / "test")
+        assert "are 16 a side, of the model 32" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def small_model_16(tmp_path_factory):
+    """Weights of the network of `CONFIG`, at random."""
+    import torch
+
+    from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+    from seqamodal_ros.diffusion.sequence import SequenceSettings
+    from seqamodal_ros.diffusion.weights import ModelSettings, save_model
+
+    torch.manual_seed(0)
+    network = FastNetwork(FastSettings(64, 16, (8, 8, 8, 8), (8, 8, 8)))
+    path = tmp_path_factory.mktemp("models") / "small.safetensors"
+    save_model(path, network.state_dict(), ModelSettings(network.settings, SequenceSettings(max_layers=2, area_min=2), 2))
+    return path

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All figures of one set: worked out, written as Markdown, and set beside those of another model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqamodal_ros.scene.scene import LayeredScene
+from training.baselines import hull_layers, visible_layers
+from training.data.packed import fingerprint
+from training.data.scene import Scene
+from training.instances import ap_by_object, coco_ap, pickable
+from training.metrics import (
+    ap_with_layer,
+    ap_without_layer,
+    best_iou,
+    bootstrap_interval,
+    false_layers,
+    hidden_iou,
+    iou,
+    layer_figures,
+    layer_of,
+    mean_of,
+    stop_accuracy,
+)
+
+Figures = dict[str, Any]
+
+
+def measure(
+    name: str,
+    scenes: Sequence[Scene],
+    predicted: Sequence[LayeredScene],
+    forced: Sequence[np.ndarray],
+    groups: Sequence[int] | None = None,
+) -> Figures:
+    """Figures of one set, in [0, 1] but for counts; None where there is nothing to measure.
+
+    Args:
+        name: of the set.
+        scenes: with their truth.
+        predicted: free-running.
+        forced: bool [L, h, w] each, from the true cumulative masks.
+        groups: which scene each image is a view of; None where each is a scene of its own.
+    """
+    truth, stacks = [scene.layers for scene in scenes], [scene.amodal for scene in predicted]
+    told = [(visible_layers(scene), hull_layers(scene)) for scene in scenes]
+    ap, ap_50 = coco_ap(predicted, scenes)
+    free = pickable(predicted, scenes)
+    return {
+        "set": name,
+        "images": len(scenes),
+        "truth": fingerprint(truth),
+        "stop_accuracy": stop_accuracy(stacks, truth),
+        "false_layers": false_layers(stacks, truth),
+        "ap_with_layer": ap_with_layer(stacks, truth),
+        "ap_without_layer": ap_without_layer(stacks, truth),
+        "ap_by_object": mean_of([ap_by_object(predicted, scenes)]),
+        "coco_ap": ap,
+        "coco_ap_50": ap_50,
+        "pickable_precision": mean_of([free.precision]),
+        "pickable_recall": mean_of([free.recall]),
+        "agreement": mean_of([float(value) for scene in predicted for value in scene.agreement]),
+        "layers": [_layer(truth, told, stacks, forced, groups, layer) for layer in range(1, max(map(len, truth), default=0) + 1)],
+        "iou_by_image": [
+            [iou(layer_of(stack, layer), true) for layer, true in enumerate(layers, 1)]
+            for stack, layers in zip(stacks, truth, strict=True)
+        ],
+        "groups": list(range(len(scenes))) if groups is None else [int(group) for group in groups],
+    }
+
+
+def _layer(
+    truth: Sequence[np.ndarray],
+    told: Sequence[tuple[np.ndarray, np.ndarray]],
+    predicted: Sequence[np.ndarray],
+    forced: Sequence[np.ndarray],
+    groups: Sequence[int] | None,
+    layer: int,
+) -> dict[str, Any]:
+    """Figures of one layer, and of baselines that are told the true layers and visible masks.
+
+    "hidden_...": IOU outside the visible region, where something is hidden. "best_layer": the predicted layer that fits best,
+    whatever its number. "visible_iou", "hull_iou": of the visible masks alone, and of their convex hulls.
+    """
+    having = [k for k, stack in enumerate(truth) if len(stack) >= layer]
+    each: dict[str, list[float]] = {}
+    for k in having:
+        true, visible, hull = (layers[layer - 1] for layers in (truth[k], *told[k]))
+        free, given = layer_of(predicted[k], layer), forced[k][layer - 1]
+        figures = {
+            "iou": iou(free, true),
+            "hidden_free": hidden_iou(free, true, visible),
+            "hidden_forced": hidden_iou(given, true, visible),
+            "hidden_hull": hidden_iou(hull, true, visible),
+            "best_layer": best_iou(predicted[k], true),
+            "visible_iou": iou(visible, true),
+            "hull_iou": iou(hull, true),
+        }
+        for key, value in figures.items():
+            each.setdefault(key, []).append(value)
+    low, high = bootstrap_interval(each.pop("iou"), None if groups is None else [groups[k] for k in having])
+    given_figures = layer_figures(forced, truth, layer)
+    return {
+        "layer": layer,
+        **vars(layer_figures(predicted, truth, layer)),
+        "iou_low": low,
+        "iou_high": high,
+        "forced_iou": given_figures.iou,
+        "forced_ap": given_figures.ap,
+        **{key: mean_of(values) for key, values in each.items()},
+    }
+
+
+def markdown(figures: Figures) -> str:
+    """The figures as two Markdown tables under a line of those that belong to no layer; shares are in percent."""
+    f = {key: percent(value) for key, value in figures.items() if isinstance(value, float) or value is None}
+    lines = [
+        f"**{figures['set']}**, {figures['images']} images: number of layers right in {f['stop_accuracy']} %, "
+        f"{figures['false_layers']:.2f} false layers an image; AP with layer {f['ap_with_layer']}, against the best layer "
+        f"{f['ap_without_layer']}, matched by object {f['ap_by_object']}; COCO AP of objects {f['coco_ap']}, "
+        f"at 0.5 {f['coco_ap_50']}; "
+        f"can be picked now: precision {f['pickable_precision']}, recall {f['pickable_recall']}; agreement of the hypotheses "
+        f"{f['agreement']}.",
+        "",
+        "| layer | images | conditional IOU [95 %] | AP | pi | pooled IOU | AP | pi | teacher-forced IOU | AP |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in figures["layers"]:
+        p = {key: percent(value) for key, value in row.items() if key not in ("layer", "images")}
+        lines.append(
+            f"| {row['layer']} | {row['images']} | {p['iou']} [{p['iou_low']}, {p['iou_high']}] | {p['ap']} | {p['pi']} | "
+            f"{p['pooled_iou']} | {p['pooled_ap']} | {p['pooled_pi']} | {p['forced_iou']} | {p['forced_ap']} |"
+        )
+    hidden, whole = ("hidden_free", "hidden_forced", "hidden_hull"), ("best_layer", "visible_iou", "hull_iou")
+    lines += [
+        "",
+        "| layer | hidden part, IOU: free-running | teacher-forced | hull | whole, IOU: best layer | visible alone | hull |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(f"| {row['layer']} | " + " | ".join(percent(row[key]) for key in hidden + whole) + " |" for row in figures["layers"]),
+    ]
+    return "\n".join(lines)
+
+
+def difference(figures: Figures, other: Figures) -> str:
+    """A Markdown table: conditional IOU of each layer, minus that of another model on the same images, paired by scene.
+
+    Raises:
+        ValueError: the other figures are of other images.
+    """
+    if figures["truth"] != other["truth"]:
+        raise ValueError(f"the other figures of {figures['set']!r} are of other images: measure both models on the same")
+    lines = ["| layer | images | difference of the IOU [95 %] |", "| --- | --- | --- |"]
+    rows = list(zip(figures["iou_by_image"], other["iou_by_image"], figures["groups"], strict=True))
+    for row in figures["layers"]:
+        having = [
+            (ours[row["layer"] - 1] - theirs[row["layer"] - 1], group)
+            for ours, theirs, group in rows
+            if len(ours) >= row["layer"]
+        ]
+        values, groups = zip(*having, strict=True)
+        low, high = bootstrap_interval(values, groups)
+        lines.append(f"| {row['layer']} | {len(values)} | {100 * np.mean(values):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] |")
+    return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    """One decimal; a dash where there is nothing to measure."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def worst_first(figures: Mapping[str, Any]) -> list[int]:
+    """Images by the mean of their layers' IOU, the lowest first; those of no layer are left out."""
+    means = {k: float(np.mean(ious)) for k, ious in enumerate(figures["iou_by_image"]) if ious}
+    return sorted(means, key=lambda k: means[k])

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of objects, not of layers: COCO's AP of amodal instances, and whether what is said to lie free does."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools import mask as run_lengths
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from seqamodal_ros.scene.layers import layer_indices
+from seqamodal_ros.scene.scene import LayeredScene
+from training.data.scene import Scene
+from training.metrics import average_precision, iou
+
+MATCHED = 0.5  # IOU from which an object counts as found
+
+
+def coco_ap(predicted: Sequence[LayeredScene], scenes: Sequence[Scene]) -> tuple[float, float]:
+    """COCO's AP of amodal masks, over IOU 0.5:0.95 and at 0.5, in [0, 1]; objects of one class, ranked by their score."""
+    truth = COCO()
+    found = [
+        {"image_id": k, "category_id": 1, "segmentation": _encoded(obj.amodal), "score": obj.score}
+        for k, scene in enumerate(predicted)
+        for obj in scene.objects
+    ]
+    annotations = [
+        {"image_id": k, "category_id": 1, "segmentation": _encoded(mask), "area": int(mask.sum()), "iscrowd": 0}
+        for k, scene in enumerate(scenes)
+        for mask in scene.amodal
+    ]
+    if not found or not annotations:
+        return 0.0, 0.0
+    truth.dataset = {
+        "info": {},
+        "images": [{"id": k, "height": scene.amodal.shape[1], "width": scene.amodal.shape[2]} for k, scene in enumerate(scenes)],
+        "categories": [{"id": 1, "name": "object"}],
+        "annotations": [{"id": number, **each} for number, each in enumerate(annotations, start=1)],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(found), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return float(evaluation.stats[0]), float(evaluation.stats[1])
+
+
+def _encoded(mask: np.ndarray) -> dict[str, object]:
+    return run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
+
+
+@dataclass(frozen=True)
+class Pickable:
+    """Of "can be picked now", which is said of the objects of layer 1; NaN where there are none.
+
+    Attributes:
+        precision: share of predicted objects of layer 1 whose true object is unoccluded.
+        recall: share of unoccluded objects that an object of layer 1 is found for.
+    """
+
+    precision: float
+    recall: float
+
+
+def pickable(predicted: Sequence[LayeredScene], scenes: Sequence[Scene]) -> Pickable:
+    """A predicted object's true one has the largest IOU with it, and at least 0.5; two that touch are one, so they fail."""
+    said = right = free = found = 0
+    for scene, true in zip(predicted, scenes, strict=True):
+        unoccluded = layer_indices(true.occluded_by) == 1
+        hits = set()
+        for obj in scene.objects:
+            if obj.layer == 1:
+                match = _match(obj.amodal, true.amodal)
+                said += 1
+                if match is not None and unoccluded[match]:
+                    right += 1
+                    hits.add(match)
+        free += int(unoccluded.sum())
+        found += len(hits)
+    return Pickable(right / said if said else float("nan"), found / free if free else float("nan"))
+
+
+def _match(mask: np.ndarray, amodal: np.ndarray) -> int | None:
+    """Index of the object bool [N, h, w] that a mask bool [h, w] fits best; None where it fits none."""
+    ious = [iou(mask, other) for other in amodal]
+    best = int(np.argmax(ious)) if ious else 0
+    return best if ious and ious[best] >= MATCHED else None
+
+
+def ap_by_object(predicted: Sequence[LayeredScene], scenes: Sequence[Scene]) -> float:
+    """Mean over true objects of the pixel AP of the predicted object that fits best, in [0, 1], whatever its layer."""
+    best = [
+        max((average_precision(obj.amodal, mask) for obj in scene.objects), default=float(mask.mean()))
+        for scene, true in zip(predicted, scenes, strict=True)
+        for mask in true.amodal
+    ]
+    return float(np.mean(best)) if best else float("nan")

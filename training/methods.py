@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How each kind of model gets from images to layers: one after the other, each by a model of its own, or all at once.
+
+For square images of the networks' own size, and networks in memory; the `Perceiver` is for all others.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqamodal_ros.diffusion.adapter import Denoised, normalised, signed
+from seqamodal_ros.diffusion.fast import FastNetwork
+from seqamodal_ros.diffusion.paper import PaperNetwork
+from seqamodal_ros.diffusion.samplers import ddim, generate
+from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.sequence import SequenceSettings, binarise, run, select, sequence
+from training.one_shot import OneShotNetwork
+
+SCHEDULE = Schedule.linear()
+
+
+class Layers(NamedTuple):
+    """What a method sees in an image.
+
+    Attributes:
+        amodal: bool [L, h, w], front first.
+        hypotheses: bool [L, K, h, w].
+    """
+
+    amodal: np.ndarray
+    hypotheses: np.ndarray
+
+
+Choose = Callable[[np.ndarray], np.ndarray]  # candidates bool [n, h, w], none of them null -> the layer's mask bool [h, w]
+
+
+def mean_mask(candidates: np.ndarray, area_min: int) -> np.ndarray:
+    """What Table 2 compares the selected mask with: the mean of the candidates bool [n, h, w], thresholded at 0.5.
+
+    Where they agree on fewer than `area_min` pixels it is the selected one, as a blank mask would be drawn again and again.
+    """
+    mean = candidates.mean(axis=0) >= 0.5
+    return mean if mean.sum() >= area_min else select(candidates)
+
+
+def encoded(network: FastNetwork | PaperNetwork | OneShotNetwork, images: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
+    """Features of images uint8 [S, S, 3]."""
+    device = next(network.parameters()).device
+    return network.encode(normalised(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)))
+
+
+def drawer(shape: Sequence[int], seed: int, device: torch.device) -> Callable[[], Tensor]:
+    """Standard normal noise, the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(*shape, generator=generator).to(device)
+
+
+@torch.inference_mode()
+def sequential_layers(
+    network: FastNetwork | PaperNetwork,
+    images: Sequence[np.ndarray],
+    settings: SequenceSettings,
+    sampler: str,
+    steps: int,
+    samples: int,
+    seed: int,
+    choose: Choose = select,
+) -> list[Layers]:
+    """Algorithm 2 on images uint8 [S, S, 3] as one batch; the noise of image k is a `Perceiver`'s, of the seed `seed` + k."""
+    features = encoded(network, images)
+    device = features[0].device
+    side = network.settings.mask_size
+    draws = [drawer((samples, 1, side, side), seed + k, device) for k in range(len(images))]
+
+    def propose(indices: list[int], cumulative_masks: list[np.ndarray]) -> list[np.ndarray]:
+        cumulative = signed(torch.from_numpy(np.stack(cumulative_masks))[:, None]).repeat_interleave(samples, 0).to(device)
+        of_image = torch.tensor(indices, device=device).repeat_interleave(samples)
+        of_images = tuple(f[of_image] for f in features)
+        x0 = generate(network, SCHEDULE, cumulative, of_images, lambda: torch.cat([draws[k]() for k in indices]), sampler, steps)
+        return list(x0.cpu().view(len(indices), samples, side, side).numpy())
+
+    found = run([sequence(settings, (side, side), samples, choose) for _ in images], propose)
+    return [Layers(each.amodal, each.hypotheses) for each in found]
+
+
+@torch.inference_mode()
+def independent_layers(
+    networks: Iterable[FastNetwork | PaperNetwork],
+    images: Sequence[np.ndarray],
+    area_min: int,
+    sampler: str,
+    steps: int,
+    samples: int,
+    seed: int,
+) -> list[Layers]:
+    """Layer i by model i, from the image alone, without cumulative learning; a layer that its model does not see is blank."""
+    layers = []
+    for number, network in enumerate(networks):
+        features = tuple(f.repeat_interleave(samples, 0) for f in encoded(network, images))
+        side = network.settings.mask_size
+        blank = torch.full((len(images) * samples, 1, side, side), -1.0, device=features[0].device)
+        draw = drawer(blank.shape, seed + (number << 32), blank.device)  # other noise for each layer
+        x0 = generate(network, SCHEDULE, blank, features, draw, sampler, steps)
+        layers.append(x0.cpu().view(len(images), samples, side, side).numpy())
+    return [side_by_side(np.stack(stack), area_min) for stack in zip(*layers, strict=True)]
+
+
+@torch.inference_mode()
+def one_shot_layers(
+    network: OneShotNetwork, images: Sequence[np.ndarray], area_min: int, steps: int, samples: int, seed: int
+) -> list[Layers]:
+    """All layers at once, by DDIM, on images uint8 [S, S, 3]; one that is not seen is blank."""
+    features = tuple(f.repeat_interleave(samples, 0) for f in encoded(network, images))
+    side, layers = network.settings.mask_size, network.settings.max_layers
+
+    def denoise(x_t: Tensor, t: Tensor) -> Denoised:
+        x0 = torch.tanh(network.logits(x_t, t, features).float() / 2)
+        signal, sigma = SCHEDULE.coefficients(t)
+        return Denoised(x0, (x_t - signal * x0) / sigma)
+
+    shape = (len(images) * samples, layers, side, side)
+    x0 = ddim(denoise, drawer(shape, seed, features[0].device), SCHEDULE, steps)
+    return [
+        side_by_side(each, area_min) for each in x0.cpu().view(len(images), samples, layers, side, side).transpose(1, 2).numpy()
+    ]
+
+
+def side_by_side(x0: np.ndarray, area_min: int) -> Layers:
+    """Layers that do not depend on one another, of their proposals float [L, K, h, w], each selected as Algorithm 2 does it."""
+    return Layers(np.stack([chosen(each, area_min) for each in x0]), np.stack([binarise(each, area_min)[0] for each in x0]))
+
+
+def chosen(x0: np.ndarray, area_min: int) -> np.ndarray:
+    """One layer's mask bool [h, w] of its proposals float [K, h, w], as Algorithm 2 selects it; blank where all are null."""
+    candidates, null = binarise(x0, area_min)
+    return np.zeros(x0.shape[1:], bool) if null.all() else select(candidates[~null])

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The baseline that draws all layers at once: the encoder and denoiser of `fast`, a channel a layer, no cumulative mask."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from seqamodal_ros.diffusion.adapter import normalised, signed
+from seqamodal_ros.diffusion.fast import Denoiser, Encoder, FastSettings
+from seqamodal_ros.diffusion.schedule import Schedule
+from training.data.batches import Batch
+from training.objective import mask_losses, noisy
+
+
+@dataclass(frozen=True)
+class OneShotSettings(FastSettings):
+    """Sizes of the network: those of `fast`, and how many layers it draws.
+
+    Attributes:
+        max_layers: channels of the masks.
+    """
+
+    kind: ClassVar[str] = "one_shot"
+
+    max_layers: int = 5
+
+
+@dataclass(frozen=True)
+class OneShotObjective:
+    """How rows are drawn and weighed.
+
+    Attributes:
+        rows: noisy copies of each image's layers a step.
+        noise_only: share of rows at t = T - 1.
+        dice: weight of the Dice loss beside binary cross-entropy.
+    """
+
+    kind: ClassVar[str] = "one_shot"
+
+    rows: int = 3
+    noise_only: float = 0.85
+    dice: float = 1.0
+
+
+class OneShotNetwork(nn.Module):
+    """Predicts x0 of all layers; those that a scene has not got are blank."""
+
+    def __init__(self, settings: OneShotSettings):
+        super().__init__()
+        self.settings = settings
+        layers = settings.max_layers
+        self.encoder = Encoder(settings.encoder_channels)
+        self.denoiser = Denoiser(settings.encoder_channels, settings.denoiser_channels, masks=layers, drawn=layers)
+
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Features of images float [B, 3, S, S] in [-1, 1]."""
+        return self.encoder(image)
+
+    def logits(self, x_t: Tensor, t: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
+        """float [B, L, h, w]: log-odds that a pixel belongs to each layer, from the noisy masks float [B, L, h, w]."""
+        return self.denoiser(x_t, t, x_t[:, :0], image_features)
+
+
+def one_shot_loss(network: OneShotNetwork, batch: Batch, schedule: Schedule, settings: OneShotObjective) -> dict[str, Tensor]:
+    """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"."""
+    features = network.encode(normalised(batch.image))
+    target = all_layers(batch, network.settings.max_layers).repeat(settings.rows, 1, 1, 1)
+    x_t, t = noisy(signed(target), schedule, settings.noise_only)
+    repeated = tuple(f.repeat(settings.rows, 1, 1, 1) for f in features)
+    return mask_losses(network.logits(x_t, t, repeated).float(), target.float(), settings.dice)
+
+
+def all_layers(batch: Batch, count: int) -> Tensor:
+    """The amodal masks of the first `count` layers, blank where there are fewer: bool [B, count, h, w]."""
+    of_layer = batch.layers[:, None, :] == torch.arange(1, count + 1, device=batch.layers.device)[:, None]  # [B, L, O]
+    return (batch.amodal[:, None] & of_layer[..., None, None]).any(dim=2)

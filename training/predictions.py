@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model says of images: by itself, and told what lies in front."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from seqamodal_ros import LayeredScene, Perceiver
+from seqamodal_ros.diffusion.adapter import normalised, signed
+from seqamodal_ros.diffusion.samplers import generate
+from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.layers import cumulative_masks
+from training.methods import chosen, drawer
+
+
+def free_running(perceiver: Perceiver, images: Sequence[np.ndarray], samples: int, seed: int) -> list[LayeredScene]:
+    """Algorithm 2 on each image. The noise of image k is drawn from `seed` + k."""
+    return [perceiver(image, samples, seed + k) for k, image in enumerate(tqdm(images, desc="free-running", disable=None))]
+
+
+@torch.inference_mode()
+def teacher_forced(
+    model: str, images: Sequence[np.ndarray], truth: Sequence[np.ndarray], samples: int, steps: int, seed: int, device: str
+) -> list[np.ndarray]:
+    """Each layer from the true cumulative mask, so that order errors do not carry over: bool [L, h, w] of the truth's L.
+
+    Images are letterboxed, and padding cleared, as the perceiver does it.
+    """
+    loaded = load_model(model)
+    network = loaded.network.to(device)
+    schedule = Schedule.linear()
+    predicted = []
+    for k, (image, stack) in enumerate(zip(tqdm(images, desc="teacher-forced", disable=None), truth, strict=True)):
+        rows = len(stack)
+        if not rows:
+            predicted.append(stack)
+            continue
+        geometry = Geometry.letterbox(image.shape[1], image.shape[0])
+        square = geometry.to_model(image, loaded.settings.network.image_size)
+        pixels = normalised(torch.from_numpy(square).permute(2, 0, 1)[None].to(device))
+        features = tuple(f.repeat(rows * samples, 1, 1, 1) for f in network.encode(pixels))
+        cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
+        draw = drawer(cumulative.shape, seed + k, torch.device(device))
+        x0 = generate(network, schedule, signed(cumulative).to(device), features, draw, loaded.settings.sampler, steps)
+        proposals = np.where(geometry.inside(stack.shape[1]), x0.cpu().view(rows, samples, *stack.shape[1:]).numpy(), -1)
+        predicted.append(np.stack([chosen(x, loaded.settings.sequence.area_min) for x in proposals]))
+    return predicted
