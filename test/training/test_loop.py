@@ -346,7 +346,9 @@ def test_the_commands_train_and_export_the_paper_network(tmp_path, data, monkeyp
     assert scene.amodal.shape[1:] == (16, 16)
 
     config.write_text(
-        yaml.safe_dump({**described, "network": {}, "objective": {}, "backbone": {"imagenet": False, "frozen_stages": 0}})
+        yaml.safe_dump(
+            {**described, "network": {}, "composites": {}, "objective": {}, "backbone": {"imagenet": False, "frozen_stages": 0}}
+        )
     )
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "other"), "--init", str(weights)])
     with pytest.raises(SystemExit):
@@ -407,9 +409,9 @@ def test_a_packed_set_alone_is_enough(tmp_path, packed, monkeypatch):
         ({"packed": 2.0}, ["--packed", "{packed}"], "packed is a share and must be in 0..1, not 2.0"),
         ({"packed": 1.0}, ["--packed", "{absent}"], "no packed set in"),
         (
-            {"packed": 1.0, "composites": {}},
+            {"packed": 1.0, "composites": {"image_size": 64, "mask_size": 16}},
             ["--packed", "{packed}"],
-            "was made with image_size 64, the configuration says 128: make them agree",
+            "was made with area_min 2, the configuration says 10: make them agree",
         ),
     ],
 )

@@ -111,7 +111,7 @@ class TestOccluders:
 
 class TestProcessing:
     def test_objects_come_nearest_first_and_small(self):
-        scene = processed(Annotated(IMAGE, AMODAL, VISIBLE), Processing())
+        scene = processed(Annotated(IMAGE, AMODAL, VISIBLE), Processing(image_size=64))
         assert scene.image.shape == (64, 64, 3)
         assert layer_indices(scene.occluded_by).tolist() == [1, 2, 3]
         assert (scene.amodal[0] == letterboxed(FRONT, 64)).all()
@@ -131,7 +131,7 @@ class TestProcessing:
         assert not scene.occluded_by.any()
 
     def test_images_are_fitted_into_the_square_as_the_perceiver_does_it(self):
-        scene = processed(Annotated(IMAGE, AMODAL, VISIBLE), Processing())
+        scene = processed(Annotated(IMAGE, AMODAL, VISIBLE), Processing(image_size=64))
         assert (scene.image[:8] == 128).all()
         assert not scene.amodal[:, :8].any()
         expected = Geometry.letterbox(W, H).to_model(IMAGE, 64)
