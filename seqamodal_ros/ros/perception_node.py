@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.subscription import Subscription
@@ -244,8 +244,11 @@ def main() -> None:
     try:
         node.autostart()
         executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
+    except Exception:  # an interrupt ends the context under whatever runs: a spin, or the last words of a transition
+        if rclpy.ok():
+            raise
     finally:
         executor.shutdown()
         node.destroy_node()
