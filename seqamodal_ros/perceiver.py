@@ -22,13 +22,17 @@ LARGEST_NUM_SAMPLES = 64
 
 
 class Perceiver:
-    """Sees layered scenes in images; make one with `Perceiver.load`. Not for use by two threads at once."""
+    """Sees layered scenes in images; make one with `Perceiver.load`. Not for use by two threads at once.
+
+    Attributes:
+        model: the weights that it was loaded with, and its settings.
+    """
 
     def __init__(self, model: Model, device: str, fit: str, before_call: Callable[[], None]):
         from seqamodal_ros.diffusion.schedule import Schedule
 
-        self._model = model
-        self._network = model.network.to(device)
+        self.model = model
+        self._network = model.on(device)
         self._device = device
         self._fit = fit
         self._schedule = Schedule.linear()
@@ -45,6 +49,7 @@ class Perceiver:
         area_min: int | None = None,
         majority_null: bool | None = None,
         sampling_steps: int | None = None,
+        mirror: bool | None = None,
         before_call: Callable[[], None] = lambda: None,
     ) -> Perceiver:
         """Load a model.
@@ -53,7 +58,7 @@ class Perceiver:
             model: a name in models/manifest.yaml, or the path of a .safetensors file.
             device: "cuda", "cpu" or "auto" (cuda where torch sees one).
             fit: "letterbox" (nothing is cut) or "centre_crop".
-            max_layers, area_min, majority_null, sampling_steps: as in `SequenceSettings` and `ModelSettings`;
+            max_layers, area_min, majority_null, sampling_steps, mirror: as in `SequenceSettings` and `ModelSettings`;
                 None keeps the model's own.
             before_call: runs before each network call; what it raises ends the inference (cancellation, heartbeat).
 
@@ -83,13 +88,14 @@ class Perceiver:
         steps = loaded.settings.sampling_steps if sampling_steps is None else sampling_steps
         if not 1 <= steps <= 1000:
             raise ValueError(f"sampling_steps must be in 1..1000, not {steps}")
-        settings = replace(loaded.settings, sequence=sequence, sampling_steps=steps)
+        mirror = loaded.settings.mirror if mirror is None else mirror
+        settings = replace(loaded.settings, sequence=sequence, sampling_steps=steps, mirror=mirror)
         return cls(replace(loaded, settings=settings), device, fit, before_call)
 
     @property
     def model_id(self) -> str:
         """ "name@sha256:..." of the weights."""
-        return self._model.model_id
+        return self.model.model_id
 
     @property
     def device(self) -> str:
@@ -143,7 +149,7 @@ class Perceiver:
         if not len(images):
             return []
         began = time.monotonic()
-        settings = self._model.settings
+        settings = self.model.settings
         size = settings.network.mask_size
         geometries = [self._geometry(*pair) for pair in zip(images, regions or [None] * len(images), strict=True)]
         squares = [g.to_model(i, settings.network.image_size) for g, i in zip(geometries, images, strict=True)]

@@ -14,13 +14,13 @@ from tqdm import tqdm
 from seqamodal_ros.diffusion.sequence import SequenceSettings, select
 from training.data.packed import fingerprint
 from training.data.scene import Scene
+from training.figures import Figures
 from training.methods import Layers, independent_layers, mean_mask, one_shot_layers, sequential_layers
 from training.metrics import ap_with_layer, ap_without_layer, hidden_iou, layer_figures, mean_of
 from training.train import build
 from training.variants import TablesSettings, independent, variants
 
 AT_ONCE = 16  # images of a batch
-Figures = dict[str, Any]
 
 
 class Comparison:

@@ -11,12 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from seqamodal_ros import Perceiver
-from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.pictures import write_image
 from seqamodal_ros.share import share_folder
 from training.data.compositor import draw_composites
-from training.data.packed import PackedScenes
+from training.data.packed import evenly, to_measure_on
 from training.data.samples import Sample, letterboxed, read_samples
 from training.data.scene import Scene
 from training.data.sheets import answer_sheet
@@ -37,10 +36,11 @@ class Evaluation:
     def __init__(self, args: argparse.Namespace):
         self.args = args
         majority_null = True if args.majority_null else None
-        self.perceiver = Perceiver.load(args.model, sampling_steps=args.steps, majority_null=majority_null)
-        settings = load_model(args.model).settings
-        self.steps = args.steps or settings.sampling_steps
-        self.mask_size = settings.network.mask_size
+        given = {"sampling_steps": args.steps, "majority_null": majority_null, "mirror": args.mirror}
+        self.perceiver = Perceiver.load(args.model, **given)
+        self.model = self.perceiver.model
+        self.steps = self.model.settings.sampling_steps
+        self.mask_size = self.model.settings.network.mask_size
         if args.sheets:
             args.sheets.mkdir(parents=True, exist_ok=True)
         self.others = json.loads(args.against.read_text()) if args.against else None
@@ -48,24 +48,27 @@ class Evaluation:
             "model": self.perceiver.model_id,
             "samples": args.samples,
             "steps": self.steps,
+            "mirror": self.model.settings.mirror,
             "seed": args.seed,
             "figures": [],
         }
-        print(f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, seed {args.seed}, "
-              f"device {self.perceiver.device}")  # fmt: skip
+        mirror = "with" if self.model.settings.mirror else "without"
+        print(
+            f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, {mirror} mirror images, "
+            f"seed {args.seed}, device {self.perceiver.device}"
+        )
 
     def of(
         self, name: str, scenes: Sequence[Scene], groups: Sequence[int] | None, seed: int, families: Sequence[str] = ()
     ) -> None:
-        """Measure one set; scene k is of family k modulo their number, and each of two or more has figures of its own."""
+        """Measure one set, and each of its families by itself: scene k is of family k modulo their number."""
         images, truth = [scene.image for scene in scenes], [scene.layers for scene in scenes]
         predicted = free_running(self.perceiver, images, self.args.samples, seed)
-        forced = teacher_forced(self.args.model, images, truth, self.args.samples, self.steps, seed, self.perceiver.device)
+        forced = teacher_forced(self.model, images, truth, self.args.samples, self.steps, seed, self.perceiver.device)
         figures = self.add(measure(name, scenes, predicted, forced, groups))
-        for k, family in enumerate(families if len(families) > 1 else ()):
+        for k, family in enumerate(families):
             part = slice(k, None, len(families))
-            own = None if groups is None else groups[part]
-            self.add(measure(f"{name}, {family}", scenes[part], predicted[part], forced[part], own))
+            self.add(measure(f"{name}, {family}", scenes[part], predicted[part], forced[part]))
         if self.args.sheets:
             worst = worst_first(figures)[:SHOWN]
             path = self.args.sheets / f"{name.replace(' ', '_')}_worst.png"
@@ -91,7 +94,7 @@ class Evaluation:
         everything = [np.logical_or.reduce(scene.amodal)[None] for scene in scenes]
         union = layer_figures(everything, [scene.layers for scene in scenes], 1).iou
         print(f"baseline, the true union of all objects taken for layer 1: conditional IOU {percent(union)}")
-        self.of(f"{a.split} composites", scenes, None, a.seed, ("fruits",) if a.split == "unseen" else ("fruits", "objects"))
+        self.of(f"{a.split} composites", scenes, None, a.seed, () if a.split == "unseen" else ("fruits", "objects"))
         frames = [sample_scene(frame, self.mask_size) for frame in read_samples(share_folder("samples"))]
         self.of("sample frames", frames, None, 0)
         if a.split != "unseen":
@@ -99,19 +102,12 @@ class Evaluation:
 
     def packed(self) -> None:
         """A packed set, or a share of it that is spread evenly."""
-        scenes = PackedScenes(self.args.set)
-        if scenes.meta["split"] == "train":
-            raise ValueError(f"{self.args.set} was made for training: measure on a set for val, test or unseen")
-        if scenes.meta["mask_size"] != self.mask_size:
-            raise ValueError(f"masks of {self.args.set} are {scenes.meta['mask_size']} a side, of the model {self.mask_size}")
-        chosen = np.unique(np.linspace(0, len(scenes) - 1, min(self.args.count, len(scenes))).round().astype(int))
-        groups = [int(scenes.source[k]) for k in chosen]
-        self.of(
-            f"{self.args.set.absolute().parent.name} {self.args.set.name}",
-            [scenes[int(k)] for k in chosen],
-            groups,
-            self.args.seed,
-        )
+        packed = to_measure_on(self.args.set)
+        if packed.meta["mask_size"] != self.mask_size:
+            raise ValueError(f"masks of {self.args.set} are {packed.meta['mask_size']} a side, of the model {self.mask_size}")
+        chosen = evenly(len(packed), self.args.count)
+        name = f"{self.args.set.absolute().parent.name} {self.args.set.name}"
+        self.of(name, [packed[k] for k in chosen], [int(packed.source[k]) for k in chosen], self.args.seed)
 
     def _bare_textures(self) -> float:
         """Share of bare textures in which no layer is seen."""
@@ -143,6 +139,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500, help="images (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=3, help="K (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the model's own)")
+    parser.add_argument(
+        "--mirror", action=argparse.BooleanOptionalAction, help="look at mirror images too (default: as the model does)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of scenes and noise (default: %(default)s)")
     parser.add_argument("--majority-null", action="store_true", help="stop where most hypotheses are null")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file too")

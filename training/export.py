@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
+from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, save_model
+from training.edges import EdgeTaughtNetwork
 from training.one_shot import OneShotSettings
 from training.train import read_settings
 
@@ -20,15 +22,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--sampling-steps", type=int, help="network calls a layer (default: fast 1, paper 1000)")
     parser.add_argument("--sampler", choices=list(SAMPLERS), help="default: fast ddim, paper ancestral")
+    parser.add_argument("--mirror", action="store_true", help="look at the mirror image of each image too, at twice the cost")
+    parser.add_argument(
+        "--bias",
+        type=float,
+        default=0.0,
+        help="of the fast network: taken from the log-odds of every pixel, so that layers take in less and more layers follow; "
+        "chosen on val (default: %(default)s)",
+    )
     args = parser.parse_args()
     settings = read_settings(args.config)
     if isinstance(settings.network, OneShotSettings):
         parser.error("a network that draws all layers at once is a baseline, which no Perceiver runs")
     network, composites = settings.network, settings.composites
+    if args.bias and not isinstance(network, FastSettings):
+        parser.error("--bias is of the fast network: this one draws no log-odds")
     state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
     sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
-    model = ModelSettings(network, sequence, args.sampling_steps or network.sampling_steps, args.sampler or network.sampler)
-    sha256 = save_model(args.out, state["ema"], model)
+    model = ModelSettings(
+        network, sequence, args.sampling_steps or network.sampling_steps, args.sampler or network.sampler, args.mirror
+    )
+    weights = {name: value for name, value in state["ema"].items() if not name.startswith(EdgeTaughtNetwork.HEAD)}
+    if args.bias:
+        weights["denoiser.out.3.bias"] -= args.bias
+    sha256 = save_model(args.out, weights, model)
     size = args.out.stat().st_size / 1e6
     print(f"{args.out}: step {state['step']}, {size:.1f} MB, trained {state['seconds'] / 60:.0f} min\nsha256: {sha256}")
 

@@ -46,6 +46,11 @@ def measure(
     """
     truth, stacks = [scene.layers for scene in scenes], [scene.amodal for scene in predicted]
     told = [(visible_layers(scene), hull_layers(scene)) for scene in scenes]
+    by_image = [
+        [iou(layer_of(stack, layer), true) for layer, true in enumerate(layers, 1)]
+        for stack, layers in zip(stacks, truth, strict=True)
+    ]
+    groups = list(range(len(scenes))) if groups is None else list(groups)
     ap, ap_50 = coco_ap(predicted, scenes)
     free = pickable(predicted, scenes)
     return {
@@ -62,12 +67,12 @@ def measure(
         "pickable_precision": mean_of([free.precision]),
         "pickable_recall": mean_of([free.recall]),
         "agreement": mean_of([float(value) for scene in predicted for value in scene.agreement]),
-        "layers": [_layer(truth, told, stacks, forced, groups, layer) for layer in range(1, max(map(len, truth), default=0) + 1)],
-        "iou_by_image": [
-            [iou(layer_of(stack, layer), true) for layer, true in enumerate(layers, 1)]
-            for stack, layers in zip(stacks, truth, strict=True)
+        "layers": [
+            {**_layer(truth, told, stacks, forced, layer), **_interval(by_image, groups, layer)}
+            for layer in range(1, max(map(len, truth), default=0) + 1)
         ],
-        "groups": list(range(len(scenes))) if groups is None else [int(group) for group in groups],
+        "iou_by_image": by_image,
+        "groups": groups,
     }
 
 
@@ -76,7 +81,6 @@ def _layer(
     told: Sequence[tuple[np.ndarray, np.ndarray]],
     predicted: Sequence[np.ndarray],
     forced: Sequence[np.ndarray],
-    groups: Sequence[int] | None,
     layer: int,
 ) -> dict[str, Any]:
     """Figures of one layer, and of baselines that are told the true layers and visible masks.
@@ -90,7 +94,6 @@ def _layer(
         true, visible, hull = (layers[layer - 1] for layers in (truth[k], *told[k]))
         free, given = layer_of(predicted[k], layer), forced[k][layer - 1]
         figures = {
-            "iou": iou(free, true),
             "hidden_free": hidden_iou(free, true, visible),
             "hidden_forced": hidden_iou(given, true, visible),
             "hidden_hull": hidden_iou(hull, true, visible),
@@ -100,17 +103,22 @@ def _layer(
         }
         for key, value in figures.items():
             each.setdefault(key, []).append(value)
-    low, high = bootstrap_interval(each.pop("iou"), None if groups is None else [groups[k] for k in having])
     given_figures = layer_figures(forced, truth, layer)
     return {
         "layer": layer,
         **vars(layer_figures(predicted, truth, layer)),
-        "iou_low": low,
-        "iou_high": high,
         "forced_iou": given_figures.iou,
         "forced_ap": given_figures.ap,
         **{key: mean_of(values) for key, values in each.items()},
     }
+
+
+def _interval(by_image: Sequence[Sequence[float]], groups: Sequence[int], layer: int) -> dict[str, float]:
+    ious, scenes = zip(
+        *((ious[layer - 1], group) for ious, group in zip(by_image, groups, strict=True) if len(ious) >= layer), strict=True
+    )
+    low, high = bootstrap_interval(ious, scenes)
+    return {"iou_low": low, "iou_high": high}
 
 
 def markdown(figures: Figures) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from seqamodal_ros.diffusion.adapter import Network, normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, union
-from training.rows import check_rows, independent_rows, omitted_layers
+from training.rows import check_rows, independent_rows, layer_alone, omitted_layers
 from training.variational import variational_term
 
 VARIATIONAL_WEIGHT = 1e-3  # lambda of Nichol and Dhariwal (2021), Eq. 16
@@ -83,8 +83,7 @@ def hybrid_loss(network: Network, batch: Batch, schedule: Schedule, settings: Hy
     """
     if settings.only_layer:
         image = independent_rows(batch, settings.only_layer)
-        target = union(batch.amodal, batch.layers == settings.only_layer)[image]
-        cumulative = torch.zeros_like(target)
+        cumulative, target = layer_alone(batch, settings.only_layer, image)
     else:
         image, layer = draw_rows(batch, settings.balanced)
         cumulative, target = cumulative_and_target(batch, image, layer, omitted_layers(layer, settings.noise_introduction))

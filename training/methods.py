@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import Denoised, normalised, signed
+from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.fast import FastNetwork
 from seqamodal_ros.diffusion.paper import PaperNetwork
-from seqamodal_ros.diffusion.samplers import ddim, generate
+from seqamodal_ros.diffusion.samplers import Draw, generate
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings, binarise, run, select, sequence
 from training.one_shot import OneShotNetwork
@@ -46,13 +46,13 @@ def mean_mask(candidates: np.ndarray, area_min: int) -> np.ndarray:
     return mean if mean.sum() >= area_min else select(candidates)
 
 
-def encoded(network: FastNetwork | PaperNetwork | OneShotNetwork, images: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
+def encoded(network: FastNetwork | PaperNetwork, images: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
     """Features of images uint8 [S, S, 3]."""
     device = next(network.parameters()).device
     return network.encode(normalised(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)))
 
 
-def drawer(shape: Sequence[int], seed: int, device: torch.device) -> Callable[[], Tensor]:
+def drawer(shape: Sequence[int], seed: int, device: torch.device) -> Draw:
     """Standard normal noise, the same on every device."""
     generator = torch.Generator().manual_seed(seed)
     return lambda: torch.randn(*shape, generator=generator).to(device)
@@ -114,15 +114,10 @@ def one_shot_layers(
 ) -> list[Layers]:
     """All layers at once, by DDIM, on images uint8 [S, S, 3]; one that is not seen is blank."""
     features = tuple(f.repeat_interleave(samples, 0) for f in encoded(network, images))
-    side, layers = network.settings.mask_size, network.settings.max_layers
-
-    def denoise(x_t: Tensor, t: Tensor) -> Denoised:
-        x0 = torch.tanh(network.logits(x_t, t, features).float() / 2)
-        signal, sigma = SCHEDULE.coefficients(t)
-        return Denoised(x0, (x_t - signal * x0) / sigma)
-
-    shape = (len(images) * samples, layers, side, side)
-    x0 = ddim(denoise, drawer(shape, seed, features[0].device), SCHEDULE, steps)
+    side, layers = network.settings.mask_size, network.denoiser.drawn
+    draw = drawer((len(images) * samples, layers, side, side), seed, features[0].device)
+    nothing = torch.zeros(len(images) * samples, 0, side, side, device=features[0].device)  # no cumulative mask
+    x0 = generate(network, SCHEDULE, nothing, features, draw, "ddim", steps)
     return [
         side_by_side(each, area_min) for each in x0.cpu().view(len(images), samples, layers, side, side).transpose(1, 2).numpy()
     ]

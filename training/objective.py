@@ -11,7 +11,8 @@ from torch import Tensor
 from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, union
-from training.rows import check_rows, independent_rows, omitted_layers
+from training.edges import EdgeTaughtNetwork, occlusion_edges
+from training.rows import check_rows, independent_rows, layer_alone, omitted_layers
 
 
 class TrainableNetwork(Protocol):
@@ -37,6 +38,7 @@ class ObjectiveSettings:
         noise_introduction: share of rows of layer 3 and deeper whose cumulative mask lacks a layer (Section 5.4), in 0..1; not of
             rows whose cumulative mask is the model's own.
         only_layer: draw this layer alone, always from a blank cumulative mask (see `independent_rows`); 0 for all layers.
+        edges: weight of the loss of `training.edges`; 0 trains without that head.
     """
 
     kind: ClassVar[str] = "fast"
@@ -50,6 +52,7 @@ class ObjectiveSettings:
     dice: float = 1.0
     noise_introduction: float = 0.0
     only_layer: int = 0
+    edges: float = 0.0
 
     def __post_init__(self) -> None:
         check_rows(self.noise_introduction, self.only_layer)
@@ -127,14 +130,13 @@ def own_cumulative_masks(
 def loss(
     network: TrainableNetwork, batch: Batch, schedule: Schedule, settings: ObjectiveSettings, step: int
 ) -> dict[str, Tensor]:
-    """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"."""
+    """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"; and "edges" of a network that has the head."""
     features = network.encode(normalised(batch.image))
     size = batch.amodal.shape[-1]
     image = torch.arange(len(batch.image), device=batch.image.device).repeat(settings.rows)
     if settings.only_layer:
         image = torch.cat([independent_rows(batch, settings.only_layer) for _ in range(settings.rows)])
-        target = union(batch.amodal, batch.layers == settings.only_layer)[image]
-        cumulative = torch.zeros_like(target)
+        cumulative, target = layer_alone(batch, settings.only_layer, image)
     elif step >= settings.own_from and torch.rand(()) < settings.own:
         detached = tuple(f.detach() for f in features)
         own = own_cumulative_masks(network, detached, schedule, size, settings.rows + 1)[1:]
@@ -149,7 +151,12 @@ def loss(
     x0 = signed(target)
     x_t, t = noisy(x0, schedule, settings.noise_only)
     logits = network.logits(x_t, t, signed(cumulative), tuple(f[image] for f in features)).float()
-    return mask_losses(logits, target.float(), settings.dice)
+    losses = mask_losses(logits, target.float(), settings.dice)
+    if isinstance(network, EdgeTaughtNetwork):
+        edges = occlusion_edges(batch.amodal, batch.occluded_by)
+        losses["edges"] = mask_losses(network.edges(features[0]).float(), edges.float(), settings.dice)["loss"]
+        losses["loss"] = losses["loss"] + settings.edges * losses["edges"]
+    return losses
 
 
 def _without_a_layer(batch: Batch, drawn: Tensor, share: float) -> Tensor:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import normalised, signed
-from seqamodal_ros.diffusion.fast import Denoiser, Encoder, FastSettings
+from seqamodal_ros.diffusion.fast import Denoiser, FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
-from training.data.batches import Batch
+from training.data.batches import Batch, union
 from training.objective import mask_losses, noisy
 
 
@@ -44,35 +44,27 @@ class OneShotObjective:
     dice: float = 1.0
 
 
-class OneShotNetwork(nn.Module):
-    """Predicts x0 of all layers; those that a scene has not got are blank."""
+class OneShotNetwork(FastNetwork):
+    """The `fast` network on masks of L channels, one a layer, and a cumulative mask of none.
+
+    Layers that a scene has not got are blank.
+    """
 
     def __init__(self, settings: OneShotSettings):
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings)
         layers = settings.max_layers
-        self.encoder = Encoder(settings.encoder_channels)
         self.denoiser = Denoiser(settings.encoder_channels, settings.denoiser_channels, masks=layers, drawn=layers)
-
-    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Features of images float [B, 3, S, S] in [-1, 1]."""
-        return self.encoder(image)
-
-    def logits(self, x_t: Tensor, t: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
-        """float [B, L, h, w]: log-odds that a pixel belongs to each layer, from the noisy masks float [B, L, h, w]."""
-        return self.denoiser(x_t, t, x_t[:, :0], image_features)
 
 
 def one_shot_loss(network: OneShotNetwork, batch: Batch, schedule: Schedule, settings: OneShotObjective) -> dict[str, Tensor]:
     """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"."""
     features = network.encode(normalised(batch.image))
-    target = all_layers(batch, network.settings.max_layers).repeat(settings.rows, 1, 1, 1)
+    target = all_layers(batch, network.denoiser.drawn).repeat(settings.rows, 1, 1, 1)
     x_t, t = noisy(signed(target), schedule, settings.noise_only)
     repeated = tuple(f.repeat(settings.rows, 1, 1, 1) for f in features)
-    return mask_losses(network.logits(x_t, t, repeated).float(), target.float(), settings.dice)
+    return mask_losses(network.logits(x_t, t, x_t[:, :0], repeated).float(), target.float(), settings.dice)
 
 
 def all_layers(batch: Batch, count: int) -> Tensor:
     """The amodal masks of the first `count` layers, blank where there are fewer: bool [B, count, h, w]."""
-    of_layer = batch.layers[:, None, :] == torch.arange(1, count + 1, device=batch.layers.device)[:, None]  # [B, L, O]
-    return (batch.amodal[:, None] & of_layer[..., None, None]).any(dim=2)
+    return torch.cat([union(batch.amodal, batch.layers == layer) for layer in range(1, count + 1)], dim=1)

@@ -11,7 +11,7 @@ from seqamodal_ros import LayeredScene, Perceiver
 from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.samplers import generate
 from seqamodal_ros.diffusion.schedule import Schedule
-from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.diffusion.weights import Model
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import cumulative_masks
 from training.methods import chosen, drawer
@@ -24,14 +24,13 @@ def free_running(perceiver: Perceiver, images: Sequence[np.ndarray], samples: in
 
 @torch.inference_mode()
 def teacher_forced(
-    model: str, images: Sequence[np.ndarray], truth: Sequence[np.ndarray], samples: int, steps: int, seed: int, device: str
+    model: Model, images: Sequence[np.ndarray], truth: Sequence[np.ndarray], samples: int, steps: int, seed: int, device: str
 ) -> list[np.ndarray]:
     """Each layer from the true cumulative mask, so that order errors do not carry over: bool [L, h, w] of the truth's L.
 
     Images are letterboxed, and padding cleared, as the perceiver does it.
     """
-    loaded = load_model(model)
-    network = loaded.network.to(device)
+    network, settings = model.on(device), model.settings
     schedule = Schedule.linear()
     predicted = []
     for k, (image, stack) in enumerate(zip(tqdm(images, desc="teacher-forced", disable=None), truth, strict=True)):
@@ -40,12 +39,12 @@ def teacher_forced(
             predicted.append(stack)
             continue
         geometry = Geometry.letterbox(image.shape[1], image.shape[0])
-        square = geometry.to_model(image, loaded.settings.network.image_size)
+        square = geometry.to_model(image, settings.network.image_size)
         pixels = normalised(torch.from_numpy(square).permute(2, 0, 1)[None].to(device))
         features = tuple(f.repeat(rows * samples, 1, 1, 1) for f in network.encode(pixels))
         cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
         draw = drawer(cumulative.shape, seed + k, torch.device(device))
-        x0 = generate(network, schedule, signed(cumulative).to(device), features, draw, loaded.settings.sampler, steps)
+        x0 = generate(network, schedule, signed(cumulative).to(device), features, draw, settings.sampler, steps)
         proposals = np.where(geometry.inside(stack.shape[1]), x0.cpu().view(rows, samples, *stack.shape[1:]).numpy(), -1)
-        predicted.append(np.stack([chosen(x, loaded.settings.sequence.area_min) for x in proposals]))
+        predicted.append(np.stack([chosen(x, settings.sequence.area_min) for x in proposals]))
     return predicted

@@ -13,18 +13,19 @@ from training.data.readers.prepared import read_prepared
 from training.data.readers.processing import Processing, pack_sources
 from training.data.readers.report import report
 from training.data.scene import SPLITS
-from training.data.sprites import render_furniture, render_objects
+from training.data.sprites import render_furniture, render_objects, shrink_pictures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.prepare", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    sprites = commands.add_parser("sprites", help="render textured meshes into sprites, for composites")
+    sprites = commands.add_parser("sprites", help="make sprites of textured meshes and of pictures, for composites")
     sprites.add_argument("--data", type=Path, required=True, help="folder with objects/")
     sprites.add_argument("--out", type=Path, required=True, help="folder for the sprites, <object>.npz each")
     sprites.add_argument("--views", type=int, default=64, help="views of each object (default: %(default)s)")
     sprites.add_argument("--side", type=int, default=112, help="side of a sprite in pixels (default: %(default)s)")
     sprites.add_argument("--furniture", type=Path, help="folder of Debian's sweethome3d-furniture, for more kinds in training")
+    sprites.add_argument("--pictures", type=Path, help="folder of cut-out pictures (RGBA), for still more kinds in training")
     coco = commands.add_parser("coco", help="pack a dataset in COCO's style")
     coco.add_argument(
         "--preset", choices=sorted(PRESETS), required=True, help="the dataset, or the one whose keys are most alike"
@@ -58,7 +59,9 @@ def _sprites(args: argparse.Namespace) -> None:
     written = render_objects(args.data / "objects", args.out, args.views, args.side, args.seed)
     if args.furniture:
         written += render_furniture(args.furniture, args.out, args.views, args.side, args.seed)
-    print(f"{len(written)} objects rendered into {args.out}")
+    if args.pictures:
+        written += shrink_pictures(args.pictures, args.out, args.side)
+    print(f"sprites of {len(written)} more objects in {args.out}")
 
 
 def _pack(args: argparse.Namespace) -> None:

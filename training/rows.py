@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor
 
-from training.data.batches import Batch
+from training.data.batches import Batch, union
 
 
 def omitted_layers(layer: Tensor, share: float) -> Tensor:
@@ -29,6 +29,12 @@ def independent_rows(batch: Batch, layer: int) -> Tensor:
     pools = [pool for pool in (having, lacking) if len(pool)]
     drawn = [pool[torch.randint(len(pool), (len(depth),), device=depth.device)] for pool in pools]
     return torch.where(torch.arange(len(depth), device=depth.device) % 2 == 0, drawn[0], drawn[-1])
+
+
+def layer_alone(batch: Batch, layer: int, image: Tensor) -> tuple[Tensor, Tensor]:
+    """The blank cumulative mask and the target of such rows, bool [R, 1, h, w] each, of images int64 [R]."""
+    target = union(batch.amodal, batch.layers == layer)[image]
+    return torch.zeros_like(target), target
 
 
 def check_rows(noise_introduction: float, only_layer: int) -> None:

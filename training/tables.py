@@ -17,7 +17,7 @@ import yaml
 from seqamodal_ros.settings import from_mapping
 from training.comparison import Comparison, Figures
 from training.data.batches import Mixture
-from training.data.packed import PackedScenes, fingerprint
+from training.data.packed import evenly, fingerprint, to_measure_on
 from training.figures import percent
 from training.paper_figures import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5
 from training.train import begin, fit, packed_scenes
@@ -127,17 +127,14 @@ def main() -> None:
         unknown = sorted(set(args.models or ()) - set(known))
         if unknown:
             raise ValueError(f"there is no model {unknown[0]!r}: choose from {', '.join(known)}")
-        test = PackedScenes(args.test)
-        if test.meta["split"] == "train":
-            raise ValueError(f"{args.test} was made for training: measure on a set for val, test or unseen")
+        test = to_measure_on(args.test)
         if test.meta["settings"]["image_size"] != settings.train.composites.image_size:
             raise ValueError(
                 f"images of {args.test} are not {settings.train.composites.image_size} a side, as those of the configuration"
             )
-        chosen = np.unique(np.linspace(0, len(test) - 1, min(args.count, len(test))).round().astype(int))
         train = packed_scenes(args.train, settings.train.composites)
         args.out.mkdir(parents=True, exist_ok=True)
-        scenes = [test[int(k)] for k in chosen]
+        scenes = [test[k] for k in evenly(len(test), args.count)]
         comparison = Comparison(settings, args.out, fingerprint(train.meta["sha256"]), scenes, args.seed)
         for name in known if args.models is None else args.models:
             print(f"{name}:", flush=True)

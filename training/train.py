@@ -23,6 +23,7 @@ from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
 from training.data.scene import SceneRules
 from training.data.sprites import load_material
+from training.edges import EdgeTaughtNetwork
 from training.hybrid import HybridSettings, hybrid_loss
 from training.loop import LoopSettings, Method, Run
 from training.methods import Layers, independent_layers, one_shot_layers, sequential_layers
@@ -111,7 +112,7 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
     return [each.amodal for each in found]
 
 
-def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork | OneShotNetwork:
+def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork:
     """The network of these settings, with random weights; `build_network`, and the baseline that draws all layers at once."""
     return OneShotNetwork(settings) if isinstance(settings, OneShotSettings) else build_network(settings)
 
@@ -125,12 +126,14 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
     """
     torch.manual_seed(settings.loop.seed)
     network = build(settings.network)
+    if isinstance(settings.network, FastSettings) and isinstance(settings.objective, ObjectiveSettings):
+        network = EdgeTaughtNetwork(settings.network) if settings.objective.edges else network
     if initial:
         loaded = load_model(str(initial))
         if loaded.settings.network != settings.network:
             raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
-        network.load_state_dict(loaded.network.state_dict())
-    if isinstance(network, FastNetwork | OneShotNetwork):
+        network.load_state_dict({**network.state_dict(), **loaded.network.state_dict()})  # heads of training are not in the file
+    if isinstance(network, FastNetwork):
         backbone = network.encoder.backbone
         if settings.backbone.imagenet and not initial:
             load_imagenet(backbone, imagenet_file())

@@ -67,7 +67,7 @@ def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, f
 
     def denoise(x_t: Tensor, t: Tensor) -> Denoised:
         answer = network.denoise(x_t, t, cumulative_mask, features)
-        predicted, variance = answer[:, :1], answer[:, 1:]
+        predicted, variance = answer[:, : x_t.shape[1]], answer[:, x_t.shape[1] :]
         signal, sigma = schedule.coefficients(t)
         x0 = predicted if network.prediction == "x0" else (x_t - sigma * predicted) / signal
         x0 = x0.clamp(-1, 1)

@@ -131,6 +131,7 @@ class Denoiser(nn.Module):
         e1, e2, e4, e8 = encoder
         c2, c4, c8 = channels
         embedding = 2 * c4
+        self.drawn = drawn
         self.schedule = Schedule.linear()
         self.time_channels = c4
         self.time = nn.Sequential(nn.Linear(c4, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())

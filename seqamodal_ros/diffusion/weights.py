@@ -12,7 +12,9 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from seqamodal_ros.diffusion.adapter import Network
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.mirrored import Mirrored
 from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
 from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.samplers import SAMPLERS
@@ -32,12 +34,14 @@ class ModelSettings:
         sequence: Algorithm 2's inputs, as the training data sets them.
         sampling_steps: network calls a layer.
         sampler: "ddim" or "ancestral".
+        mirror: look at the mirror image too, see `Mirrored`.
     """
 
     network: NetworkSettings = field(default_factory=FastSettings)
     sequence: SequenceSettings = field(default_factory=SequenceSettings)
     sampling_steps: int = 1
     sampler: str = "ddim"
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -57,6 +61,11 @@ class Model:
     network: FastNetwork | PaperNetwork
     settings: ModelSettings
     model_id: str
+
+    def on(self, device: str) -> Network:
+        """The network on a device, as its settings say that it is to propose layers."""
+        network = self.network.to(device)
+        return Mirrored(network) if self.settings.mirror else network
 
 
 def load_model(model: str) -> Model:

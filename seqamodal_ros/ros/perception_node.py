@@ -234,25 +234,26 @@ def main() -> None:
     """Run the node until it is shut down."""
     rclpy.init()
     try:
-        node = PerceptionNode()
-    except Exception:
+        _run()
+    except KeyboardInterrupt:
+        pass
+    except Exception:  # an interrupt ends the context under whatever runs, and rclpy's words for that are many
         if rclpy.ok():
             raise
-        return  # interrupted before the node was whole: rclpy's words for it are many
+    finally:
+        rclpy.try_shutdown()
+
+
+def _run() -> None:
+    node = PerceptionNode()
     executor = SingleThreadedExecutor()  # before the model loads: an interrupt meanwhile would leave a half-made one
     executor.add_node(node)
     try:
         node.autostart()
         executor.spin()
-    except KeyboardInterrupt:
-        pass
-    except Exception:  # an interrupt ends the context under whatever runs: a spin, or the last words of a transition
-        if rclpy.ok():
-            raise
     finally:
         executor.shutdown()
         node.destroy_node()
-        rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Composites: what the masks say is what the pixels show; every draw comes from the seed."""
 
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -10,8 +11,10 @@ import pytest
 from seqamodal_ros.scene.geometry import PADDING, Geometry
 from seqamodal_ros.scene.layers import cumulative_masks, layer_indices, visible_masks
 from training.data.batches import SceneBatches
-from training.data.compositor import CompositeSettings, Compositor
-from training.data.sprites import crop, load_material
+from training.data.compositor import CompositeSettings, Compositor, _bend, _retexture
+from training.data.sprites import crop, load_material, shrink_pictures
+
+from .conftest import disc
 
 SETTINGS = CompositeSettings(image_size=128)
 
@@ -191,3 +194,75 @@ class TestRecolour:
         other.choice(3, 2)
         other.integers(1), other.integers(1)
         assert rng.random() == other.random()
+
+
+class TestShapesAndSurfaces:
+    """What training varies beyond colours."""
+
+    @pytest.fixture
+    def sprite(self, material):
+        return material.sprites["fruits"]["red"][0]
+
+    def test_another_surface_keeps_the_outline(self, sprite):
+        texture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+        other = _retexture(np.random.default_rng(1), sprite, texture)
+        assert other.shape == sprite.shape
+        assert other.dtype == np.uint8
+        assert np.array_equal(other[..., 3], sprite[..., 3])
+        assert (other[..., :3] <= other[..., 3:]).all()  # premultiplied
+        inside = other[12:32, 12:32, :3].astype(int)
+        assert np.ptp(inside, axis=(0, 1)).min() > 60  # the texture's variety, where the disc had one colour
+
+    def test_light_and_shade_stay(self, sprite):
+        shaded = sprite.copy()
+        shaded[:22, :, :3] //= 4
+        other = _retexture(np.random.default_rng(1), shaded, np.full((40, 40, 3), 128, np.uint8))
+        assert other[30:36, 18:26, :3].mean() > 1.5 * other[8:14, 18:26, :3].mean()
+
+    def test_bending_moves_the_outline_and_keeps_the_colour(self, sprite):
+        bent = [_bend(np.random.default_rng(seed), sprite) for seed in range(5)]
+        assert len({int((one[..., 3] > 127).sum()) for one in bent}) == 5
+        for one in bent:
+            assert (one[..., :3] <= one[..., 3:].astype(int) + 1).all()
+            solid = one[one[..., 3] == 255][:, :3].astype(int)
+            assert np.abs(solid - (220, 30, 30)).max() < 8
+            assert 0.3 < (one[..., 3] > 127).sum() / (sprite[..., 3] > 127).sum() < 2
+
+    def test_scenes_of_all_of_it_keep_the_rules(self, material):
+        compositor = Compositor(material, replace(SETTINGS, recolour=1.0, retexture=1.0, bend=1.0))
+        for k in range(20):
+            scene = compositor(np.random.default_rng([7, k]))
+            assert (visible_masks(scene.amodal).sum(axis=(1, 2)) >= SETTINGS.area_min).all()
+            again = compositor(np.random.default_rng([7, k]))
+            assert np.array_equal(scene.image, again.image)
+
+
+class TestPictures:
+    """Cut-out pictures as one more family of training sprites."""
+
+    @pytest.fixture
+    def pictures(self, tmp_path):
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        cv2.imwrite(str(folder / "disc.png"), disc((10, 20, 30), 96))
+        wire = np.zeros((96, 96, 4), np.uint8)
+        wire[::16, :, :] = wire[:, ::48, :] = 255
+        cv2.imwrite(str(folder / "wire.png"), wire)
+        return folder
+
+    def test_compact_ones_are_for_training_alone(self, pictures, data, tmp_path):
+        rendered = tmp_path / "rendered"
+        shutil.copytree(data / "rendered", rendered)
+        written = shrink_pictures(pictures, rendered, 48)
+        assert [path.stem for path in written] == ["disc", "wire"]
+        sprites = load_material(data, rendered, "train").sprites["pictures"]
+        assert {name: [sprite.shape for sprite in of] for name, of in sprites.items()} == {"disc": [(46, 46, 4)]}
+        assert "pictures" not in load_material(data, rendered, "val").sprites
+        assert shrink_pictures(pictures, rendered, 48) == []
+
+    def test_what_is_no_cut_out_is_refused(self, pictures, tmp_path):
+        with pytest.raises(FileNotFoundError, match="no pictures in .*transparent"):
+            shrink_pictures(tmp_path / "none", tmp_path, 48)
+        cv2.imwrite(str(pictures / "photo.png"), np.zeros((9, 9, 3), np.uint8))
+        with pytest.raises(ValueError, match="photo.png has nothing cut out"):
+            shrink_pictures(pictures, tmp_path / "out", 48)

@@ -21,7 +21,10 @@ class CompositeSettings(SceneRules):
         counts: probability of 0, 1, 2, ... objects.
         same_class: probability that all objects of a scene are of one class.
         shadow: probability of soft shadows.
-        recolour: probability that a sprite's colours are exchanged and bent, so that outlines are learnt, not paints.
+        recolour: probability that a sprite's colours are exchanged and bent, so that outlines are learnt, not paints; and that
+            a background is turned by right angles, its colours exchanged.
+        retexture: probability that a sprite gets the surface of one of the textures, and keeps its light and shade.
+        bend: probability that a sprite is bent out of shape.
         spread: range of the distance between neighbours, as a share of their size; small heaps them.
         coarse: probability that the image is of a camera with fewer pixels, down to half as many a side.
         letterbox: probability that the scene is not square and padded to a square, as `Geometry` does it.
@@ -33,6 +36,8 @@ class CompositeSettings(SceneRules):
     spread: tuple[float, float] = (0.25, 0.85)
     letterbox: float = 0.3
     recolour: float = 0.0
+    retexture: float = 0.0
+    bend: float = 0.0
     coarse: float = 0.0
 
 
@@ -92,8 +97,10 @@ class Compositor:
         patch = texture[top : top + crop, left : left + crop]
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
+        if self.settings.recolour and rng.random() < self.settings.recolour:
+            patch = np.rot90(patch, int(rng.integers(4)))[..., rng.permutation(3)]
         size = self.settings.image_size
-        canvas = cv2.resize(patch, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
+        canvas = cv2.resize(np.ascontiguousarray(patch), (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
         return canvas * rng.uniform(0.6, 1.15)
 
     def _choose_sprites(self, rng: np.random.Generator, family: str, count: int) -> list[np.ndarray]:
@@ -101,9 +108,18 @@ class Compositor:
         names = list(classes)
         chosen = rng.choice(names, 1).repeat(count) if rng.random() < self.settings.same_class else rng.choice(names, count)
         sprites = [classes[name][rng.integers(len(classes[name]))] for name in chosen]
-        if self.settings.recolour == 0:
-            return sprites
-        return [_recolour(rng, sprite) if rng.random() < self.settings.recolour else sprite for sprite in sprites]
+        return [self._varied(rng, sprite) for sprite in sprites]
+
+    def _varied(self, rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
+        """The sprite with other colours, another surface or another shape; nothing is drawn for what the settings leave out."""
+        s = self.settings
+        if s.recolour and rng.random() < s.recolour:
+            sprite = _recolour(rng, sprite)
+        if s.retexture and rng.random() < s.retexture:
+            sprite = _retexture(rng, sprite, self.material.textures[rng.integers(len(self.material.textures))])
+        if s.bend and rng.random() < s.bend:
+            sprite = _bend(rng, sprite)
+        return sprite
 
 
 # as in training, but square, and with 2 to 5 objects each, as the papers' sets are
@@ -181,6 +197,30 @@ def _recolour(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
     tables = [channel[::-1] if rng.random() < 0.25 else channel for channel in channels]
     bent = np.stack([table[straight[..., k]] for k, table in enumerate(tables)], axis=-1)
     return np.dstack([(bent * sprite[..., 3:]).astype(np.uint8), sprite[..., 3]])
+
+
+def _retexture(rng: np.random.Generator, sprite: np.ndarray, texture: np.ndarray) -> np.ndarray:
+    """The sprite with the surface of a texture, lighter and darker where its own is."""
+    height, width = sprite.shape[:2]
+    side = int(min(texture.shape[:2]) * rng.uniform(0.3, 1))
+    top, left = rng.integers(texture.shape[0] - side + 1), rng.integers(texture.shape[1] - side + 1)
+    surface = cv2.resize(texture[top : top + side, left : left + side], (width, height), interpolation=cv2.INTER_LINEAR)
+    alpha = sprite[..., 3].astype(np.float32) / 255
+    light = cv2.GaussianBlur(sprite[..., :3].max(axis=2).astype(np.float32), (0, 0), 0.02 * max(height, width))
+    light /= max(1.0, float(light[alpha > 0.5].mean()))
+    shaded = surface * (light.clip(0.25, 1.8) ** rng.uniform(0.6, 1.2) * alpha)[..., None]
+    return np.dstack([np.minimum(shaded, 255 * alpha[..., None]).astype(np.uint8), sprite[..., 3]])
+
+
+def _bend(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
+    """The sprite warped by smooth displacements of up to about a fifth of its size."""
+    height, width = sprite.shape[:2]
+    border = int(0.15 * max(height, width))
+    sprite = cv2.copyMakeBorder(sprite, border, border, border, border, cv2.BORDER_CONSTANT)
+    coarse = (rng.normal(size=(4, 4, 2)) * rng.uniform(0.02, 0.08) * max(height, width)).astype(np.float32)
+    moved = cv2.resize(coarse, sprite.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    columns, rows = np.meshgrid(np.arange(sprite.shape[1], dtype=np.float32), np.arange(sprite.shape[0], dtype=np.float32))
+    return cv2.remap(sprite, columns + moved[..., 0], rows + moved[..., 1], cv2.INTER_LINEAR)
 
 
 def _soft_shadow(alpha: np.ndarray, offset: np.ndarray, strength: float) -> np.ndarray:

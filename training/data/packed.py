@@ -92,6 +92,24 @@ class PackedScenes:
         return Scene(np.array(self._images[number]), amodal, occluded_by)
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """At most `count` numbers out of 0..total - 1, spread evenly."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
+
+
+def to_measure_on(folder: Path) -> PackedScenes:
+    """A packed set that was not made for training.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it was made for training, or cannot be read.
+    """
+    packed = PackedScenes(folder)
+    if packed.meta["split"] == "train":
+        raise ValueError(f"{folder} was made for training: measure on a set for val, test or unseen")
+    return packed
+
+
 def fingerprint(*content: Any) -> str:
     """A short hash of strings, paths, numbers and arrays, and of sequences and mappings of these."""
     sha = hashlib.sha256()

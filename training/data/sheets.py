@@ -8,7 +8,7 @@ import numpy as np
 
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.pictures import layer_colour
-from training.data.packed import PackedScenes
+from training.data.packed import PackedScenes, evenly
 from training.data.scene import Scene
 
 CELL = 128  # pixels
@@ -19,8 +19,8 @@ def contact_sheet(scenes: PackedScenes, count: int = 24, columns: int = 4) -> np
 
     The front layer is drawn last; the outline of what it hides is drawn through it.
     """
-    chosen = np.unique(np.linspace(0, len(scenes) - 1, count).round().astype(int))
-    return _arranged([[scenes[int(k)].image, _picture(scenes[int(k)].layers)] for k in chosen], columns)
+    chosen = [scenes[k] for k in evenly(len(scenes), count)]
+    return _arranged([[scene.image, _picture(scene.layers)] for scene in chosen], columns)
 
 
 def answer_sheet(scenes: Sequence[Scene], predicted: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:

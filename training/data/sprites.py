@@ -15,7 +15,8 @@ from training.data.meshes import Model
 from training.data.objects import read_classes, read_mesh, read_split
 from training.data.workers import in_parallel
 
-FURNITURE = "furniture"  # folder of its sprites, and the name of the family
+FURNITURE, PICTURES = "furniture", "pictures"  # folders of their sprites, and the names of the families
+CUTOUTS = (".png", ".webp")  # formats with an alpha channel
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Material:
     """What composites of one split are made of.
 
     Attributes:
-        sprites: family ("fruits", "objects" or "furniture") -> class -> list of uint8 [h, w, 4], cropped to the object, RGB
-            premultiplied by alpha so that warping leaves no fringe.
+        sprites: family ("fruits", "objects", "furniture" or "pictures") -> class -> list of uint8 [h, w, 4], cropped to the
+            object, RGB premultiplied by alpha so that warping leaves no fringe.
         textures: list of uint8 [h, w, 3] RGB.
     """
 
@@ -33,7 +34,7 @@ class Material:
 
 
 def load_material(data: Path, rendered: Path, split: str, family: str | None = None) -> Material:
-    """Load fruits, rendered objects and textures of one split; for training furniture too, where it was rendered.
+    """Load fruits, rendered objects and textures of one split; for training furniture and pictures too, where there are any.
 
     Args:
         data: the folder with ``fruits``, ``objects`` and ``textures``.
@@ -49,7 +50,7 @@ def load_material(data: Path, rendered: Path, split: str, family: str | None = N
     if split != "unseen":
         readers["objects"] = partial(_read_objects, data / "objects", rendered, split)
     if split == "train":
-        readers[FURNITURE] = partial(_read_furniture, rendered / FURNITURE)
+        readers |= {name: partial(_read_extra, rendered / name) for name in (FURNITURE, PICTURES)}
     if family is not None:
         if family not in readers:
             raise ValueError(f"the raw material has no {family} for {split}, but {', '.join(readers)}")
@@ -75,7 +76,7 @@ def read_cutouts(folder: Path) -> dict[str, list[np.ndarray]]:
         ValueError: one has no alpha channel, or is transparent all over.
     """
     classes: dict[str, list[np.ndarray]] = {}
-    for path in sorted(path for path in folder.glob("*/*") if path.suffix.lower() in (".png", ".webp")):
+    for path in sorted(path for path in folder.glob("*/*") if path.suffix.lower() in CUTOUTS):
         sprite = _read_image(path, cv2.IMREAD_UNCHANGED)
         if sprite.shape[2] != 4 or not 0 < (sprite[..., 3] > 127).mean() < 1:
             raise ValueError(f"{path} has nothing cut out: save it with a transparent background (RGBA)")
@@ -115,8 +116,8 @@ def _read_objects(folder: Path, rendered: Path, split: str) -> dict[str, list[np
     return classes
 
 
-def _read_furniture(folder: Path) -> dict[str, list[np.ndarray]]:
-    """Each model is a class of its own; none where there is no such folder, as these objects are an extra."""
+def _read_extra(folder: Path) -> dict[str, list[np.ndarray]]:
+    """Each model, or picture, is a class of its own; none where there is no such folder, as these are an extra."""
     classes = {}
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as views:
@@ -146,6 +147,34 @@ def render_furniture(folder: Path, out: Path, views: int, side: int, seed: int) 
     """
     readers = {name: partial(_two_sided_furniture, *source) for name, source in furniture_models(folder).items()}
     return _render(readers, out / FURNITURE, views, side, seed, whole=False)
+
+
+def shrink_pictures(folder: Path, out: Path, side: int) -> list[Path]:
+    """Make sprites of the cut-out pictures of a folder that are not made yet: ``pictures/<name>.npz``, each a class of its own.
+
+    Pictures of several pieces, and those that fill little of their own outline, are left out. Returns the files written.
+
+    Raises:
+        FileNotFoundError: there are no pictures, or one cannot be read.
+        ValueError: one has no alpha channel.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in CUTOUTS) if folder.is_dir() else []
+    if not paths:
+        raise FileNotFoundError(f"no pictures in {folder}: it needs <name>.png or .webp with transparent backgrounds")
+    (out / PICTURES).mkdir(parents=True, exist_ok=True)
+    written = []
+    for path in tqdm(paths, desc=PICTURES, disable=None):
+        target = out / PICTURES / f"{path.stem}.npz"
+        if target.is_file():
+            continue
+        picture = _read_image(path, cv2.IMREAD_UNCHANGED)
+        if picture.shape[2] != 4:
+            raise ValueError(f"{path} has nothing cut out: save it with a transparent background (RGBA)")
+        sprite = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+        sprites = np.array([sprite] if _compact(sprite[..., 3] > 127) else [], np.uint8).reshape(-1, side, side, 4)
+        _save_sprites(target, sprites, views=1)
+        written.append(target)
+    return written
 
 
 def _two_sided_furniture(archive: Path, path: str) -> Model:
@@ -201,10 +230,15 @@ def _render_job(
         return str(error).splitlines()[0]
     if not whole:
         sprites = np.array([sprite for sprite in sprites if _compact(sprite[..., 3] > 127)], np.uint8).reshape(-1, side, side, 4)
+    _save_sprites(path, sprites, views)
+    return None
+
+
+def _save_sprites(path: Path, sprites: np.ndarray, views: int) -> None:
+    """Write the sprites that were kept of so many views; never half a file."""
     part = path.with_name(f".{path.stem}.part.npz")
     np.savez_compressed(part, sprites=sprites, drawn=views)
     part.rename(path)
-    return None
 
 
 def _compact(mask: np.ndarray) -> bool:

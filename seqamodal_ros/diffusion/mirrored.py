@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network that looks at each image and at its mirror image, and says the mean of both."""
+
+import torch
+from torch import Tensor
+
+from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+
+
+class Mirrored:
+    """Wraps a network; see `Network`. Where it is not sure, the two views err in different places; it costs twice the time."""
+
+    def __init__(self, network: Network):
+        self.network = network
+        self.prediction, self.blank = network.prediction, network.blank
+
+    def encode(self, image: Tensor) -> ImageFeatures:
+        """Features of images float [B, 3, S, S]; each tensor is [B, 2, ...], of the image and of its mirror image."""
+        return tuple(f.unflatten(0, (-1, 2)) for f in self.network.encode(_both(image)))
+
+    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """The mean of the predictions of both, of the shape that the network gives."""
+        features = tuple(f.flatten(0, 1) for f in image_features)
+        answer = self.network.denoise(_both(x_t), t.repeat_interleave(2), _both(cumulative_mask), features)
+        return (answer[0::2] + answer[1::2].flip(-1)) / 2
+
+
+def _both(x: Tensor) -> Tensor:
+    """[B, ...] -> [2B, ...]: each followed by its mirror image."""
+    return torch.stack([x, x.flip(-1)], dim=1).flatten(0, 1)

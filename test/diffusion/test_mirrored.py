@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mean of what a network says of an image and of its mirror image."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from seqamodal_ros import Perceiver
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.mirrored import Mirrored
+from seqamodal_ros.diffusion.sequence import SequenceSettings
+from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
+
+SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
+
+
+@pytest.fixture
+def case():
+    torch.manual_seed(0)
+    network = FastNetwork(SMALL).eval()
+    for parameter in network.parameters():  # no layer may be blank from the start
+        torch.nn.init.normal_(parameter, std=0.1)
+    b = 3
+    t = torch.tensor([999, 500, 20])
+    return network, torch.randn(b, 3, 64, 64), torch.randn(b, 1, 16, 16), t, torch.randn(b, 1, 16, 16).sign()
+
+
+@torch.no_grad()
+def test_it_is_the_mean_of_both_views(case):
+    network, image, x_t, t, cumulative = case
+    straight = network.denoise(x_t, t, cumulative, network.encode(image))
+    mirrored = network.denoise(x_t.flip(-1), t, cumulative.flip(-1), network.encode(image.flip(-1))).flip(-1)
+    assert not torch.allclose(straight, mirrored, atol=1e-3)
+    both = Mirrored(network)
+    assert torch.allclose(both.denoise(x_t, t, cumulative, both.encode(image)), (straight + mirrored) / 2, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_mirrored_image_gets_the_mirrored_answer(case):
+    network, image, x_t, t, cumulative = case
+    both = Mirrored(network)
+    answer = both.denoise(x_t, t, cumulative, both.encode(image))
+    other = both.denoise(x_t.flip(-1), t, cumulative.flip(-1), both.encode(image.flip(-1))).flip(-1)
+    assert torch.allclose(answer, other, atol=1e-5)
+
+
+@torch.no_grad()
+def test_features_are_taken_by_image_as_those_of_any_network(case):
+    network, image, x_t, t, cumulative = case
+    both = Mirrored(network)
+    features = both.encode(image)
+    assert {len(f) for f in features} == {3}
+    of_image = torch.tensor([2, 0])
+    some = both.denoise(x_t[of_image], t[of_image], cumulative[of_image], tuple(f[of_image] for f in features))
+    assert torch.allclose(some, both.denoise(x_t, t, cumulative, features)[of_image], atol=1e-5)
+
+
+def test_the_weights_say_whether_and_the_caller_may_say_otherwise(case, tmp_path):
+    network = case[0]
+    path = tmp_path / "mirrored.safetensors"
+    settings = ModelSettings(SMALL, SequenceSettings(area_min=1), mirror=True)
+    save_model(path, network.state_dict(), settings)
+    assert load_model(str(path)).settings == settings
+    assert isinstance(load_model(str(path)).on("cpu"), Mirrored)
+    assert Perceiver.load(str(path), "cpu").model.settings.mirror
+    assert not Perceiver.load(str(path), "cpu", mirror=False).model.settings.mirror
+    save_model(path, network.state_dict(), replace(settings, mirror=False))
+    assert isinstance(load_model(str(path)).on("cpu"), FastNetwork)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two sides of occlusion edges, and the head that learns them and is left behind on export."""
+
+import sys
+
+import pytest
+import torch
+import yaml
+
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.weights import load_model
+from training.data.batches import Batch
+from training.edges import EdgeTaughtNetwork, occlusion_edges
+from training.objective import ObjectiveSettings, loss
+
+SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
+
+
+def pair() -> Batch:
+    """One scene of 16 x 16 pixels: columns 0-7 in front, 4-11 behind them, and a third thing alone far to the right."""
+    amodal = torch.zeros(1, 3, 16, 16, dtype=torch.bool)
+    amodal[0, 0, :, :8] = amodal[0, 1, :, 4:12] = amodal[0, 2, 0:2, 15:] = True
+    occluded_by = torch.zeros(1, 3, 3, dtype=torch.bool)
+    occluded_by[0, 1, 0] = True
+    image = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
+    return Batch(image, amodal, occluded_by, torch.tensor([[1, 2, 1]]))
+
+
+def test_each_side_is_two_pixels_wide_and_nothing_else_is_an_edge():
+    front, behind = occlusion_edges(pair().amodal, pair().occluded_by)[0]
+    assert front.any(dim=0).nonzero()[:, 0].tolist() == [6, 7]
+    assert behind.any(dim=0).nonzero()[:, 0].tolist() == [8, 9]
+    assert front[:, 6:8].all()
+    assert behind[:, 8:10].all()
+
+
+def test_things_that_do_not_overlap_have_no_edge():
+    batch = pair()
+    assert not occlusion_edges(batch.amodal, torch.zeros_like(batch.occluded_by)).any()
+
+
+def test_the_edge_of_a_thing_in_the_middle_of_a_chain_has_both_sides():
+    amodal = torch.zeros(1, 3, 4, 24, dtype=torch.bool)
+    for k in range(3):
+        amodal[0, k, :, 6 * k : 6 * k + 10] = True
+    occluded_by = torch.tensor([[[0, 0, 0], [1, 0, 0], [0, 1, 0]]], dtype=torch.bool)
+    front, behind = occlusion_edges(amodal, occluded_by)[0]
+    assert front.any(dim=0).nonzero()[:, 0].tolist() == [8, 9, 14, 15]
+    assert behind.any(dim=0).nonzero()[:, 0].tolist() == [10, 11, 16, 17]
+
+
+def test_the_head_learns_and_its_weight_counts():
+    torch.manual_seed(0)
+    network, batch = EdgeTaughtNetwork(SMALL), pair()
+    torch.manual_seed(1)
+    light = loss(network, batch, Schedule.linear(), ObjectiveSettings(edges=0.5), 0)
+    torch.manual_seed(1)
+    heavy = loss(network, batch, Schedule.linear(), ObjectiveSettings(edges=2.0), 0)
+    assert heavy["edges"].item() == pytest.approx(light["edges"].item())
+    assert (heavy["loss"] - light["loss"]).item() == pytest.approx(1.5 * light["edges"].item(), rel=1e-4)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(40):
+        losses = loss(network, batch, Schedule.linear(), ObjectiveSettings(edges=1.0), 0)
+        optimiser.zero_grad()
+        losses["loss"].backward()
+        optimiser.step()
+    assert losses["edges"] < 0.5 * light["edges"]
+
+
+def test_a_network_without_the_head_has_no_such_loss():
+    assert "edges" not in loss(FastNetwork(SMALL), pair(), Schedule.linear(), ObjectiveSettings(edges=1.0), 0)
+
+
+def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(tmp_path, data, monkeypatch, capsys):
+    import training.export
+    import training.train
+
+    config, out, weights = tmp_path / "taught.yaml", tmp_path / "run", tmp_path / "taught.safetensors"
+    network = {"image_size": 64, "mask_size": 16, "encoder_channels": [8, 8, 16, 16], "denoiser_channels": [8, 16, 16]}
+    described = {
+        "network": network,
+        "backbone": {"imagenet": False, "frozen_stages": 0},
+        "composites": {"image_size": 64, "mask_size": 16, "area_min": 2, "max_layers": 3},
+        "objective": {"edges": 0.5},
+        "loop": {"steps": 1, "batch_size": 2, "workers": 0, "bfloat16": False},
+    }
+    config.write_text(yaml.safe_dump(described))
+    where = ["--data", str(data), "--sprites", str(data / "rendered")]
+    monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(out)])
+    training.train.main()
+    ema = torch.load(out / "checkpoint.pt", weights_only=True)["ema"]
+    assert {name for name in ema if name.startswith(EdgeTaughtNetwork.HEAD)} == {"edges.weight", "edges.bias"}
+
+    bias = ema["denoiser.out.3.bias"].clone()
+    options = ["--mirror", "--bias", "0.5"]
+    monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(weights), *options])
+    training.export.main()
+    exported = load_model(str(weights))
+    assert exported.settings.mirror
+    assert exported.network.denoiser.out[3].bias.item() == pytest.approx(bias.item() - 0.5, abs=1e-3)
+
+    monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "on"), "--init", str(weights)])
+    training.train.main()
+    capsys.readouterr()
+    assert (tmp_path / "on" / "checkpoint.pt").is_file()
