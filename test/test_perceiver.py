@@ -173,7 +173,7 @@ def count_calls(model: Path, **settings) -> dict[str, int]:
     calls: list[int] = []
     perceiver = Perceiver.load(str(model), "cpu", before_call=lambda: calls.append(1), **settings)
     encoded, denoised = [], []
-    network = perceiver._model.network
+    network = perceiver.model.network
     network.encoder.register_forward_hook(lambda *_: encoded.append(1))
     network.denoiser.register_forward_hook(lambda module, inputs, output: denoised.append(int(inputs[1][0])))
     perceiver(picture(120, 160))
