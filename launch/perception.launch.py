@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the perception node on a camera: `ros2 launch seqamodal_ros perception.launch.py image:=/camera/image_raw`."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+RESTARTS, PERIOD = 3, 3600.0  # a node that died is started anew so many times within so many seconds
 TOPICS = {
     "image": "topic of the camera's images; with image_transport compressed, of the raw ones beside them",
     "camera_info": "topic of the camera's calibration, for clouds",
@@ -24,8 +29,8 @@ OVERRIDES = {
 }
 
 
-def perception_node(context: LaunchContext) -> list[LifecycleNode]:
-    """The node; an argument left empty does not override the parameter file.
+def perception_node(context: LaunchContext) -> list[Action]:
+    """The node, kept alive; an argument left empty does not override the parameter file.
 
     Raises:
         FileNotFoundError: params_file names no file; ROS would say so in a traceback of the node's.
@@ -42,17 +47,40 @@ def perception_node(context: LaunchContext) -> list[LifecycleNode]:
         if autostart not in ("true", "false"):
             raise ValueError(f"autostart:={autostart} must be true or false")
         overrides["autostart"] = autostart == "true"
-    return [
-        LifecycleNode(
+    parameters = [str(params_file), *([overrides] if overrides else [])]
+    return kept_alive(
+        lambda: LifecycleNode(
             package="seqamodal_ros",
             executable="perception_node",
             name="seqamodal",
             namespace=LaunchConfiguration("namespace"),
-            parameters=[str(params_file), *([overrides] if overrides else [])],
+            parameters=parameters,
             remappings=[(topic, LaunchConfiguration(topic)) for topic in TOPICS],
             output="screen",
-        )
-    ]
+        ),
+        [],
+    )
+
+
+def kept_alive(make: Callable[[], LifecycleNode], deaths: list[float]) -> list[Action]:
+    """A node, and what starts it anew where it died: its watchdog ended it, or it ran out of memory.
+
+    Args:
+        make: makes the action that starts the node; an action starts one process.
+        deaths: when earlier ones died, seconds; a node that dies again and again is left for a person to look at.
+    """
+    node = make()
+
+    def on_exit(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        if event.returncode == 0 or context.is_shutdown:
+            return []
+        recent = [*(death for death in deaths if time.monotonic() - death < PERIOD), time.monotonic()]
+        died = f"{event.process_name} died with {event.returncode}"
+        if len(recent) > RESTARTS:
+            return [LogInfo(msg=f"{died}, for the {len(recent)}th time within an hour: it is not started again")]
+        return [LogInfo(msg=f"{died}: it is started again, {len(recent)} of {RESTARTS}"), *kept_alive(make, recent)]
+
+    return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit)), node]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the node tells `/diagnostics`, once a second."""
 
+import os
+import time
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+RATE_OVER = 10.0  # seconds
+LATENCIES = 200  # of the latest answers
 
 
 @dataclass
@@ -15,6 +24,7 @@ class Counters:
         received: image messages.
         answered: layered masks published.
         superseded: valid frames that a newer one replaced before they were begun.
+        too_old: valid frames that were older than `max_age` when they came.
         rejected: messages that could not be used.
         failed: frames whose inference raised an error.
         without_points: answers that someone wanted a cloud of, and whose depth image or camera_info did not fit.
@@ -23,15 +33,51 @@ class Counters:
     received: int = 0
     answered: int = 0
     superseded: int = 0
+    too_old: int = 0
     rejected: int = 0
     failed: int = 0
     without_points: int = 0
 
 
-def diagnostics(stamp: Time, name: str, state: str, problem: str, counters: Counters, details: dict[str, str]) -> DiagnosticArray:
-    """OK, or WARN with `problem`, the latest thing that went wrong since the last report; counters and details follow."""
+class Pace:
+    """How fast answers come: of the latest ones, when each was published and how long it took from the image's arrival."""
+
+    def __init__(self) -> None:
+        self._answers: deque[tuple[float, float]] = deque(maxlen=LATENCIES)
+
+    def answered(self, received: float) -> None:
+        """An image that came at `received`, seconds of the monotonic clock, is answered now."""
+        now = time.monotonic()
+        self._answers.append((now, now - received))
+
+    def described(self) -> dict[str, str]:
+        """Answers a second, and p50 and p95 of the latency, ms; the latter are missing where nothing was answered."""
+        now = time.monotonic()
+        recent = sum(1 for at, _ in self._answers if now - at <= RATE_OVER)
+        found = {"rate_hz": f"{recent / RATE_OVER:.1f}"}
+        if self._answers:
+            p50, p95 = np.percentile([1000 * latency for _, latency in self._answers], [50, 95])
+            found |= {"latency_p50_ms": f"{p50:.0f}", "latency_p95_ms": f"{p95:.0f}"}
+        return found
+
+
+def memory() -> dict[str, str]:
+    """Memory of this process, MB; nothing where the system does not say."""
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        return {}
+    return {"memory_mb": f"{int(statm.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:.0f}"}
+
+
+def diagnostics(
+    stamp: Time, name: str, state: str, problem: str, counters: Counters, details: Mapping[str, str], fatal: bool = False
+) -> DiagnosticArray:
+    """OK; or WARN, `fatal` ERROR, with `problem`, the latest thing that went wrong since the last report.
+
+    Counters and details follow.
+    """
     status = DiagnosticStatus(name=name, hardware_id="", message=problem or state)
-    status.level = DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
+    status.level = DiagnosticStatus.ERROR if fatal else DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
     values = {field.name: str(getattr(counters, field.name)) for field in fields(counters)}
     status.values = [KeyValue(key=key, value=value) for key, value in {"state": state, **values, **details}.items()]
     message = DiagnosticArray(status=[status])

@@ -55,6 +55,7 @@ SPECS: dict[str, Spec] = {
     "majority_null": Spec(False, "Stop where most hypotheses of a layer are null too.", before_configure=True),
     "num_samples": Spec(3, "K, the hypotheses of each layer.", 1, LARGEST_NUM_SAMPLES),
     "seed": Spec(0, "Of the noise; the same for every frame, so that a still scene stays still.", 0, 2**63 - 1),
+    "max_age": Spec(0.0, "Images that come later than so many seconds after their stamp are dropped; 0: none.", 0.0, 3600.0),
     "max_depth_skew": Spec(0.05, "Seconds by which a depth image's stamp may differ from the image's.", 0.0, 10.0),
     "publish_hypotheses": Spec(True, "Send the K hypotheses of each layer, too."),
 }

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The perception node: images in, ordered layered masks out. A lifecycle node; the newest frame only."""
 
+import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -8,16 +10,19 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
 from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, compressed_rgb, image_rgb
 from seqamodal_ros.perceiver import Perceiver
-from seqamodal_ros.ros.diagnostics import Counters, diagnostics
+from seqamodal_ros.ros.diagnostics import Counters, Pace, diagnostics, memory
 from seqamodal_ros.ros.outputs import Outputs
 from seqamodal_ros.ros.parameters import Parameters
 from seqamodal_ros.ros.points import Points
@@ -26,6 +31,9 @@ from seqamodal_ros.ros.worker import Answer, Frame, Worker
 from seqamodal_ros.scene.scene import LayeredScene
 
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
+WARM_UP = (480, 640, 3)  # shape of the first image
+WATCH_EVERY = 0.5  # seconds between looks at the worker
+TOLD_WITHIN = 0.3  # seconds that the last words of a process take to reach others
 DOUBLE_AFTER = 3  # reports in a row that see a node of our name: one that has just ended may still be announced
 
 
@@ -40,10 +48,12 @@ class PerceptionNode(LifecycleNode):
         self._active = False
         self._problem = ""
         self._doubles_seen = 0
-        self.counters = Counters()
+        self.counters, self._pace = Counters(), Pace()
+        self._last_stamp: Time | None = None  # of the image that was answered last
         self._answer_ready = self.create_guard_condition(self._publish_answers)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(1.0, self._report)
+        self.create_timer(WATCH_EVERY, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))  # also while a bag is paused
 
     def autostart(self) -> None:
         """Configure and activate, where the parameter says so; a refusal is logged by `on_configure`."""
@@ -59,7 +69,7 @@ class PerceptionNode(LifecycleNode):
             self._release()
             self.get_logger().error(f"cannot configure: {error}")
             return TransitionCallbackReturn.FAILURE
-        self.counters = Counters()
+        self.counters, self._pace = Counters(), Pace()
         self.parameters.locked = True
         self.get_logger().info(f"configured: {perceiver.model_id[:40]} on {perceiver.device}")
         return TransitionCallbackReturn.SUCCESS
@@ -100,18 +110,7 @@ class PerceptionNode(LifecycleNode):
         """Load the model, start the worker, open topics and services; `_release` undoes what was done, in reverse."""
         p = self.parameters
         types = MessageTypes.ros()
-        worker = Worker(
-            lambda before_call: Perceiver.load(
-                p.get("model"),
-                p.get("device"),
-                fit=p.get("fit"),
-                max_layers=p.get("max_layers") or None,
-                sampling_steps=p.get("sampling_steps") or None,
-                majority_null=p.get("majority_null"),
-                before_call=before_call,
-            ),
-            self._answer_ready.trigger,
-        )
+        worker = Worker(self._load, self._answer_ready.trigger, p.get("num_samples"))
         held = self._held
         held.callback(worker.stop)
         model_id = worker.perceiver.model_id
@@ -134,6 +133,21 @@ class PerceptionNode(LifecycleNode):
         self._worker = worker
         return worker
 
+    def _load(self, before_call: Callable[[], None]) -> Perceiver:
+        """The model, after a first look at a blank image: the first is slower than those that follow."""
+        p = self.parameters
+        perceiver = Perceiver.load(
+            p.get("model"),
+            p.get("device"),
+            fit=p.get("fit"),
+            max_layers=p.get("max_layers") or None,
+            sampling_steps=p.get("sampling_steps") or None,
+            majority_null=p.get("majority_null"),
+            before_call=before_call,
+        )
+        perceiver(np.zeros(WARM_UP, np.uint8), p.get("num_samples"))
+        return perceiver
+
     def _release(self) -> None:
         self._active = False
         self._worker = None
@@ -147,20 +161,20 @@ class PerceptionNode(LifecycleNode):
 
     def _subscribe(self, transport: str) -> Subscription:
         """The camera's images; compressed ones come beside the raw topic, as image_transport names them."""
-        if transport == "raw":
-            return self.create_subscription(
-                Image, "image", lambda message: self._on_image(message, image_rgb), qos_profile_sensor_data
-            )
+        kind, topic, convert = Image, "image", image_rgb
+        if transport != "raw":
+            kind, topic, convert = CompressedImage, f"{self.resolve_topic_name('image')}/compressed", compressed_rgb
         return self.create_subscription(
-            CompressedImage,
-            f"{self.resolve_topic_name('image')}/compressed",
-            lambda message: self._on_image(message, compressed_rgb),
+            kind,
+            topic,
+            lambda message: self._on_image(message, convert),
             qos_profile_sensor_data,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._cancel("the node was reset")
-        self.counters = Counters()
+        self.counters, self._pace = Counters(), Pace()
         self._problem = ""
         response.success, response.message = True, "cancelled what was at work, counters are zero"
         return response
@@ -178,6 +192,12 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().warning(self._problem, throttle_duration_sec=WARN_EVERY)
             return
         self._segment.offer(message.header, image)
+        most = self.parameters.get("max_age")
+        if (
+            most and self._age(Time.from_msg(message.header.stamp)) > most
+        ):  # one from the future, as after a jump in time, is fine
+            self.counters.too_old += 1
+            return
         frame = Frame(
             message.header,
             image,
@@ -188,6 +208,10 @@ class PerceptionNode(LifecycleNode):
             depth=self._points.nearest(message.header),
         )
         self.counters.superseded += self._worker.submit(frame)
+
+    def _age(self, stamp: Time) -> float:
+        """Seconds since a stamp, on the node's clock."""
+        return (self.get_clock().now().nanoseconds - stamp.nanoseconds) / 1e9
 
     def _publish_answers(self) -> None:
         if not self._active or self._worker is None:
@@ -204,6 +228,8 @@ class PerceptionNode(LifecycleNode):
 
     def _publish(self, answer: Answer, scene: LayeredScene) -> None:
         self.counters.answered += 1
+        self._pace.answered(answer.frame.received)
+        self._last_stamp = Time.from_msg(answer.frame.header.stamp)
         self._outputs.publish(answer, scene)
         if answer.label is None or not self._points.wanted:
             return
@@ -221,13 +247,32 @@ class PerceptionNode(LifecycleNode):
         if self._doubles_seen >= DOUBLE_AFTER:
             self._problem = f"another node is named {name} too: start one of them with `--ros-args -r __node:=NAME`"
             self.get_logger().warning(self._problem, throttle_duration_sec=60.0)
-        state = "active" if self._active else "inactive" if self._worker else "unconfigured"
-        details = {}
-        if self._worker is not None:
-            details = {"model": self._worker.perceiver.model_id, "device": self._worker.perceiver.device}
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics(stamp, name, state, self._problem, self.counters, details))
+        self._tell(self._problem)
         self._problem = ""
+
+    def _tell(self, problem: str, fatal: bool = False) -> None:
+        state = "active" if self._active else "inactive" if self._worker else "unconfigured"
+        details = {**self._pace.described(), **memory()}
+        if self._worker is not None:
+            details |= {"model": self._worker.perceiver.model_id, "device": self._worker.perceiver.device}
+        if self._last_stamp is not None:
+            details["age_s"] = f"{self._age(self._last_stamp):.2f}"
+        stamp, name = self.get_clock().now().to_msg(), self.get_fully_qualified_name()
+        self._diagnostics.publish(diagnostics(stamp, name, state, problem, self.counters, details, fatal))
+
+    def _watch(self) -> None:
+        """End the process where the worker is stuck: its thread cannot be ended, and whoever launched it can start it anew."""
+        heartbeat = self._worker.heartbeat if self._worker is not None else None
+        if heartbeat is None or heartbeat.silence() <= heartbeat.allowed:
+            return
+        problem = (
+            f"a network call has not ended for {heartbeat.silence():.1f} s, {heartbeat.allowed:.1f} s are allowed: "
+            "this process ends with 1, to be started anew"
+        )
+        self.get_logger().fatal(problem)
+        self._tell(problem, fatal=True)
+        time.sleep(TOLD_WITHIN)
+        os._exit(1)
 
 
 def main() -> None:

@@ -2,14 +2,16 @@
 """The worker thread: takes the newest frame, lets the perceiver see it, hands the scene back to the executor's thread."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.ros.heartbeat import Heartbeat
 from seqamodal_ros.ros.mailbox import Mailbox
 from seqamodal_ros.scene.pictures import overlay
 from seqamodal_ros.scene.scene import LayeredScene
@@ -28,6 +30,7 @@ class Frame:
         depth: a depth image that may belong to it, kept for the executor's thread.
         reply: who asked for this very frame; called with the answer, on the executor's thread. None for a camera's frame.
         wanted: whether someone still waits for it; asked before it is begun, and before each network call.
+        received: when it was made, seconds of the monotonic clock.
     """
 
     header: Any
@@ -39,6 +42,7 @@ class Frame:
     depth: Any = None
     reply: "Callable[[Answer], None] | None" = None
     wanted: Callable[[], bool] = lambda: True
+    received: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +75,20 @@ class Worker:
     thread then collects it with `answers`.
     """
 
-    def __init__(self, load: Callable[[Callable[[], None]], Perceiver], notify: Callable[[], None]):
-        """`load` makes the perceiver, given what to run before each network call; its errors are the caller's."""
+    def __init__(self, load: Callable[[Callable[[], None]], Perceiver], notify: Callable[[], None], samples: int):
+        """`load` makes the perceiver, given what to run before each network call; its errors are the caller's.
+
+        It may let it see an image, with so many `samples`: the heartbeat learns from that how long a call takes.
+        """
+        self.heartbeat = Heartbeat()
         self._mailbox: Mailbox[tuple[int, Frame]] = Mailbox()
         self._answers: deque[tuple[int, Answer]] = deque()
         self._notify = notify
         self._round = 0  # what was submitted in an earlier round is cancelled
         self._round_at_work = 0
         self._wanted: Callable[[], bool] = lambda: True  # of the frame at work
-        self.perceiver = load(self._before_call)
+        with self.heartbeat.work(samples):
+            self.perceiver = load(self._before_call)
         self._thread = threading.Thread(target=self._work, name="perceiver", daemon=True)
         self._thread.start()
 
@@ -111,6 +120,7 @@ class Worker:
         del self.perceiver  # it holds this worker, and the model's memory should not wait for the garbage collector
 
     def _before_call(self) -> None:
+        self.heartbeat.beat()
         if self._round_at_work != self._round or not self._wanted():
             raise Cancelled
 
@@ -126,7 +136,8 @@ class Worker:
             if not frame.wanted():
                 continue
             try:
-                answer = self._see(frame)
+                with self.heartbeat.work(frame.num_samples):
+                    answer = self._see(frame)
             except Cancelled:
                 continue
             except Exception as error:  # out of GPU memory, say: the frame is lost, the node lives on and says so

@@ -3,6 +3,7 @@
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,3 +92,30 @@ def test_perception_launch_answers_and_ends_on_interrupt(peer, eager_model: Path
         assert process.wait(20) == 0
     finally:
         process.kill()
+
+
+def test_a_node_that_dies_is_started_anew_three_times(eager_model: Path):
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    arguments = {"model": str(eager_model), "image": "image"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command = [sys.executable, "-c", service("perception.launch.py", arguments)]
+    process = subprocess.Popen(command, env=os.environ, text=True, **pipes)
+    deaths = 0
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            started = re.search(r"process started with pid \[(\d+)\]", line)
+            if started:
+                pid = int(started[1])
+            if "active: " in line:
+                os.kill(pid, signal.SIGKILL)
+                deaths += 1
+            if "it is not started again" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert deaths == 4, "".join(said)
+    assert sum("it is started again" in line for line in said) == 3

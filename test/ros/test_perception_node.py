@@ -17,6 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from harness import WITHIN
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import ReliabilityPolicy
 from std_msgs.msg import Header
 
 from seqamodal_msgs.msg import LayeredMasks
@@ -82,6 +83,59 @@ def test_bad_messages_are_told_to_diagnostics(bench):
     values = {item.key: item.value for item in warning.values}
     assert values["rejected"] == "1"
     assert values["state"] == "active"
+
+
+def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench):
+    b = bench()
+    heard: list[DiagnosticStatus] = []
+    b.peer.create_subscription(DiagnosticArray, "/diagnostics", lambda message: heard.extend(message.status), 10)
+    b.connected()
+    b.peer.send(stamp=b.node.get_clock().now().to_msg().sec - 100)
+
+    def told() -> dict[str, str]:
+        return {item.key: item.value for item in heard[-1].values} if heard else {}
+
+    assert b.wait(lambda: told().get("answered") == "1")
+    values = told()
+    assert float(values["rate_hz"]) == pytest.approx(0.1)
+    assert 0 < float(values["latency_p50_ms"]) <= float(values["latency_p95_ms"]) < 1000 * WITHIN
+    assert 98 < float(values["age_s"]) < 100 + WITHIN
+    assert 20 < float(values["memory_mb"]) < 100_000
+    assert values["model"].startswith("eager@sha256:")
+    assert values["device"] == "cpu"
+
+
+def test_an_image_older_than_max_age_is_counted_and_dropped(bench):
+    b = bench(max_age=5.0)
+    b.connected()
+    now = b.node.get_clock().now().to_msg().sec
+    b.peer.send(stamp=now - 60)
+    assert b.wait(lambda: b.node.counters.too_old == 1)
+    b.peer.send(stamp=now + 3600)  # the clock was set back since: not old
+    assert b.wait(lambda: b.peer.masks)
+    assert b.peer.masks[0].header.stamp.sec == now + 3600
+    assert b.node.set_parameters([Parameter("max_age", value=0.0)])[0].successful
+    b.peer.send(stamp=now - 60)
+    assert b.wait(lambda: len(b.peer.masks) == 2)
+    assert b.node.counters.too_old == 1
+
+
+@pytest.mark.parametrize(
+    "parameters,reliability",
+    [
+        ({}, ReliabilityPolicy.BEST_EFFORT),
+        ({"qos_overrides./image.subscription.reliability": "reliable"}, ReliabilityPolicy.RELIABLE),
+    ],
+    ids=["of sensors", "by parameter"],
+)
+def test_the_reliability_of_the_image_topic(bench, parameters, reliability):
+    b = bench(**parameters)
+    assert b.wait(lambda: b.node.count_subscribers("/image") == 1)
+    (info,) = b.node.get_subscriptions_info_by_topic("/image")
+    assert info.qos_profile.reliability == reliability
+    b.connected()
+    b.peer.send()
+    assert b.wait(lambda: b.peer.masks)
 
 
 def test_only_the_newest_of_a_burst_is_answered(bench):

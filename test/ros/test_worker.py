@@ -39,7 +39,7 @@ class Held:
 
     def __init__(self) -> None:
         self.notified = threading.Semaphore(0)
-        self.worker = Worker(Scripted, self.notified.release)
+        self.worker = Worker(Scripted, self.notified.release, samples=1)
         self.perceiver = self.worker.perceiver
 
     def answers(self) -> list:
