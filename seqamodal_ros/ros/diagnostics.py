@@ -9,8 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 RATE_OVER = 10.0  # seconds
 LATENCIES = 200  # of the latest answers
@@ -69,17 +68,15 @@ def memory() -> dict[str, str]:
     return {"memory_mb": f"{int(statm.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:.0f}"}
 
 
-def diagnostics(
-    stamp: Time, name: str, state: str, problem: str, counters: Counters, details: Mapping[str, str], fatal: bool = False
-) -> DiagnosticArray:
+def status(
+    name: str, state: str, problem: str, counters: Counters, details: Mapping[str, str], fatal: bool = False
+) -> DiagnosticStatus:
     """OK; or WARN, `fatal` ERROR, with `problem`, the latest thing that went wrong since the last report.
 
     Counters and details follow.
     """
-    status = DiagnosticStatus(name=name, hardware_id="", message=problem or state)
-    status.level = DiagnosticStatus.ERROR if fatal else DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
+    found = DiagnosticStatus(name=name, hardware_id="", message=problem or state)
+    found.level = DiagnosticStatus.ERROR if fatal else DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
     values = {field.name: str(getattr(counters, field.name)) for field in fields(counters)}
-    status.values = [KeyValue(key=key, value=value) for key, value in {"state": state, **values, **details}.items()]
-    message = DiagnosticArray(status=[status])
-    message.header.stamp = stamp
-    return message
+    found.values = [KeyValue(key=key, value=value) for key, value in {"state": state, **values, **details}.items()]
+    return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mailbox that holds one item, as a robot needs the newest frame and no queue of old ones; and a few requested ones."""
+"""A mailbox of one item a sender, as a robot needs the newest frame and no queue of old ones; and a few requested ones."""
 
 import threading
 from collections import deque
@@ -12,19 +12,22 @@ MOST_REQUESTED = 8
 
 
 class Mailbox(Generic[Item]):
-    """One slot between two threads, where putting replaces what nobody took; requested items come first, and none is lost."""
+    """A slot for each sender between two threads, where putting replaces what nobody took.
+
+    Requested items come first, and none of them is lost.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._item: Item | None = None
+        self._items: dict[str, Item] = {}
         self._requested: deque[Item] = deque()
         self._closed = False
 
-    def put(self, item: Item) -> bool:
-        """Leave an item; True if it replaced one that nobody took."""
+    def put(self, item: Item, sender: str = "") -> bool:
+        """Leave an item; True if it replaced one of the same sender that nobody took."""
         with self._changed:
-            replaced = self._item is not None
-            self._item = item
+            replaced = self._items.pop(sender, None) is not None
+            self._items[sender] = item
             self._changed.notify()
             return replaced
 
@@ -37,21 +40,21 @@ class Mailbox(Generic[Item]):
             self._changed.notify()
             return True
 
-    def take(self) -> Item | None:
-        """Wait for an item and take it, requested ones first; None once the mailbox is closed."""
+    def take(self) -> list[Item] | None:
+        """Wait for something and take it: one requested item, or else what all senders left; None once the mailbox is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._item is not None or bool(self._requested))
+            self._changed.wait_for(lambda: self._closed or bool(self._items) or bool(self._requested))
             if self._closed:
                 return None
             if self._requested:
-                return self._requested.popleft()
-            item, self._item = self._item, None
-            return item
+                return [self._requested.popleft()]
+            items, self._items = list(self._items.values()), {}
+            return items
 
     def clear(self) -> None:
         """Throw away what lies there."""
         with self._changed:
-            self._item = None
+            self._items.clear()
             self._requested.clear()
 
     def close(self) -> None:

@@ -15,14 +15,14 @@ from seqamodal_ros.scene.scene import LayeredScene
 class Outputs:
     """`~/layered_masks`; and `~/label` and `~/overlay`, which are made only while someone listens.
 
-    `hypotheses` says whether the K hypotheses go along.
+    `prefix` comes before each name; `hypotheses` says whether the K hypotheses go along.
     """
 
-    def __init__(self, node: LifecycleNode, types: MessageTypes, model_id: str, hypotheses: Callable[[], bool]):
+    def __init__(self, node: LifecycleNode, prefix: str, types: MessageTypes, model_id: str, hypotheses: Callable[[], bool]):
         self._node, self._types, self._model_id, self._hypotheses = node, types, model_id, hypotheses
-        self._masks = node.create_lifecycle_publisher(types.layered_masks, "~/layered_masks", 5)
-        self._label = node.create_lifecycle_publisher(Image, "~/label", 5)
-        self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", 1)
+        self._masks = node.create_lifecycle_publisher(types.layered_masks, f"~/{prefix}layered_masks", 5)
+        self._label = node.create_lifecycle_publisher(Image, f"~/{prefix}label", 5)
+        self._overlay = node.create_lifecycle_publisher(Image, f"~/{prefix}overlay", 1)
 
     @property
     def topic(self) -> str:

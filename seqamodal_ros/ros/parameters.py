@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's parameters: descriptions, ranges, what may change when, and one frozen object to read them from."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,11 @@ SPECS: dict[str, Spec] = {
     "autostart": Spec(True, "Configure and activate at start, without a lifecycle manager.", read_only=True),
     "model": Spec("default", "A name in models/manifest.yaml, or the path of a .safetensors file.", before_configure=True),
     "device": Spec("auto", "Where the network runs; auto takes cuda where there is one.", choices=DEVICES, before_configure=True),
+    "cameras": Spec(
+        [""],
+        "Names of several cameras that share the model, each with topics of its own: NAME/image -> ~/NAME/layered_masks.",
+        before_configure=True,
+    ),
     "image_transport": Spec(
         "raw", "How images come: on `image`, or compressed on `image/compressed`.", choices=TRANSPORTS, before_configure=True
     ),
@@ -118,4 +124,8 @@ class Parameters:
 def _wrong_choice(name: str, spec: Spec, value: Any) -> str:
     if spec.choices and value not in spec.choices:
         return f"parameter '{name}' must be one of {', '.join(spec.choices)}, not {value!r}"
+    if isinstance(spec.default, list) and list(value) != spec.default:
+        wrong = [each for each in value if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", each)]
+        if wrong or not value or len(set(value)) < len(value):
+            return f"parameter '{name}' must be different names of letters, digits and _, not {list(value)}"
     return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The perception node: images in, ordered layered masks out. A lifecycle node; the newest frame only."""
+"""The perception node: images in, ordered layered masks out. A lifecycle node; each camera's newest frame only."""
 
 import os
 import time
@@ -13,24 +13,14 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
-from rclpy.time import Time
-from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
-from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, compressed_rgb, image_rgb
 from seqamodal_ros.perceiver import Perceiver
-from seqamodal_ros.ros.diagnostics import Counters, Pace, diagnostics, memory
-from seqamodal_ros.ros.outputs import Outputs
+from seqamodal_ros.ros.camera import Camera
+from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.parameters import Parameters
-from seqamodal_ros.ros.points import Points
-from seqamodal_ros.ros.segment import SegmentService
-from seqamodal_ros.ros.worker import Answer, Frame, Worker
-from seqamodal_ros.scene.scene import LayeredScene
+from seqamodal_ros.ros.worker import Worker
 
-WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
 WARM_UP = (480, 640, 3)  # shape of the first image
 WATCH_EVERY = 0.5  # seconds between looks at the worker
 TOLD_WITHIN = 0.3  # seconds that the last words of a process take to reach others
@@ -38,7 +28,7 @@ DOUBLE_AFTER = 3  # reports in a row that see a node of our name: one that has j
 
 
 class PerceptionNode(LifecycleNode):
-    """`image` -> `~/layered_masks` and the like, while active. Inference runs on a worker thread, ROS on the executor's alone."""
+    """Cameras that share a model, while active. Inference runs on a worker thread, ROS on the executor's alone."""
 
     def __init__(self, **kwargs: Any):
         super().__init__("seqamodal", **kwargs)
@@ -46,10 +36,8 @@ class PerceptionNode(LifecycleNode):
         self._worker: Worker | None = None
         self._held = ExitStack()  # what configure has acquired
         self._active = False
-        self._problem = ""
         self._doubles_seen = 0
-        self.counters, self._pace = Counters(), Pace()
-        self._last_stamp: Time | None = None  # of the image that was answered last
+        self.cameras: dict[str, Camera] = {}  # by name; while configured
         self._answer_ready = self.create_guard_condition(self._publish_answers)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(1.0, self._report)
@@ -69,7 +57,6 @@ class PerceptionNode(LifecycleNode):
             self._release()
             self.get_logger().error(f"cannot configure: {error}")
             return TransitionCallbackReturn.FAILURE
-        self.counters, self._pace = Counters(), Pace()
         self.parameters.locked = True
         self.get_logger().info(f"configured: {perceiver.model_id[:40]} on {perceiver.device}")
         return TransitionCallbackReturn.SUCCESS
@@ -77,7 +64,8 @@ class PerceptionNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to answer frames."""
         self._active = True
-        self.get_logger().info(f"active: {self._images.topic_name} -> {self._outputs.topic}")
+        for camera in self.cameras.values():
+            self.get_logger().info(f"active: {camera.images.topic_name} -> {camera.outputs.topic}")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -109,27 +97,14 @@ class PerceptionNode(LifecycleNode):
     def _acquire(self) -> Worker:
         """Load the model, start the worker, open topics and services; `_release` undoes what was done, in reverse."""
         p = self.parameters
-        types = MessageTypes.ros()
         worker = Worker(self._load, self._answer_ready.trigger, p.get("num_samples"))
-        held = self._held
-        held.callback(worker.stop)
-        model_id = worker.perceiver.model_id
-        self._outputs = Outputs(self, types, model_id, lambda: p.get("publish_hypotheses"))
-        held.callback(self._outputs.destroy)
-        self._points = Points(self)
-        held.callback(self._points.destroy)
-        self._segment = SegmentService(
-            self,
-            request_frame=worker.request,
-            message=self._outputs.message,
-            refuse=lambda: "" if self._active else "the node is not active: activate it first",
-            num_samples=lambda: p.get("num_samples"),
-        )
-        held.callback(self._segment.destroy)
+        self._held.callback(worker.stop)
+        for name in p.get("cameras"):
+            camera = Camera(self, name, p, worker, lambda: self._active)
+            self._held.callback(camera.destroy)
+            self.cameras[name] = camera
         reset = self.create_service(Trigger, "~/reset", self._on_reset)
-        held.callback(lambda: self.destroy_service(reset))
-        self._images = self._subscribe(p.get("image_transport"))
-        held.callback(lambda: self.destroy_subscription(self._images))
+        self._held.callback(lambda: self.destroy_service(reset))
         self._worker = worker
         return worker
 
@@ -152,113 +127,56 @@ class PerceptionNode(LifecycleNode):
         self._active = False
         self._worker = None
         self._held.close()
+        self.cameras.clear()
         self.parameters.locked = False
 
     def _cancel(self, reason: str) -> None:
         if self._worker is not None:
             self._worker.cancel()
-            self._segment.cancel(reason)
-
-    def _subscribe(self, transport: str) -> Subscription:
-        """The camera's images; compressed ones come beside the raw topic, as image_transport names them."""
-        kind, topic, convert = Image, "image", image_rgb
-        if transport != "raw":
-            kind, topic, convert = CompressedImage, f"{self.resolve_topic_name('image')}/compressed", compressed_rgb
-        return self.create_subscription(
-            kind,
-            topic,
-            lambda message: self._on_image(message, convert),
-            qos_profile_sensor_data,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        for camera in self.cameras.values():
+            camera.segment.cancel(reason)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._cancel("the node was reset")
-        self.counters, self._pace = Counters(), Pace()
-        self._problem = ""
+        for camera in self.cameras.values():
+            camera.reset()
         response.success, response.message = True, "cancelled what was at work, counters are zero"
         return response
-
-    def _on_image(self, message: Any, convert: Callable[[Any], np.ndarray]) -> None:
-        if not self._active or self._worker is None:
-            return
-        self.counters.received += 1
-        try:
-            check_header(message.header)
-            image = convert(message)
-        except InvalidMessage as error:
-            self.counters.rejected += 1
-            self._problem = f"dropped a bad image: {error}"
-            self.get_logger().warning(self._problem, throttle_duration_sec=WARN_EVERY)
-            return
-        self._segment.offer(message.header, image)
-        most = self.parameters.get("max_age")
-        if (
-            most and self._age(Time.from_msg(message.header.stamp)) > most
-        ):  # one from the future, as after a jump in time, is fine
-            self.counters.too_old += 1
-            return
-        frame = Frame(
-            message.header,
-            image,
-            self.parameters.get("num_samples"),
-            self.parameters.get("seed"),
-            label=self._outputs.label_wanted or self._points.wanted,
-            overlay=self._outputs.overlay_wanted,
-            depth=self._points.nearest(message.header),
-        )
-        self.counters.superseded += self._worker.submit(frame)
-
-    def _age(self, stamp: Time) -> float:
-        """Seconds since a stamp, on the node's clock."""
-        return (self.get_clock().now().nanoseconds - stamp.nanoseconds) / 1e9
 
     def _publish_answers(self) -> None:
         if not self._active or self._worker is None:
             return
         for answer in self._worker.answers():
-            if answer.scene is None:
-                self.counters.failed += 1
-                self._problem = f"inference failed: {answer.error}"
-                self.get_logger().error(self._problem, throttle_duration_sec=WARN_EVERY)
-            if answer.frame.reply is not None:
-                answer.frame.reply(answer)
-            elif answer.scene is not None:
-                self._publish(answer, answer.scene)
-
-    def _publish(self, answer: Answer, scene: LayeredScene) -> None:
-        self.counters.answered += 1
-        self._pace.answered(answer.frame.received)
-        self._last_stamp = Time.from_msg(answer.frame.header.stamp)
-        self._outputs.publish(answer, scene)
-        if answer.label is None or not self._points.wanted:
-            return
-        try:
-            self._points.publish(answer, scene, answer.label, self.parameters.get("max_depth_skew"))
-        except InvalidMessage as error:
-            self.counters.without_points += 1
-            self._problem = f"no cloud: {error}"
-            self.get_logger().warning(self._problem, throttle_duration_sec=WARN_EVERY)
+            self.cameras[answer.frame.camera].publish(answer)
 
     def _report(self) -> None:
         name = self.get_fully_qualified_name()
         doubles = self.get_node_names_and_namespaces().count((self.get_name(), self.get_namespace())) > 1
         self._doubles_seen = self._doubles_seen + 1 if doubles else 0
+        problem = ""
         if self._doubles_seen >= DOUBLE_AFTER:
-            self._problem = f"another node is named {name} too: start one of them with `--ros-args -r __node:=NAME`"
-            self.get_logger().warning(self._problem, throttle_duration_sec=60.0)
-        self._tell(self._problem)
-        self._problem = ""
+            problem = f"another node is named {name} too: start one of them with `--ros-args -r __node:=NAME`"
+            self.get_logger().warning(problem, throttle_duration_sec=60.0)
+        self._tell(problem)
 
     def _tell(self, problem: str, fatal: bool = False) -> None:
-        state = "active" if self._active else "inactive" if self._worker else "unconfigured"
-        details = {**self._pace.described(), **memory()}
-        if self._worker is not None:
-            details |= {"model": self._worker.perceiver.model_id, "device": self._worker.perceiver.device}
-        if self._last_stamp is not None:
-            details["age_s"] = f"{self._age(self._last_stamp):.2f}"
-        stamp, name = self.get_clock().now().to_msg(), self.get_fully_qualified_name()
-        self._diagnostics.publish(diagnostics(stamp, name, state, problem, self.counters, details, fatal))
+        """A status a camera; one for the node where it has none yet."""
+        name = self.get_fully_qualified_name()
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        if self._worker is None:
+            message.status = [status(name, "unconfigured", problem, Counters(), memory(), fatal)]
+        else:
+            state = "active" if self._active else "inactive"
+            about = {**memory(), "model": self._worker.perceiver.model_id, "device": self._worker.perceiver.device}
+            for camera in self.cameras.values():
+                details = {**about, **camera.pace.described()}
+                if camera.last_stamp is not None:
+                    details["age_s"] = f"{camera.age(camera.last_stamp):.2f}"
+                named = f"{name}: {camera.name}" if camera.name else name
+                message.status.append(status(named, state, problem or camera.problem, camera.counters, details, fatal))
+                camera.problem = ""
+        self._diagnostics.publish(message)
 
     def _watch(self) -> None:
         """End the process where the worker is stuck: its thread cannot be ended, and whoever launched it can start it anew."""

@@ -18,16 +18,19 @@ KEPT_DEPTHS = 10  # images; the one that fits comes soon before or after its col
 
 
 class Points:
-    """Keeps the latest depth images and camera_info; makes a cloud of each answer while someone listens."""
+    """Keeps the latest depth images and camera_info; makes a cloud of each answer while someone listens.
 
-    def __init__(self, node: LifecycleNode):
+    `prefix` comes before each topic's name.
+    """
+
+    def __init__(self, node: LifecycleNode, prefix: str):
         self._node = node
-        self._publisher = node.create_lifecycle_publisher(PointCloud2, "~/points", 1)
+        self._publisher = node.create_lifecycle_publisher(PointCloud2, f"~/{prefix}points", 1)
         self._depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
         self._info: CameraInfo | None = None
         self._subscriptions = [
-            node.create_subscription(Image, "depth", self._on_depth, qos_profile_sensor_data),
-            node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data),
+            node.create_subscription(Image, f"{prefix}depth", self._on_depth, qos_profile_sensor_data),
+            node.create_subscription(CameraInfo, f"{prefix}camera_info", self._on_camera_info, qos_profile_sensor_data),
         ]
 
     @property

@@ -26,13 +26,14 @@ ANSWER_WITHIN = 10.0  # seconds, where the request names no timeout
 class SegmentService:
     """Answers requests one by one ahead of the camera's frames; the executor stays free while one is at work.
 
-    `request_frame` leaves a frame with the worker and returns False where too many wait; `message` makes LayeredMasks of a
-    header and a scene; `refuse` says why requests cannot be taken now, or nothing.
+    `prefix` comes before its name; `request_frame` leaves a frame with the worker and returns False where too many wait;
+    `message` makes LayeredMasks of a header and a scene; `refuse` says why requests cannot be taken now, or nothing.
     """
 
     def __init__(
         self,
         node: Node,
+        prefix: str,
         request_frame: Callable[[Frame], bool],
         message: Callable[[Any, LayeredScene], Any],
         refuse: Callable[[], str],
@@ -47,7 +48,7 @@ class SegmentService:
         self._for_camera: list[tuple[Time, Any, Future]] = []  # what waits for the camera's next image: since when, request
         # a group of its own: in the node's, a request that waits would keep every other callback waiting
         group = ReentrantCallbackGroup()
-        self._service = node.create_service(SegmentImage, "~/segment", self._on_request, callback_group=group)
+        self._service = node.create_service(SegmentImage, f"~/{prefix}segment", self._on_request, callback_group=group)
 
     def offer(self, header: Any, image: np.ndarray) -> None:
         """An image of the camera: it is the answer to whoever has waited since before its stamp."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker thread: takes the newest frame, lets the perceiver see it, hands the scene back to the executor's thread."""
+"""The worker thread: takes each camera's newest frame, lets the perceiver see them, hands scenes to the executor's thread."""
 
 import threading
 import time
@@ -28,6 +28,7 @@ class Frame:
         seed: of the noise.
         label, overlay: whether someone wants these pictures of it; at source size they cost more than a glance.
         depth: a depth image that may belong to it, kept for the executor's thread.
+        camera: whose it is.
         reply: who asked for this very frame; called with the answer, on the executor's thread. None for a camera's frame.
         wanted: whether someone still waits for it; asked before it is begun, and before each network call.
         received: when it was made, seconds of the monotonic clock.
@@ -40,6 +41,7 @@ class Frame:
     label: bool = False
     overlay: bool = False
     depth: Any = None
+    camera: str = ""
     reply: "Callable[[Answer], None] | None" = None
     wanted: Callable[[], bool] = lambda: True
     received: float = field(default_factory=time.monotonic)
@@ -86,15 +88,15 @@ class Worker:
         self._notify = notify
         self._round = 0  # what was submitted in an earlier round is cancelled
         self._round_at_work = 0
-        self._wanted: Callable[[], bool] = lambda: True  # of the frame at work
+        self._wanted: Callable[[], bool] = lambda: True  # of the frames at work
         with self.heartbeat.work(samples):
             self.perceiver = load(self._before_call)
         self._thread = threading.Thread(target=self._work, name="perceiver", daemon=True)
         self._thread.start()
 
     def submit(self, frame: Frame) -> bool:
-        """Leave a frame; True if it took the place of one that was not begun."""
-        return self._mailbox.put((self._round, frame))
+        """Leave a frame; True if it took the place of one of the same camera that was not begun."""
+        return self._mailbox.put((self._round, frame), frame.camera)
 
     def request(self, frame: Frame) -> bool:
         """Leave a frame that no newer one replaces, ahead of the camera's; False where too many of them wait."""
@@ -124,23 +126,38 @@ class Worker:
         if self._round_at_work != self._round or not self._wanted():
             raise Cancelled
 
-    def _see(self, frame: Frame) -> Answer:
-        scene = self.perceiver(frame.image, frame.num_samples, frame.seed)
-        label = scene.label() if frame.label else None
-        return Answer(frame, scene, label, overlay(frame.image, scene) if frame.overlay else None)
+    def _see(self, frames: list[Frame]) -> list[Answer]:
+        """Frames of the same K and seed, as one batch."""
+        first = frames[0]
+        scenes = self.perceiver.batch([frame.image for frame in frames], first.num_samples, first.seed)
+        return [
+            Answer(
+                frame,
+                scene,
+                scene.label() if frame.label else None,
+                overlay(frame.image, scene) if frame.overlay else None,
+            )
+            for frame, scene in zip(frames, scenes, strict=True)
+        ]
 
     def _work(self) -> None:
         while (taken := self._mailbox.take()) is not None:
-            self._round_at_work, frame = taken
-            self._wanted = frame.wanted
-            if not frame.wanted():
-                continue
-            try:
-                with self.heartbeat.work(frame.num_samples):
-                    answer = self._see(frame)
-            except Cancelled:
-                continue
-            except Exception as error:  # out of GPU memory, say: the frame is lost, the node lives on and says so
-                answer = Answer(frame, error=error)
-            self._answers.append((self._round_at_work, answer))
-            self._notify()
+            self._round_at_work = max(its_round for its_round, _ in taken)
+            frames = [frame for its_round, frame in taken if its_round == self._round_at_work and frame.wanted()]
+            alike: dict[tuple[int, int], list[Frame]] = {}
+            for frame in frames:  # both may have been changed between two of them
+                alike.setdefault((frame.num_samples, frame.seed), []).append(frame)
+            for some in alike.values():
+                self._answer(some)
+
+    def _answer(self, frames: list[Frame]) -> None:
+        self._wanted = lambda: any(frame.wanted() for frame in frames)
+        try:
+            with self.heartbeat.work(len(frames) * frames[0].num_samples):
+                answers = self._see(frames)
+        except Cancelled:
+            return
+        except Exception as error:  # out of GPU memory, say: the frames are lost, the node lives on and says so
+            answers = [Answer(frame, error=error) for frame in frames]
+        self._answers.extend((self._round_at_work, answer) for answer in answers)
+        self._notify()

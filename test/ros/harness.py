@@ -16,6 +16,7 @@ from sensor_msgs.msg import Image
 
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import fill_image
+from seqamodal_ros.ros.camera import Camera
 from seqamodal_ros.ros.perception_node import PerceptionNode
 
 WITHIN = 20.0  # seconds; a slow machine is no failure
@@ -68,6 +69,12 @@ class Bench:
             thread.start()
             self._executors.append(executor)
             self._threads.append(thread)
+
+    @property
+    def camera(self) -> Camera:
+        """The only one."""
+        (camera,) = self.node.cameras.values()
+        return camera
 
     def wait(self, condition: Callable[[], bool], seconds: float = WITHIN) -> bool:
         """Whether `condition` came true in time."""

@@ -22,13 +22,13 @@ from seqamodal_ros.scene.scene import LayeredScene
 @pytest.fixture(autouse=True)
 def every_warning(monkeypatch):
     """Log lines are throttled by their place in the code, across all nodes of a process."""
-    monkeypatch.setattr("seqamodal_ros.ros.perception_node.WARN_EVERY", 0.0)
+    monkeypatch.setattr("seqamodal_ros.ros.camera.WARN_EVERY", 0.0)
 
 
 def listen(b: Bench, name: str) -> list[Image]:
     heard: list[Image] = []
     b.peer.create_subscription(Image, f"seqamodal/{name}", heard.append, 5)
-    publisher = getattr(b.node._outputs, f"_{name}")
+    publisher = getattr(b.camera.outputs, f"_{name}")
     assert b.wait(lambda: publisher.get_subscription_count() > 0)
     return heard
 
@@ -110,7 +110,7 @@ def test_a_bad_compressed_image_is_counted_and_the_node_lives_on(bench, capfd, m
     publisher = b.peer.create_publisher(CompressedImage, "image/compressed", 1)
     assert b.wait(lambda: publisher.get_subscription_count() > 0)
     publisher.publish(message)
-    assert b.wait(lambda: b.node.counters.rejected == 1)
+    assert b.wait(lambda: b.camera.counters.rejected == 1)
     assert b.says(capfd, words)
     publisher.publish(compressed(encode(".jpg")))
     assert b.wait(lambda: b.peer.masks)
@@ -119,7 +119,7 @@ def test_a_bad_compressed_image_is_counted_and_the_node_lives_on(bench, capfd, m
 def test_a_remapped_image_topic_takes_its_compressed_one_along(eager_model):
     b = Bench(cli_args=["--ros-args", "-r", "image:=/camera/image_raw"], model=str(eager_model), image_transport="compressed")
     try:
-        assert b.node._images.topic_name == "/camera/image_raw/compressed"
+        assert b.camera.images.topic_name == "/camera/image_raw/compressed"
     finally:
         b.close()
 

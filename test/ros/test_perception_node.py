@@ -65,7 +65,7 @@ def test_a_bad_message_is_counted_and_the_node_lives_on(bench, changes):
     b = bench()
     b.connected()
     b.peer.send(stamp=1, **changes)
-    assert b.wait(lambda: b.node.counters.rejected == 1)
+    assert b.wait(lambda: b.camera.counters.rejected == 1)
     good = b.peer.send(stamp=2)
     assert b.wait(lambda: b.peer.masks)
     assert [m.header for m in b.peer.masks] == [good.header]
@@ -110,14 +110,14 @@ def test_an_image_older_than_max_age_is_counted_and_dropped(bench):
     b.connected()
     now = b.node.get_clock().now().to_msg().sec
     b.peer.send(stamp=now - 60)
-    assert b.wait(lambda: b.node.counters.too_old == 1)
+    assert b.wait(lambda: b.camera.counters.too_old == 1)
     b.peer.send(stamp=now + 3600)  # the clock was set back since: not old
     assert b.wait(lambda: b.peer.masks)
     assert b.peer.masks[0].header.stamp.sec == now + 3600
     assert b.node.set_parameters([Parameter("max_age", value=0.0)])[0].successful
     b.peer.send(stamp=now - 60)
     assert b.wait(lambda: len(b.peer.masks) == 2)
-    assert b.node.counters.too_old == 1
+    assert b.camera.counters.too_old == 1
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_only_the_newest_of_a_burst_is_answered(bench):
         b.peer.send(stamp)
         time.sleep(0.002)
     assert b.wait(lambda: b.peer.masks and b.peer.masks[-1].header.stamp.sec == 40)
-    counters = b.node.counters
+    counters = b.camera.counters
     assert counters.superseded > 0
     assert counters.answered + counters.superseded == counters.received
     stamps = [masks.header.stamp.sec for masks in b.peer.masks]
@@ -269,7 +269,7 @@ def test_a_frame_that_fails_is_counted_and_the_node_lives_on(bench, monkeypatch)
     see = type(perceiver).batch
     monkeypatch.setattr(type(perceiver), "batch", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("out of memory")))
     b.peer.send(1)
-    assert b.wait(lambda: b.node.counters.failed == 1)
+    assert b.wait(lambda: b.camera.counters.failed == 1)
     monkeypatch.setattr(type(perceiver), "batch", see)
     b.peer.send(2)
     assert b.wait(lambda: b.peer.masks)

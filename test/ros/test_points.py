@@ -17,7 +17,7 @@ from seqamodal_ros.messages import fill_image, message_to_scene
 @pytest.fixture(autouse=True)
 def every_warning(monkeypatch):
     """Log lines are throttled by their place in the code, across all nodes of a process."""
-    monkeypatch.setattr("seqamodal_ros.ros.perception_node.WARN_EVERY", 0.0)
+    monkeypatch.setattr("seqamodal_ros.ros.camera.WARN_EVERY", 0.0)
 
 
 class Camera:
@@ -30,7 +30,7 @@ class Camera:
         self.infos = b.peer.create_publisher(CameraInfo, "camera_info", 5)
         b.peer.create_subscription(PointCloud2, "seqamodal/points", self.clouds.append, 5)
         assert b.wait(lambda: self.depths.get_subscription_count() and self.infos.get_subscription_count())
-        assert b.wait(lambda: b.node._points.wanted)
+        assert b.wait(lambda: b.camera.points.wanted)
         b.connected()
 
     def send(
@@ -49,7 +49,7 @@ class Camera:
         info = CameraInfo(width=info_size[0], height=info_size[1], k=[50.0, 0, 31.5, 0, 50.0, 23.5, 0, 0, 1.0])
         self.infos.publish(info)
         self.depths.publish(depth)
-        points = self.bench.node._points
+        points = self.bench.camera.points
         assert self.bench.wait(lambda: points._info is not None and len(points._depths) > 0)
         self.bench.peer.send()
 
@@ -64,7 +64,7 @@ def test_a_cloud_of_the_visible_pixels(bench):
     points = np.frombuffer(cloud.data, POINT)
     assert len(points) == (message_to_scene(b.peer.masks[0]).label() > 0).sum() > 0
     np.testing.assert_allclose(points["xyz"][:, 2], 1.2, atol=1e-6)
-    assert b.node.counters.without_points == 0
+    assert b.camera.counters.without_points == 0
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_what_does_not_fit_gives_no_cloud_and_is_counted(bench, capfd, fault, wo
     b = bench()
     camera = Camera(b)
     camera.send(**fault)
-    assert b.wait(lambda: b.node.counters.without_points == 1)
+    assert b.wait(lambda: b.camera.counters.without_points == 1)
     assert b.wait(lambda: b.peer.masks), "the masks come all the same"
     assert camera.clouds == []
     assert b.says(capfd, words)
@@ -93,4 +93,4 @@ def test_without_depth_or_listener_nothing_is_said(bench):
     b.connected()
     b.peer.send()
     assert b.wait(lambda: b.peer.masks)
-    assert b.node.counters.without_points == 0
+    assert b.camera.counters.without_points == 0

@@ -56,7 +56,7 @@ def test_without_an_image_the_first_one_stamped_after_the_request_is_taken(ask):
     b, call = ask
     b.connected()
     future = call(seed=3)
-    assert b.wait(lambda: b.node._segment._for_camera)
+    assert b.wait(lambda: b.camera.segment._for_camera)
     b.peer.send(stamp=1)  # older than the request
     assert b.wait(lambda: b.peer.masks)
     assert not future.done()
@@ -106,7 +106,7 @@ def test_a_request_that_cannot_be_answered_says_why(ask, fields, words):
 def test_an_inactive_node_refuses_and_those_who_wait_are_told(ask):
     b, call = ask
     future = call()
-    assert b.wait(lambda: b.node._segment._for_camera)
+    assert b.wait(lambda: b.camera.segment._for_camera)
     b.node.trigger_deactivate()
     assert "deactivated" in answer(b, future).message
     assert "activate it" in answer(b, call(image=image_message())).message
@@ -120,7 +120,7 @@ def test_inference_that_fails_is_told_to_the_caller(ask, monkeypatch):
     response = answer(b, call(image=image_message()))
     assert not response.success
     assert "out of memory" in response.message
-    assert b.node.counters.failed == 1
+    assert b.camera.counters.failed == 1
 
 
 def test_too_many_requests_are_refused_and_none_is_lost(ask, monkeypatch):
@@ -131,7 +131,7 @@ def test_too_many_requests_are_refused_and_none_is_lost(ask, monkeypatch):
     futures = []
     for k in range(MOST_REQUESTED + 3):  # one at work, as many as may wait, and two too many
         futures.append(call(image=image_message(k)))
-        assert b.wait(lambda: len(b.node._segment._open) + sum(f.done() for f in futures) == len(futures))
+        assert b.wait(lambda: len(b.camera.segment._open) + sum(f.done() for f in futures) == len(futures))
         if k == 0:
             assert b.wait(lambda: not b.node._worker._mailbox._requested)
     go_on.set()
@@ -164,7 +164,7 @@ def test_nobody_is_inferred_for_who_has_stopped_waiting(ask, monkeypatch):
 def test_who_waits_at_a_shutdown_is_told(ask):
     b, call = ask
     future = call()
-    assert b.wait(lambda: b.node._segment._for_camera)
+    assert b.wait(lambda: b.camera.segment._for_camera)
     client = b.peer.create_client(ChangeState, "seqamodal/change_state")
     assert client.wait_for_service(20)
     answer(b, client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN))))
@@ -175,14 +175,14 @@ def test_reset_cancels_and_clears(ask):
     b, call = ask
     b.connected()
     b.peer.send(encoding="nonsense")
-    assert b.wait(lambda: b.node.counters.rejected == 1)
+    assert b.wait(lambda: b.camera.counters.rejected == 1)
     waiting = call()
-    assert b.wait(lambda: b.node._segment._for_camera)
+    assert b.wait(lambda: b.camera.segment._for_camera)
     client = b.peer.create_client(Trigger, "seqamodal/reset")
     assert client.wait_for_service(20)
     assert answer(b, client.call_async(Trigger.Request())).success
     assert "reset" in answer(b, waiting).message
-    assert (b.node.counters.received, b.node.counters.rejected) == (0, 0)
+    assert (b.camera.counters.received, b.camera.counters.rejected) == (0, 0)
     b.peer.send(2)
     assert b.wait(lambda: b.peer.masks)
 

@@ -24,14 +24,14 @@ class Scripted:
         self.before_call = before_call
         self.begun, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
 
-    def __call__(self, image: np.ndarray, num_samples: int, seed: int) -> str:
+    def batch(self, images: list[np.ndarray], num_samples: int, seed: int) -> list[str]:
         self.before_call()
         self.begun.release()
         assert self.go_on.acquire(timeout=WITHIN)
         self.before_call()
         if seed == 13:
             raise RuntimeError("out of memory")
-        return f"scene {seed}"
+        return [f"scene {seed}" for _ in images]
 
 
 class Held:
@@ -50,7 +50,7 @@ class Held:
 def test_the_mailbox_keeps_the_newest():
     box: Mailbox[int] = Mailbox()
     assert [box.put(1), box.put(2), box.put(3)] == [False, True, True]
-    assert box.take() == 3
+    assert box.take() == [3]
     box.put(4)
     box.clear()
     assert box.put(5) is False
@@ -64,11 +64,11 @@ def test_requested_items_come_first_and_none_is_replaced():
     assert all(box.request(item) for item in range(10, 10 + MOST_REQUESTED))
     assert box.request(99) is False
     assert box.put(2) is True
-    assert [box.take() for _ in range(MOST_REQUESTED + 1)] == [*range(10, 10 + MOST_REQUESTED), 2]
+    assert [box.take() for _ in range(MOST_REQUESTED + 1)] == [[item] for item in [*range(10, 10 + MOST_REQUESTED), 2]]
     assert box.request(3)
     box.clear()
     assert box.put(4) is False
-    assert box.take() == 4
+    assert box.take() == [4]
 
 
 def test_closing_wakes_whoever_waits():
@@ -134,3 +134,42 @@ def test_stop_ends_a_frame_at_work():
     held.worker.stop()
     assert not held.worker._thread.is_alive()
     assert held.worker.answers() == []
+
+
+def test_each_sender_has_a_slot_and_all_are_taken_at_once():
+    box: Mailbox[int] = Mailbox()
+    assert [box.put(1, "left"), box.put(2, "right"), box.put(3, "left")] == [False, False, True]
+    assert box.take() == [2, 3]
+    assert box.put(4, "left") is False
+
+
+class Counting:
+    """A perceiver that remembers its batches; the test holds it in the first."""
+
+    def __init__(self, before_call: Callable[[], None]):
+        self.batches: list[tuple[int, int, int]] = []
+        self.go_on = threading.Semaphore(0)
+
+    def batch(self, images: list[np.ndarray], num_samples: int, seed: int) -> list[str]:
+        self.batches.append((len(images), num_samples, seed))
+        assert self.go_on.acquire(timeout=WITHIN)
+        return [f"scene of {image[0, 0, 0]}" for image in images]
+
+
+def test_frames_of_several_cameras_are_one_batch_where_they_are_alike():
+    notified = threading.Semaphore(0)
+    worker = Worker(Counting, notified.release, samples=1)
+    images = {name: np.full((4, 4, 3), number, np.uint8) for number, name in enumerate("abc")}
+    worker.submit(Frame(None, images["a"], 1, 0, camera="a"))
+    while not worker.perceiver.batches:  # the first is at work alone
+        pass
+    for name in "abc":
+        assert worker.submit(Frame(None, images[name], 3 if name == "c" else 2, 0, camera=name)) is False
+    assert worker.submit(Frame(None, images["b"], 2, 0, camera="b")) is True
+    for _ in range(3):
+        worker.perceiver.go_on.release()
+        assert notified.acquire(timeout=WITHIN)
+    answers = [(answer.frame.camera, answer.scene) for answer in worker.answers()]
+    assert sorted(answers[1:]) == [("a", "scene of 0"), ("b", "scene of 1"), ("c", "scene of 2")]
+    assert sorted(worker.perceiver.batches[1:]) == [(1, 3, 0), (2, 2, 0)]
+    worker.stop()

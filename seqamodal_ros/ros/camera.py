@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One camera of the node: its topics in and out, its service, its counters. All of it runs on the executor's thread."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage, Image
+
+from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, compressed_rgb, image_rgb
+from seqamodal_ros.ros.diagnostics import Counters, Pace
+from seqamodal_ros.ros.outputs import Outputs
+from seqamodal_ros.ros.parameters import Parameters
+from seqamodal_ros.ros.points import Points
+from seqamodal_ros.ros.segment import SegmentService
+from seqamodal_ros.ros.worker import Answer, Frame, Worker
+from seqamodal_ros.scene.scene import LayeredScene
+
+WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
+
+
+class Camera:
+    """`image` -> `~/layered_masks` and the like; with a name, `name/image` -> `~/name/layered_masks`.
+
+    Args:
+        node: that it belongs to.
+        name: of the camera; empty where there is one.
+        parameters: of the node.
+        worker: sees the frames, of all cameras.
+        active: whether the node is.
+
+    Raises:
+        ImportError: seqamodal_msgs is not built.
+    """
+
+    def __init__(self, node: LifecycleNode, name: str, parameters: Parameters, worker: Worker, active: Callable[[], bool]):
+        self.name, self._node, self._parameters, self._worker, self._active = name, node, parameters, worker, active
+        self.reset()
+        prefix = f"{name}/" if name else ""
+        self._held = ExitStack()
+        with ExitStack() as unwound:  # where something below raises, what was opened is closed
+            unwound.callback(self._held.close)
+            model_id = worker.perceiver.model_id
+            self.outputs = Outputs(node, prefix, MessageTypes.ros(), model_id, lambda: parameters.get("publish_hypotheses"))
+            self._held.callback(self.outputs.destroy)
+            self.points = Points(node, prefix)
+            self._held.callback(self.points.destroy)
+            self.segment = SegmentService(
+                node,
+                prefix,
+                request_frame=lambda frame: worker.request(replace(frame, camera=name)),
+                message=self.outputs.message,
+                refuse=lambda: "" if active() else "the node is not active: activate it first",
+                num_samples=lambda: parameters.get("num_samples"),
+            )
+            self._held.callback(self.segment.destroy)
+            self.images = self._subscribe(f"{prefix}image", parameters.get("image_transport"))
+            self._held.callback(lambda: node.destroy_subscription(self.images))
+            unwound.pop_all()
+
+    def reset(self) -> None:
+        """Counters at zero, nothing told."""
+        self.counters, self.pace = Counters(), Pace()
+        self.problem = ""  # the latest thing that went wrong, until it is told
+        self.last_stamp: Time | None = None  # of the image that was answered last
+
+    def destroy(self) -> None:
+        """Take topics and service away."""
+        self._held.close()
+
+    def age(self, stamp: Time) -> float:
+        """Seconds since a stamp, on the node's clock."""
+        return (self._node.get_clock().now().nanoseconds - stamp.nanoseconds) / 1e9
+
+    def publish(self, answer: Answer) -> None:
+        """Send what became of a frame to whoever wants it, or count why there is nothing to send."""
+        if answer.scene is None:
+            self.counters.failed += 1
+            self._tell(f"inference failed: {answer.error}", error=True)
+        if answer.frame.reply is not None:
+            answer.frame.reply(answer)
+        elif answer.scene is not None:
+            self._publish(answer, answer.scene)
+
+    def _publish(self, answer: Answer, scene: LayeredScene) -> None:
+        self.counters.answered += 1
+        self.pace.answered(answer.frame.received)
+        self.last_stamp = Time.from_msg(answer.frame.header.stamp)
+        self.outputs.publish(answer, scene)
+        if answer.label is None or not self.points.wanted:
+            return
+        try:
+            self.points.publish(answer, scene, answer.label, self._parameters.get("max_depth_skew"))
+        except InvalidMessage as error:
+            self.counters.without_points += 1
+            self._tell(f"no cloud: {error}")
+
+    def _subscribe(self, topic: str, transport: str) -> Any:
+        """The camera's images; compressed ones come beside the raw topic, as image_transport names them."""
+        kind, convert = Image, image_rgb
+        if transport != "raw":
+            kind, topic, convert = CompressedImage, f"{self._node.resolve_topic_name(topic)}/compressed", compressed_rgb
+        return self._node.create_subscription(
+            kind,
+            topic,
+            lambda message: self._on_image(message, convert),
+            qos_profile_sensor_data,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _on_image(self, message: Any, convert: Callable[[Any], np.ndarray]) -> None:
+        if not self._active():
+            return
+        self.counters.received += 1
+        try:
+            check_header(message.header)
+            image = convert(message)
+        except InvalidMessage as error:
+            self.counters.rejected += 1
+            self._tell(f"dropped a bad image: {error}")
+            return
+        self.segment.offer(message.header, image)
+        most = self._parameters.get("max_age")
+        if most and self.age(Time.from_msg(message.header.stamp)) > most:  # one from the future, as after a jump in time, is fine
+            self.counters.too_old += 1
+            return
+        frame = Frame(
+            message.header,
+            image,
+            self._parameters.get("num_samples"),
+            self._parameters.get("seed"),
+            label=self.outputs.label_wanted or self.points.wanted,
+            overlay=self.outputs.overlay_wanted,
+            depth=self.points.nearest(message.header),
+            camera=self.name,
+        )
+        self.counters.superseded += self._worker.submit(frame)
+
+    def _tell(self, problem: str, error: bool = False) -> None:
+        self.problem = problem
+        named = f"{self.name}: {problem}" if self.name else problem
+        if error:
+            self._node.get_logger().error(named, throttle_duration_sec=WARN_EVERY)
+        else:
+            self._node.get_logger().warning(named, throttle_duration_sec=WARN_EVERY)
