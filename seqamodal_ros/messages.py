@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
+from seqamodal_ros.limits import LARGEST_SIDE
+from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.image_files import decode_image
 from seqamodal_ros.scene.report import source_box
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 PADDING = 128  # grey level of what lies outside the source; zero once normalised to [-1, 1]
-LARGEST_SIDE = 16384  # of a source image, pixels
 FITS = ("letterbox", "centre_crop")
 
 

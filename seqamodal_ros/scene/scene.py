@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.scene.geometry import Geometry
-from seqamodal_ros.scene.layers import layer_indices, visible_masks
+from seqamodal_ros.scene.layers import visible_masks
+from seqamodal_ros.scene.picking import pick_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +91,7 @@ class LayeredScene:
     @cached_property
     def pick_order(self) -> tuple[int, ...]:
         """Ids in the order in which the objects come free: by Eq. 2 over their occluders, then the surest first."""
-        index = {obj.id: k for k, obj in enumerate(self.objects)}
-        occluded_by = np.zeros((len(index), len(index)), bool)
-        for obj in self.objects:
-            for occluder in obj.occluded_by:
-                occluded_by[index[obj.id], index[occluder]] = True
-        depth = layer_indices(occluded_by)
-        ranked = sorted(self.objects, key=lambda obj: (depth[index[obj.id]], -obj.score, obj.id))
-        return tuple(obj.id for obj in ranked)
+        return pick_order(self.objects)
 
     @cached_property
     def agreement(self) -> np.ndarray:

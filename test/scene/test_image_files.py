@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image files: found once each, read whole or not at all."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -68,6 +71,30 @@ def test_grey_alpha_and_16_bit_become_8_bit_rgb(picture):
     assert np.array_equal(decode_image(rgba), picture)
     deep = cv2.imencode(".png", picture[..., 0].astype(np.uint16) * 256)[1].tobytes()
     assert decode_image(deep).dtype == np.uint8
+
+
+def test_a_small_file_of_a_huge_image_is_refused_before_it_is_decoded():
+    """A PNG of 300 kB may unpack to gigabytes."""
+    code = """
+import resource, struct, zlib
+from seqamodal_ros.scene.image_files import decode_image
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+width, height = 40_000, 20_000
+rows = zlib.compress(bytes((width + 8) // 8) * height, 9)
+header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+png = b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+assert len(png) < 300_000
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    decode_image(png)
+except ValueError as error:
+    print(error)
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "no image that OpenCV decodes" in done.stdout
 
 
 class TestFindImages:

@@ -74,7 +74,8 @@ def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
     names = [str(image["file_name"]) for image in listed]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"{annotations} lists {twice[0]} more than once: give each image one entry")
-    regions_of = {str(image["file_name"]): by_image.get(image["id"], []) for image in listed}
+    # as text again, which takes a tenth of the memory: every process that reads images holds all of it
+    regions_of = {str(image["file_name"]): json.dumps(by_image.pop(image["id"], [])).encode() for image in listed}
     return {name: partial(_annotated, images / name, regions_of[name], keys, images) for name in sorted(regions_of)}
 
 
@@ -85,13 +86,13 @@ def _check_keys(regions: list[dict[str, Any]], keys: KeyMap, file: Path) -> None
             raise ValueError(f"{file}: no annotation has the key {key!r}; they have {', '.join(seen)}. Name the right one")
 
 
-def _annotated(path: Path, regions: list[dict[str, Any]], keys: KeyMap, folder: Path) -> Annotated:
+def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path) -> Annotated:
     try:
         image = read_image(path)
     except OSError:
         raise Rejected("missing image") from None
     height, width = image.shape[:2]
-    things = [region for region in regions if not region.get("isStuff") and not region.get("iscrowd")]
+    things = [region for region in json.loads(regions) if not region.get("isStuff") and not region.get("iscrowd")]
     if not things:
         raise Rejected("no object")
     amodal = np.array([read_mask(_of(thing, keys.amodal, path), height, width, folder) for thing in things])

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One file for contact_graspnet: depth, camera matrix, and a segmentation map that holds the object to grasp alone.
+
+    python examples/to_contact_graspnet.py --out pick.npz --ros-args -r depth:=/camera/depth -r camera_info:=/camera/camera_info
+
+Waits for `seqamodal/layered_masks` with the `depth` image of the same moment and `camera_info`, writes the file, ends. Then, in
+contact_graspnet: `python contact_graspnet/inference.py --np_path=pick.npz --local_regions --filter_grasps`.
+"""
+
+import argparse
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqamodal_ros.clouds import depth_metres, pinhole
+from seqamodal_ros.messages import InvalidMessage, message_to_scene
+from seqamodal_ros.scene.picking import free_objects
+
+MIN_VISIBLE = 0.9  # of an object that is taken
+MAX_SKEW = 0.05  # seconds between the image that was segmented and the depth image
+KEPT_DEPTHS = 100  # images: masks come later than the depth of their moment, by as long as inference takes
+
+
+def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = None) -> dict[str, np.ndarray]:
+    """What contact_graspnet's inference loads.
+
+    Args:
+        masks: LayeredMasks.
+        depth: sensor_msgs/Image, 32FC1 in metres or 16UC1 in millimetres, registered to the rectified image of the masks.
+        camera_info: sensor_msgs/CameraInfo of that image.
+        target: id of the object to grasp; None for the first that can be picked.
+
+    Returns:
+        depth: float32 [H, W], metres, 0 where nothing was measured.
+        K: float64 [3, 3], pixels.
+        segmap: uint16 [H, W], the target's id where it is visible, else 0.
+
+    Raises:
+        ValueError: nothing can be picked, no object has the target's id, or none of its pixels is visible.
+        InvalidMessage: (a ValueError) the messages do not fit one another.
+    """
+    scene = message_to_scene(masks)
+    height, width = masks.source_height, masks.source_width
+    fx, fy, cx, cy = pinhole(camera_info, width, height)
+    metres = depth_metres(depth)
+    if metres.shape != (height, width):
+        raise InvalidMessage(f"depth is {metres.shape[1]}x{metres.shape[0]}, the image {width}x{height}: register them")
+    if target is None:
+        free = free_objects(scene.objects, min_visible=MIN_VISIBLE)
+        if not free:
+            raise ValueError("nothing can be picked now")
+        target = free[0].id
+    seen = scene.label() == target
+    if not seen.any():
+        raise ValueError(f"no pixel of object {target} is visible, or there is no such object")
+    return {
+        "depth": np.nan_to_num(metres, nan=0.0),
+        "K": np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64),
+        "segmap": np.where(seen, target, 0).astype(np.uint16),
+    }
+
+
+def same_moment(depths: Iterable[Any], header: Any) -> Any | None:
+    """The depth image whose stamp is nearest to the header's; None where none is within MAX_SKEW."""
+    nearest = min(depths, key=lambda depth: _seconds_apart(depth.header, header), default=None)
+    return None if nearest is None or _seconds_apart(nearest.header, header) > MAX_SKEW else nearest
+
+
+def _seconds_apart(a: Any, b: Any) -> float:
+    return float(abs(a.stamp.sec - b.stamp.sec + (a.stamp.nanosec - b.stamp.nanosec) / 1e9))
+
+
+def main() -> int:
+    """Write one file; 1 with one line where what is needed does not come in time."""
+    import rclpy  # here, so that the functions above work, and are tested, without ROS
+    from rclpy.executors import ExternalShutdownException
+    from rclpy.qos import qos_profile_sensor_data
+    from rclpy.utilities import remove_ros_args
+    from sensor_msgs.msg import CameraInfo, Image
+
+    from seqamodal_msgs.msg import LayeredMasks
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("pick.npz"), help="default: %(default)s")
+    parser.add_argument("--target", type=int, metavar="ID", help="object to grasp (default: the first that can be picked)")
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default: %(default)g")
+    arguments = parser.parse_args(remove_ros_args(sys.argv)[1:])
+
+    out = arguments.out.with_suffix(".npz")  # savez adds it, and contact_graspnet goes by it
+
+    rclpy.init()
+    node = rclpy.create_node("to_contact_graspnet")
+    depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
+    infos: deque[CameraInfo] = deque(maxlen=1)
+    newest: deque[LayeredMasks] = deque(maxlen=1)
+
+    def listen(kind: Any, topic: str, kept: deque, qos: Any) -> None:
+        node.create_subscription(kind, topic, lambda message: kept.append(message), qos)  # rclpy refuses the builtin itself
+
+    listen(Image, "depth", depths, qos_profile_sensor_data)
+    listen(CameraInfo, "camera_info", infos, qos_profile_sensor_data)
+    listen(LayeredMasks, "seqamodal/layered_masks", newest, 5)
+    missing = "masks, or depth and camera_info that fit them"
+    until = time.monotonic() + arguments.timeout
+    try:
+        while time.monotonic() < until:
+            rclpy.spin_once(node, timeout_sec=0.1)
+            depth = same_moment(depths, newest[0].header) if newest else None
+            if depth is None or not infos:
+                continue
+            try:
+                found = grasp_input(newest[0], depth, infos[0], arguments.target)
+            except ValueError as error:  # the next frame may do
+                missing = str(error)
+                newest.clear()
+                continue
+            np.savez(out, **found)
+            print(f"{out}: object {found['segmap'].max()}, {np.count_nonzero(found['segmap'])} pixels")
+            return 0
+        print(f"nothing written within {arguments.timeout:g} s: {missing}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"cannot write {out}: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 130
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mask of the first pick, as consumers like MoveIt Pro's Mask2D take it: top-left x and y, and a cropped mono8 image.
+
+    python examples/to_moveit_pro.py --ros-args -r pick_mask:=/my/mask
+
+Subscribes `seqamodal/layered_masks`, publishes the cropped image on `pick_mask` and logs where it lies. Where MoveIt Pro is
+installed, publish a moveit_studio_vision_msgs/Mask2D with these x, y and pixels instead.
+"""
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqamodal_ros.messages import InvalidMessage, fill_image, message_to_scene
+from seqamodal_ros.scene.picking import free_objects
+
+MIN_VISIBLE = 0.9  # of an object that is taken
+
+
+class PickMask(NamedTuple):
+    """Where an object is seen: `pixels` is a mono8 image, 0 or 255, whose first pixel is (x, y) of the source image."""
+
+    id: int
+    x: int
+    y: int
+    pixels: Any
+
+
+def first_pick_mask(masks: Any, image: Any) -> PickMask | None:
+    """The visible mask of the surest object that is free, at source size and cropped; None where nothing can be picked.
+
+    Args:
+        masks: LayeredMasks.
+        image: an empty sensor_msgs/Image, which becomes `pixels`; its header is that of the segmented image.
+
+    Raises:
+        InvalidMessage: the masks are not what the message says.
+    """
+    scene = message_to_scene(masks)
+    for obj in free_objects(scene.objects, min_visible=MIN_VISIBLE):
+        seen = scene.to_source(obj.visible)
+        if seen.any():  # a sliver of a mask may fall between the pixels of a small source image
+            y, x = np.argwhere(seen).min(axis=0)
+            bottom, right = np.argwhere(seen).max(axis=0) + 1
+            crop = seen[y:bottom, x:right].astype(np.uint8) * 255
+            return PickMask(obj.id, int(x), int(y), fill_image(image, crop, "mono8", masks.header))
+    return None
+
+
+def main() -> int:
+    """Publish a mask for each message until interrupted."""
+    import rclpy  # here, so that the function above works, and is tested, without ROS
+    from rclpy.executors import ExternalShutdownException
+    from sensor_msgs.msg import Image
+
+    from seqamodal_msgs.msg import LayeredMasks
+
+    rclpy.init()
+    node = rclpy.create_node("to_moveit_pro")
+    publisher = node.create_publisher(Image, "pick_mask", 5)
+
+    def on_masks(masks: LayeredMasks) -> None:
+        try:
+            pick = first_pick_mask(masks, Image())
+        except InvalidMessage as error:
+            node.get_logger().error(f"masks that cannot be used: {error}")
+            return
+        if pick is None:
+            node.get_logger().warning("nothing can be picked now")
+            return
+        node.get_logger().info(f"object {pick.id}: {pick.pixels.width}x{pick.pixels.height} pixels at x={pick.x}, y={pick.y}")
+        publisher.publish(pick.pixels)
+
+    node.create_subscription(LayeredMasks, "seqamodal/layered_masks", on_masks, 5)
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

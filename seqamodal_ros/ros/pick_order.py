@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prints what can be picked now and what comes free after it, or what to remove first to reach an object.
+
+Reads `seqamodal/layered_masks`: ``ros2 run seqamodal_ros pick_order [--target ID] [--follow] [--ros-args -r FROM:=TO]``.
+"""
+
+import argparse
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from seqamodal_ros.messages import EMPTY, LOW_CONFIDENCE, MessageTypes
+from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach
+
+TOPIC = "seqamodal/layered_masks"
+COLUMNS = f"{'id':>5} {'layer':>5} {'visible':>7} {'score':>5}  x y width height"
+
+
+class Listener(Node):
+    """Subscribes `seqamodal/layered_masks`."""
+
+    def __init__(self, layered_masks: Any) -> None:
+        super().__init__("pick_order")
+        self._received: list[Any] = []
+        self._subscription_kept = self.create_subscription(layered_masks, TOPIC, self._received.append, QoSProfile(depth=5))
+
+    def next_message(self, seconds: float, stopped: Callable[[], bool]) -> Any | None:
+        """The next message; None where none came in time, or `stopped`."""
+        until = time.monotonic() + seconds
+        while not self._received and not stopped() and (left := until - time.monotonic()) > 0:
+            rclpy.spin_once(self, timeout_sec=min(left, 0.1))
+        return self._received.pop(0) if self._received else None
+
+    def silence(self, seconds: float) -> str:
+        """One line on why no message came, and what to do."""
+        topic = self.resolve_topic_name(TOPIC)
+        if self.count_publishers(topic):
+            reason = "it has a publisher: does the camera publish, is the node active, or does it take longer (--timeout)?"
+        else:
+            reason = f"nobody publishes it; start the perception node, or name its topic: --ros-args -r {TOPIC}:=NAME"
+        return f"no message on {topic} within {seconds:g} s: {reason}"
+
+
+def report(masks: Any, target: int | None = None, min_visible: float = 0.0, min_score: float = 0.0) -> str:
+    """What to print of a LayeredMasks.
+
+    Args:
+        masks: the message.
+        target: id of an object to reach; None for the whole pick order.
+        min_visible, min_score: of what "can be picked now", see `free_objects`.
+
+    Raises:
+        ValueError: the target is not in the message, or its occluders are no order; see `to_reach`.
+    """
+    lines = _heading(masks)
+    if target is not None:
+        lines += _way_to(masks, target)
+    elif masks.objects:
+        lines += _order(masks, min_visible, min_score)
+    return "\n".join(lines)
+
+
+def _heading(masks: Any) -> list[str]:
+    stamp = masks.header.stamp
+    counts = f"{len(masks.objects)} objects in {len(masks.layers)} layers"
+    lines = [f"{masks.header.frame_id} at {stamp.sec}.{stamp.nanosec:09d}: {counts}"]
+    if masks.status == EMPTY:
+        lines.append(masks.status_message or "nothing found")
+    if masks.status == LOW_CONFIDENCE:
+        lines.append(f"look before you pick: {masks.status_message}")
+    if masks.truncated:
+        lines.append("the limit of layers was reached: more objects may lie below")
+    return lines
+
+
+def _order(masks: Any, min_visible: float, min_score: float) -> list[str]:
+    by_id = {obj.id: obj for obj in masks.objects}
+    order = pick_order(masks.objects)
+    now = [obj.id for obj in free_objects(masks.objects, min_visible=min_visible, min_score=min_score)]
+    lines = ["can be picked now:", COLUMNS, *(_row(by_id[number]) for number in now)] if now else ["nothing can be picked now"]
+    later = [by_id[number] for number in order if number not in now]
+    if later:
+        lines += ["then, in this order:", COLUMNS]
+    return lines + [_row(obj, f"under {_ids(obj.occluded_by)}" if obj.occluded_by else "below the minimum") for obj in later]
+
+
+def _way_to(masks: Any, target: int) -> list[str]:
+    by_id = {obj.id: obj for obj in masks.objects}
+    steps = to_reach(masks.objects, target)
+    if not steps:
+        return [f"{target} can be picked now: nothing lies on it", COLUMNS, _row(by_id[target])]
+    rows = [_row(by_id[step.id], f"lies on {_ids(step.lies_on)}") for step in steps]
+    return [f"to reach {target}, remove in this order:", COLUMNS, *rows, "then it is free:", _row(by_id[target])]
+
+
+def _row(obj: Any, remark: str = "") -> str:
+    visible = "-" if math.isnan(obj.visible_ratio) else f"{100 * obj.visible_ratio:.0f} %"
+    score = "-" if math.isnan(obj.score) else f"{obj.score:.2f}"
+    roi = f"{obj.roi.x_offset} {obj.roi.y_offset} {obj.roi.width} {obj.roi.height}"
+    remarks = [remark] if remark else []
+    if obj.touches_border:
+        remarks.append("reaches the edge of the view")
+    return f"{obj.id:>5} {obj.layer:>5} {visible:>7} {score:>5}  {roi:<20} {', '.join(remarks)}".rstrip()
+
+
+def _ids(numbers: Any) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="pick_order", description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("--target", type=int, metavar="ID", help="what to remove first to reach this object; ids hold for one message")
+    add("--follow", action="store_true", help="print each message until Ctrl-C")
+    add("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="wait so long for a message (default: %(default)g)")
+    add("--min-visible", type=_share, default=0.0, metavar="SHARE", help="pick now only what is visible so far, in [0, 1]")
+    add("--min-score", type=_share, default=0.0, metavar="SCORE", help="pick now only what scores so much, in [0, 1]")
+    return parser.parse_args(arguments)
+
+
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number in [0, 1], not {text!r}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the next message, or each until interrupted.
+
+    Returns 0; 1 with one line where no message came or it cannot be used; 130 where interrupted while it waited for one.
+    """
+    argv = sys.argv if argv is None else argv
+    arguments = _parse(remove_ros_args(argv)[1:])
+    try:
+        layered_masks = MessageTypes.ros().layered_masks
+    except ImportError as error:
+        return _fail(str(error))
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stop.append(received))
+    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        return _listen(Listener(layered_masks), arguments, lambda: bool(stop))
+    finally:
+        rclpy.try_shutdown()
+
+
+def _listen(listener: Listener, arguments: argparse.Namespace, stopped: Callable[[], bool]) -> int:
+    seconds = math.inf if arguments.follow else arguments.timeout
+    if arguments.follow:
+        print(f"pick_order: listening on {listener.resolve_topic_name(TOPIC)}, Ctrl-C ends", file=sys.stderr, flush=True)
+    while True:
+        masks = listener.next_message(seconds, stopped)
+        if stopped():
+            return 0 if arguments.follow else 130
+        if masks is None:
+            return _fail(listener.silence(seconds))
+        try:
+            print(report(masks, arguments.target, arguments.min_visible, arguments.min_score), flush=True)
+        except ValueError as error:
+            failed = _fail(str(error))
+            if not arguments.follow:  # the next message may be right, or hold the target
+                return failed
+        if not arguments.follow:
+            return 0
+        print(flush=True)
+
+
+def _fail(reason: str) -> int:
+    print(f"pick_order: {reason}", file=sys.stderr, flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

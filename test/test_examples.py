@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the examples make of a message, without ROS and without the tools that they make it for."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from seqamodal_ros.messages import InvalidMessage, MessageTypes, fill_image, image_array, scene_to_message
+from seqamodal_ros.scene.geometry import Geometry
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+HEADER = SimpleNamespace(frame_id="camera", stamp=SimpleNamespace(sec=3, nanosec=5))
+TYPES = MessageTypes(*[SimpleNamespace] * 6)
+WIDTH, HEIGHT = 128, 96  # masks of 32x32 are letterboxed: 4 source pixels each, 16 above the image
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+to_moveit_pro = example("to_moveit_pro")
+to_contact_graspnet = example("to_contact_graspnet")
+
+
+@pytest.fixture
+def scene(make_scene, rectangles):
+    """Objects 1 and 2 in front, 3 under both; 2 is the surer one."""
+    amodal = np.concatenate([rectangles((2, 6, 10, 14)) | rectangles((20, 6, 28, 14)), rectangles((8, 10, 22, 20))])
+    probability = np.where(amodal, 0.7, 0.1).astype(np.float32)
+    probability[0, 6:14, 20:28] = 0.95
+    return make_scene(amodal, WIDTH, HEIGHT, probability=probability)
+
+
+@pytest.fixture
+def masks(scene):
+    return scene_to_message(scene, HEADER, "test", TYPES)
+
+
+def depth_image(values: np.ndarray, encoding: str = "16UC1") -> SimpleNamespace:
+    return fill_image(SimpleNamespace(), values, encoding, HEADER)
+
+
+def info(width: int = WIDTH, height: int = HEIGHT) -> SimpleNamespace:
+    return SimpleNamespace(width=width, height=height, k=[90.0, 0, 63.5, 0, 91.0, 47.5, 0, 0, 1], p=[0.0] * 12)
+
+
+class TestToMoveItPro:
+    def test_the_surest_free_object_cropped_from_the_source(self, masks, scene):
+        pick = to_moveit_pro.first_pick_mask(masks, SimpleNamespace())
+        assert pick.id == 2
+        assert pick.pixels.encoding == "mono8"
+        assert pick.pixels.header is HEADER
+        crop = image_array(pick.pixels)
+        assert set(np.unique(crop)) <= {0, 255}
+        assert crop[0].any() and crop[-1].any() and crop[:, 0].any() and crop[:, -1].any()
+        whole = np.zeros((HEIGHT, WIDTH), bool)
+        whole[pick.y : pick.y + crop.shape[0], pick.x : pick.x + crop.shape[1]] = crop > 0
+        np.testing.assert_array_equal(whole, scene.to_source(scene.objects[1].visible))
+        assert (pick.x, pick.y) == (80, 8)  # 20 * 4, 6 * 4 - 16
+
+    def test_nothing_to_pick(self, make_scene):
+        empty = scene_to_message(make_scene(np.zeros((0, 32, 32))), HEADER, "test", TYPES)
+        assert to_moveit_pro.first_pick_mask(empty, SimpleNamespace()) is None
+
+    def test_what_is_hardly_visible_is_left(self, masks):
+        masks.objects[1].visible_ratio = 0.89
+        assert to_moveit_pro.first_pick_mask(masks, SimpleNamespace()).id == 1
+
+    def test_what_falls_between_source_pixels_is_left(self, make_scene, rectangles):
+        amodal = rectangles((0, 0, 2, 6)) | rectangles((8, 8, 24, 24))
+        small = make_scene(amodal, geometry=Geometry.letterbox(4, 4), probability=np.where(amodal, 0.9, 0).astype(np.float32))
+        assert not small.to_source(small.objects[0].visible).any()
+        assert to_moveit_pro.first_pick_mask(scene_to_message(small, HEADER, "test", TYPES), SimpleNamespace()).id == 2
+
+
+class TestToContactGraspNet:
+    def test_depth_in_metres_camera_matrix_and_the_target(self, masks, scene, tmp_path):
+        millimetres = np.full((HEIGHT, WIDTH), 1250, np.uint16)
+        millimetres[:5] = 0
+        found = to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info())
+        np.savez(tmp_path / "pick.npz", **found)
+        data = np.load(tmp_path / "pick.npz")  # as inference.py does
+        assert sorted(data.files) == ["K", "depth", "segmap"]
+        depth, matrix, segmap = data["depth"], data["K"], data["segmap"]
+        assert (depth.dtype, depth.shape) == (np.float32, (HEIGHT, WIDTH))
+        assert not depth[:5].any() and (depth[5:] == 1.25).all()
+        assert matrix.dtype == np.float64
+        assert matrix.tolist() == [[90, 0, 63.5], [0, 91, 47.5], [0, 0, 1]]
+        assert np.unique(segmap).tolist() == [0, 2]
+        np.testing.assert_array_equal(segmap == 2, scene.to_source(scene.objects[1].visible))
+
+    def test_a_target_of_ones_own(self, masks, scene):
+        metres = depth_image(np.full((HEIGHT, WIDTH), np.nan, np.float32), "32FC1")
+        found = to_contact_graspnet.grasp_input(masks, metres, info(), target=3)
+        assert not found["depth"].any()
+        np.testing.assert_array_equal(found["segmap"], np.where(scene.label() == 3, 3, 0))
+        with pytest.raises(ValueError, match="object 9"):
+            to_contact_graspnet.grasp_input(masks, metres, info(), target=9)
+
+    def test_messages_that_do_not_fit(self, masks):
+        depth = depth_image(np.ones((HEIGHT, WIDTH), np.uint16))
+        with pytest.raises(InvalidMessage, match="camera_info"):
+            to_contact_graspnet.grasp_input(masks, depth, info(640, 480))
+        with pytest.raises(InvalidMessage, match="depth is 10x20"):
+            to_contact_graspnet.grasp_input(masks, depth_image(np.ones((20, 10), np.uint16)), info())
+
+    def test_nothing_to_pick(self, make_scene):
+        empty = scene_to_message(make_scene(np.zeros((0, 32, 32)), WIDTH, HEIGHT), HEADER, "test", TYPES)
+        with pytest.raises(ValueError, match="nothing can be picked"):
+            to_contact_graspnet.grasp_input(empty, depth_image(np.ones((HEIGHT, WIDTH), np.uint16)), info())
+
+    def test_the_depth_of_the_same_moment(self):
+        def stamped(sec: int, nanosec: int) -> SimpleNamespace:
+            return SimpleNamespace(header=SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec)))
+
+        early, late, far = stamped(9, 970_000_000), stamped(10, 40_000_000), stamped(10, 51_000_000)
+        now = stamped(10, 0).header
+        assert to_contact_graspnet.same_moment([far, late, early], now) is early
+        assert to_contact_graspnet.same_moment([far], now) is None
+        assert to_contact_graspnet.same_moment([], now) is None
