@@ -30,6 +30,7 @@ setup(
         shared("config/*"),
         shared("models/*"),
         shared("samples/*"),
+        shared("seqamodal_msgs/msg/*"),  # process_bag writes these messages without ROS
     ],
     # On a robot the libraries come from rosdep and a virtual environment, with pip from requirements/: named here, pip would
     # fetch its own torch over the one that is there.
@@ -42,7 +43,9 @@ setup(
             f"perception_node = {NAME}.ros.perception_node:main",
             f"player = {NAME}.ros.player:main",
             f"recorder = {NAME}.ros.recorder:main",
+            f"pick_order = {NAME}.ros.pick_order:main",
             f"predict = {NAME}.commands.predict:main",
+            f"process_bag = {NAME}.commands.process_bag:main",
         ],
     },
 )

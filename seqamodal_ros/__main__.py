@@ -4,7 +4,10 @@
 import sys
 from importlib import import_module
 
-COMMANDS = {"predict": "layers of image files, as pictures and numbers"}
+COMMANDS = {
+    "predict": "layers of image files, as pictures and numbers",
+    "process_bag": "layers of a recorded bag's images, as messages in a copy of it",
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the files shipped beside the code: models/ and samples/, in a checkout, a colcon install or a pip install."""
+"""Finds the files shipped beside the code, models/ and samples/ among them, in a checkout, a colcon install or a pip install."""
 
 from pathlib import Path
 
 
 def share_folder(name: str) -> Path:
-    """The folder `name` ("models", "samples", "config") of this installation.
+    """The folder `name` ("models", "samples", "config", "launch", "seqamodal_msgs") of this installation.
 
     In a checkout it lies beside the package; installed by colcon or pip it lies in ``share/seqamodal_ros`` of the
     same prefix.

@@ -139,9 +139,9 @@ def test_an_outer_workspace_builds_both_packages(tmp_path):
 
     prefix = tmp_path / "install" / "seqamodal_ros"
     executables = {path.name for path in (prefix / "lib" / "seqamodal_ros").iterdir()}
-    assert executables >= {"perception_node", "player", "predict", "recorder"}
+    assert executables >= {"perception_node", "pick_order", "player", "predict", "process_bag", "recorder"}
     (package,) = prefix.glob("**/seqamodal_ros/scene")
     assert {"page.css", "page.js"} <= {path.name for path in package.iterdir()}
-    for folder in ("launch", "config", "models", "samples"):
+    for folder in ("launch", "config", "models", "samples", "seqamodal_msgs/msg"):
         shipped = {path.name for path in (ROOT / folder).glob("*.py" if folder == "launch" else "*") if path.is_file()}
         assert {path.name for path in (prefix / "share" / "seqamodal_ros" / folder).glob("*")} == shipped

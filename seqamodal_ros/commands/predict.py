@@ -4,12 +4,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from seqamodal_ros.commands.arguments import Parser, one_line, whole_number
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, Perceiver
 from seqamodal_ros.scene.image_files import OPENCV_LOG, find_images, read_image
 from seqamodal_ros.scene.page import PAGE, Page, is_page
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
             max_layers=arguments.max_layers,
         )
     except (ImportError, OSError, ValueError) as error:
-        print(f"predict: error: {_one_line(error)}", file=sys.stderr)
+        print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"{perceiver.model_id[:40]} on {perceiver.device}, K = {arguments.num_samples}, seed {arguments.seed}")
     print(COLUMNS)
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             write_outputs(out, name, image, scene)
             page.add(name, image, scene)
         except (OSError, ValueError) as error:
-            print(f"predict: {_one_line(error)}", file=sys.stderr)
+            print(f"predict: {one_line(error)}", file=sys.stderr)
             continue
         frames.append({"frame": name, "file": str(path), "model_id": perceiver.model_id, **layers_json(scene)})
         print(row(name, scene), flush=True)
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         (out / REPORT).write_text(json.dumps(frames, indent=1, allow_nan=False) + "\n")
         page.write(out / PAGE)
     except OSError as error:
-        print(f"predict: error: {_one_line(error)}", file=sys.stderr)
+        print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 1
     failed = len(images) - len(frames)
     print(f"{len(frames)} of {len(images)} images seen; pictures, masks, {REPORT} and {PAGE} are in {out}")
@@ -82,8 +83,8 @@ def write_outputs(folder: Path, name: str, image: np.ndarray, scene: LayeredScen
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="predict", description=__doc__)
-    add, number = parser.add_argument, _whole_number
+    parser = Parser(prog="predict", description=__doc__)
+    add, number = parser.add_argument, whole_number
     add("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)")
@@ -94,25 +95,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--sampling-steps", type=number(1, 1000), metavar="N", help="network calls a layer (default: the model's own)")
     add("--max-layers", type=number(1, 100), metavar="N", help="layers at most (default: the model's own)")
     return parser.parse_args(argv)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, without argparse's usage above it."""
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
-
-
-def _whole_number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be a whole number in {low}..{high}, not {text!r}")
-        return value
-
-    return parse
 
 
 def _names(images: Sequence[Path]) -> list[str]:
@@ -139,10 +121,6 @@ def _refuse_overwriting(images: Sequence[Path], names: Sequence[str], out: Path)
     page = out / PAGE
     if page.exists() and not is_page(page):
         raise ValueError(f"the page would overwrite {page}, which is not one of ours: name another folder with --out")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

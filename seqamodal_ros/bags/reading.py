@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens recorded bags and finds the topic with images; nothing of a bag is ever written to."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+from seqamodal_ros.bags.codec import COMPRESSED, IMAGE
+
+STORAGES = {".mcap": "mcap", ".db3": "sqlite3"}
+
+
+class BagError(ValueError):
+    """A bag that cannot be read; the text says why."""
+
+
+@dataclass(frozen=True)
+class Bag:
+    """A bag that is open for reading.
+
+    Attributes:
+        path: of its folder or its single file.
+        storage: "mcap" or "sqlite3".
+        version: of its metadata.yaml; 0 for a single file.
+        sizes: bytes of each file that holds messages, by name.
+        custom: what its recorder was told to note in metadata.yaml.
+        reader: of rosbags.
+    """
+
+    path: Path
+    storage: str
+    version: int
+    sizes: dict[str, int]
+    custom: dict[str, str]
+    reader: Any
+
+    @property
+    def connections(self) -> list[Any]:
+        """rosbags' Connection of each topic."""
+        return self.reader.connections
+
+    def messages(self) -> Iterator[tuple[Any, int, bytes]]:
+        """Connection, log time in nanoseconds and bytes of every message, by time, equal times as they were written.
+
+        Raises:
+            BagError: the bag is damaged, or holds fewer messages than it says.
+        """
+        count = 0
+        try:
+            for message in self.reader.messages():
+                count += 1
+                yield message
+        except Exception as error:  # rosbags lets through those of struct, zstd, lz4 and SQLite
+            raise BagError(f"{self.path} cannot be read beyond message {count}: {error}") from error
+        if count != self.reader.message_count:  # where metadata.yaml and the files disagree, rosbags leaves topics out
+            raise BagError(
+                f"{self.path} says that it holds {self.reader.message_count} messages, but {count} can be read: "
+                "`ros2 bag reindex` mends metadata.yaml"
+            )
+
+
+@contextmanager
+def open_bag(path: Path) -> Iterator[Bag]:
+    """Open a bag: a folder with metadata.yaml, or a single .mcap or .db3 file. Nothing of it is ever written to.
+
+    Raises:
+        ImportError: rosbags is not installed.
+        FileNotFoundError: there is no such file or folder.
+        BagError: it is no bag, or a damaged one.
+    """
+    from rosbags.rosbag2 import Reader
+
+    if not path.exists():
+        raise FileNotFoundError(f"no such bag: {path}")
+    if path.is_dir() and not (path / "metadata.yaml").is_file():
+        raise BagError(f"{path} is no bag: it holds no metadata.yaml (`ros2 bag reindex` writes one where a recorder was killed)")
+    if path.is_file() and path.suffix not in STORAGES:
+        raise BagError(f"{path} is no bag: give the folder with metadata.yaml, or a .mcap or .db3 file")
+    try:
+        reader = Reader(path)
+        reader.open()
+    except Exception as error:  # ReaderError, and those of YAML, struct, SQLite, an encoding of definitions it does not know
+        reason = error if str(error) else type(error).__name__
+        raise BagError(f"{path} cannot be read as a bag: {reason}") from error
+    try:
+        yield _described(path, reader)
+    finally:
+        reader.close()
+
+
+def _described(path: Path, reader: Any) -> Bag:
+    if path.is_file():
+        return Bag(path, STORAGES[path.suffix], 0, {path.name: path.stat().st_size}, {}, reader)
+    metadata = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]  # rosbags has checked it
+    names = [PurePath(name).name for name in metadata["relative_file_paths"]]
+    sizes = {name: (path / name).stat().st_size for name in names}
+    return Bag(path, metadata["storage_identifier"], metadata["version"], sizes, metadata.get("custom_data") or {}, reader)
+
+
+def image_topic(bag: Bag, asked: str | None) -> str:
+    """The topic with images that is asked for, or the only one.
+
+    Raises:
+        ValueError: there is none, or not that one, or there are several and none is asked for; the message lists them.
+    """
+    counts: Counter[str] = Counter()
+    for connection in bag.connections:
+        if connection.msgtype in (IMAGE, COMPRESSED) and connection.msgcount:
+            counts[connection.topic] += connection.msgcount
+    listed = ", ".join(f"{topic} ({count} images)" for topic, count in sorted(counts.items()))
+    if not counts:
+        raise ValueError(f"{bag.path} holds no images: no topic of sensor_msgs/Image or CompressedImage with messages")
+    if asked is not None:
+        if asked not in counts:
+            raise ValueError(f"{bag.path} holds no images of the topic {asked}: use one of {listed}")
+        return asked
+    if len(counts) > 1:
+        raise ValueError(f"{bag.path} holds several topics with images, name one with --image: {listed}")
+    return next(iter(counts))

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adds layered masks to a recorded bag: ``process_bag IN OUT``. No ROS; bags are read and written by the library rosbags."""
+
+import argparse
+import hashlib
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import seqamodal_ros
+from seqamodal_ros.bags.answers import Answers, open_answers
+from seqamodal_ros.bags.codec import Codec
+from seqamodal_ros.bags.progress import Progress
+from seqamodal_ros.bags.reading import STORAGES, BagError, image_topic, open_bag
+from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, refuse_out, write_bag
+from seqamodal_ros.commands.arguments import Parser, one_line, whole_number
+from seqamodal_ros.messages import InvalidMessage
+from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, Perceiver
+from seqamodal_ros.scene.geometry import FITS
+from seqamodal_ros.scene.image_files import OPENCV_LOG
+
+NEW = "new"  # in OUT.part: the bag that is being written
+INTERRUPTED = 130  # exit code, as of a shell's command that Ctrl-C ended
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns 0; 1 where the work fails on the way or no image can be answered; 2 where arguments, bag or model are wrong; 130
+    where it was interrupted.
+    """
+    arguments = _parse(argv)
+    OPENCV_LOG.setLogLevel(0)  # our line says what is wrong with an image; OpenCV's would be a second
+    try:
+        with ExitStack() as stack:
+            return _process(arguments, stack)
+    except KeyboardInterrupt:
+        print("\nprocess_bag: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
+    out, part = arguments.out.absolute(), arguments.out.absolute().with_name(f"{arguments.out.absolute().name}.part")
+    try:
+        codec = Codec()
+        refuse_out(arguments.bag, out)
+        bag = stack.enter_context(open_bag(arguments.bag))
+        topic = image_topic(bag, arguments.image)
+        storage = arguments.storage or bag.storage
+        check_out_topic(bag, arguments.out_topic, codec)
+        perceiver = Perceiver.load(arguments.model, arguments.device, fit=arguments.fit)
+        job = {
+            "bag": str(bag.path.resolve()),
+            "files": bag.sizes,
+            "image": topic,
+            "out-topic": arguments.out_topic,
+            "storage": storage,
+            "every": arguments.every,
+            "model": perceiver.model_id,
+            "device": perceiver.device,
+            "num-samples": arguments.num_samples,
+            "seed": arguments.seed,
+            "fit": arguments.fit,
+            "hypotheses": arguments.hypotheses,
+            "version": seqamodal_ros.__version__,
+        }
+        answers = stack.enter_context(open_answers(part, job))
+    except (ImportError, OSError, ValueError) as error:
+        return _failed(error, 2)
+
+    def see(raw: bytes, kind: str) -> bytes:
+        header, image = codec.image(raw, kind)
+        scene = perceiver(image, arguments.num_samples, arguments.seed)
+        return codec.masks(scene, header, perceiver.model_id, arguments.hypotheses)
+
+    images = sum(connection.msgcount for connection in bag.connections if connection.topic == topic)
+    print(f"{perceiver.model_id[:40]} on {perceiver.device}: {images} images of {topic}, {len(answers)} answers kept", flush=True)
+    progress = Progress(-(-images // arguments.every))
+    answerer = Answerer(see, answers, progress, arguments.every)
+    new = part / NEW / out.name
+    try:
+        shutil.rmtree(part / NEW, ignore_errors=True)  # what an interrupted run had written of it
+        write_bag(bag, new, storage, topic, codec, arguments.out_topic, answerer)
+        if progress.answered:
+            move_into_place(new, out)
+        answers.close()
+        shutil.rmtree(part)
+    except (OSError, sqlite3.Error, BagError) as error:
+        progress.end()
+        return _failed(error, 1)
+    progress.end()
+    print(progress.summary(images))
+    if not progress.answered:
+        return _failed(ValueError(f"no image could be answered, so {out} was not written"), 1)
+    print(f"all messages of {bag.path} and the masks on {arguments.out_topic} are in {arguments.out}")
+    return 0
+
+
+def _failed(error: Exception, code: int) -> int:
+    print(f"process_bag: error: {one_line(error)}", file=sys.stderr)
+    return code
+
+
+@dataclass
+class Answerer:
+    """Answers images one by one: with what was kept, or anew, which is then kept."""
+
+    see: Callable[[bytes, str], bytes]
+    answers: Answers
+    progress: Progress
+    every: int
+    number: int = field(default=0, init=False)  # of the image, from 1
+
+    def __call__(self, raw: bytes, kind: str, nanoseconds: int) -> bytes | None:
+        """The serialized answer to a serialized image; None where it is not its turn, or it cannot be used."""
+        self.number += 1
+        if (self.number - 1) % self.every:
+            return None
+        # By its content, not its place: an answer can never end up with another image.
+        digest = hashlib.sha256(raw).digest()
+        answer = self.answers.get(digest)
+        if answer is not None:
+            self.progress.kept()
+            return answer
+        began = time.monotonic()
+        try:
+            answer = self.see(raw, kind)
+        except InvalidMessage as error:
+            self.progress.skip(f"image {self.number} at {nanoseconds / 1e9:.3f} s", one_line(error))
+            return None
+        self.answers.keep(digest, answer)
+        self.progress.fresh(time.monotonic() - began)
+        return answer
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="process_bag", description=__doc__)
+    add, number = parser.add_argument, whole_number
+    add("bag", type=Path, metavar="IN", help="a rosbag2 folder with metadata.yaml, or a single .mcap or .db3 file; never changed")
+    add("out", type=Path, metavar="OUT", help="folder of the new bag; OUT.part holds what an interrupted run has done")
+    add("--image", metavar="TOPIC", help="of the images, raw or compressed (default: the only one)")
+    add("--out-topic", default=OUT_TOPIC, metavar="TOPIC", help="of the masks (default: %(default)s)")
+    add("--storage", choices=sorted(STORAGES.values()), help="of the new bag (default: as IN)")
+    add("--every", type=number(1, 1_000_000), default=1, metavar="N", help="see each N-th image alone (default: %(default)s)")
+    add("--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)")
+    add("--device", default="auto", choices=DEVICES, help="where the network runs (default: %(default)s)")
+    add("--num-samples", type=number(1, LARGEST_NUM_SAMPLES), default=3, metavar="K",
+        help="hypotheses of each layer (default: %(default)s)")  # fmt: skip
+    add("--seed", type=number(0, 2**64 - 1), default=0, metavar="N", help="of the noise (default: %(default)s)")
+    add("--fit", default="letterbox", choices=FITS, help="of the image into the network's square (default: %(default)s)")
+    add("--no-hypotheses", dest="hypotheses", action="store_false", help="leave the K hypotheses out of the messages")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
