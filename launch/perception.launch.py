@@ -6,7 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launch import Action, LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    TimerAction,
+)
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
@@ -15,11 +22,13 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 RESTARTS, PERIOD = 3, 3600.0  # a node that died is started anew so many times within so many seconds
+PAUSE = 1.0  # seconds before it is
 TOPICS = {
     "image": "topic of the camera's images; with image_transport compressed, of the raw ones beside them",
     "camera_info": "topic of the camera's calibration, for clouds",
     "depth": "topic of the depth images, registered to the image, for clouds",
 }
+PROFILE = "FASTDDS_DEFAULT_PROFILES_FILE"
 CONFIG = PathJoinSubstitution([FindPackageShare("seqamodal_ros"), "config"])
 OVERRIDES = {
     "model": "a name in models/manifest.yaml, or the path of a .safetensors file",
@@ -47,16 +56,16 @@ def perception_node(context: LaunchContext) -> list[Action]:
         if autostart not in ("true", "false"):
             raise ValueError(f"autostart:={autostart} must be true or false")
         overrides["autostart"] = autostart == "true"
-    parameters = [str(params_file), *([overrides] if overrides else [])]
+    # all of it as it is now: a node that is started again must not be another one, whatever was launched since
+    started = {
+        "namespace": LaunchConfiguration("namespace").perform(context),
+        "parameters": [str(params_file), *([overrides] if overrides else [])],
+        "remappings": [(topic, LaunchConfiguration(topic).perform(context)) for topic in TOPICS],
+        "additional_env": {PROFILE: context.environment[PROFILE]},
+    }
     return kept_alive(
         lambda: LifecycleNode(
-            package="seqamodal_ros",
-            executable="perception_node",
-            name="seqamodal",
-            namespace=LaunchConfiguration("namespace"),
-            parameters=parameters,
-            remappings=[(topic, LaunchConfiguration(topic)) for topic in TOPICS],
-            output="screen",
+            package="seqamodal_ros", executable="perception_node", name="seqamodal", output="screen", **started
         ),
         [],
     )
@@ -78,14 +87,14 @@ def kept_alive(make: Callable[[], LifecycleNode], deaths: list[float]) -> list[A
         died = f"{event.process_name} died with {event.returncode}"
         if len(recent) > RESTARTS:
             return [LogInfo(msg=f"{died}, for the {len(recent)}th time within an hour: it is not started again")]
-        return [LogInfo(msg=f"{died}: it is started again, {len(recent)} of {RESTARTS}"), *kept_alive(make, recent)]
+        said = LogInfo(msg=f"{died}: it is started again, {len(recent)} of {RESTARTS}")
+        return [said, TimerAction(period=PAUSE, actions=kept_alive(make, recent))]
 
     return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit)), node]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Arguments, the Fast DDS profile, the node."""
-    profile = "FASTDDS_DEFAULT_PROFILES_FILE"
     return LaunchDescription(
         [
             *(DeclareLaunchArgument(topic, default_value=topic, description=text) for topic, text in TOPICS.items()),
@@ -101,7 +110,7 @@ def generate_launch_description() -> LaunchDescription:
             ),
             # whole frames fit into this profile's shared memory; a profile that the user has set stays
             SetEnvironmentVariable(
-                profile, EnvironmentVariable(profile, default_value=PathJoinSubstitution([CONFIG, "fastdds.xml"]))
+                PROFILE, EnvironmentVariable(PROFILE, default_value=PathJoinSubstitution([CONFIG, "fastdds.xml"]))
             ),
             OpaqueFunction(function=perception_node),
         ]

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sequential amodal segmentation: the complete mask of every object in an image, layer by layer from the top."""
 
-from seqamodal_ros import limits  # noqa: F401 - first of all, see there
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 

@@ -55,7 +55,7 @@ def scene_cloud(
     cloud: Any,
     field: Callable[..., Any],
 ) -> Any:
-    """Fill a sensor_msgs/PointCloud2 with the visible pixels of all objects that have a depth; returns it.
+    """Fill a sensor_msgs/PointCloud2 with the visible pixels of all objects that have a depth, all finite; returns it.
 
     Args:
         scene: seen in `image`.
@@ -69,8 +69,12 @@ def scene_cloud(
     fx, fy, cx, cy = camera
     v, u = np.nonzero((label > 0) & ~np.isnan(depth))
     z = depth[v, u]
-    points = np.zeros(len(z), POINT)
-    points["xyz"] = np.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # a senseless depth or focal length may be finite all the same
+        xyz = np.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], axis=1).astype(np.float32)
+    finite = np.isfinite(xyz).all(axis=1)
+    u, v, xyz = u[finite], v[finite], xyz[finite]
+    points = np.zeros(len(xyz), POINT)
+    points["xyz"] = xyz
     red, green, blue = image[v, u].astype(np.uint32).T
     points["rgb"] = red << 16 | green << 8 | blue
     points["object"] = label[v, u]

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.limits import LARGEST_SIDE
-from seqamodal_ros.scene.geometry import Geometry
-from seqamodal_ros.scene.image_files import decode_image
+from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
+from seqamodal_ros.scene.image_files import declared_size, decode_image
 from seqamodal_ros.scene.report import source_box
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 
@@ -128,20 +127,20 @@ def image_rgb(message: Any) -> np.ndarray:
 
 
 def compressed_rgb(message: Any) -> np.ndarray:
-    """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/CompressedImage (JPEG, PNG, whatever OpenCV decodes).
+    """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/CompressedImage, JPEG or PNG, as image_transport makes them.
 
     Raises:
-        InvalidMessage: a depth image, data that are no complete image, or an image too large.
+        InvalidMessage: a depth image, data that are no complete JPEG or PNG image, or an image too large.
     """
     if "compressedDepth" in message.format or message.format.startswith(("16UC1", "32FC1")):
         raise InvalidMessage(f"format {message.format!r} has no colour; remap the image topic to a colour image's")
+    data = bytes(message.data)
     try:
-        pixels = decode_image(bytes(message.data))
+        if data and declared_size(data) is None:  # whose size is told only once it takes memory
+            raise ValueError("it is neither JPEG nor PNG")
+        return decode_image(data)
     except ValueError as error:
         raise InvalidMessage(f"a compressed image (format {message.format!r}) that cannot be decoded: {error}") from error
-    if max(pixels.shape) > LARGEST_SIDE:
-        raise InvalidMessage(f"an image of {pixels.shape[1]}x{pixels.shape[0]} pixels; sides must be in 1..{LARGEST_SIDE}")
-    return pixels
 
 
 def check_header(header: Any) -> None:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqamodal_ros.limits import LARGEST_SIDE
-from seqamodal_ros.scene.geometry import FITS, Geometry
+from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.scene import LayeredScene
 
 if TYPE_CHECKING:

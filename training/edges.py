@@ -24,6 +24,11 @@ class EdgeTaughtNetwork(FastNetwork):
         self.edges = nn.Conv2d(settings.encoder_channels[0], 2, 1)
 
 
+def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the `fast` network alone."""
+    return {name: value for name, value in state.items() if not name.startswith(EdgeTaughtNetwork.HEAD)}
+
+
 def occlusion_edges(amodal: Tensor, occluded_by: Tensor) -> Tensor:
     """The two sides of the edges between objects that occlude one another: bool [B, 2, h, w].
 
@@ -33,12 +38,15 @@ def occlusion_edges(amodal: Tensor, occluded_by: Tensor) -> Tensor:
         amodal: bool [B, O, h, w].
         occluded_by: bool [B, O, O], Z of Eq. 1.
     """
-    masks, above = amodal.flatten(2).float(), occluded_by.float()
-    covered = (above @ masks > 0).view_as(amodal)
-    visible = amodal & ~covered
-    behind = (above.transpose(1, 2) @ visible.flatten(2).float() > 0).view_as(amodal)
-    sides = [(visible & _near(other)).any(dim=1) for other in (behind, covered)]
-    return torch.stack(sides, dim=1)
+    above = occluded_by.float()
+    visible = amodal & ~_union_of(above, amodal)
+    behind, in_front = _union_of(above.transpose(1, 2), visible), _union_of(above, visible)
+    return torch.stack([(visible & _near(others)).any(dim=1) for others in (behind, in_front)], dim=1)
+
+
+def _union_of(related: Tensor, masks: Tensor) -> Tensor:
+    """For each object the union of those that it is related to: float [B, O, O] and bool [B, O, h, w] -> bool [B, O, h, w]."""
+    return (related @ masks.flatten(2).float() > 0).view_as(masks)
 
 
 def _near(masks: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, save_model
-from training.edges import EdgeTaughtNetwork
+from training.edges import without_head
 from training.one_shot import OneShotSettings
 from training.train import read_settings
 
@@ -39,10 +39,9 @@ def main() -> None:
         parser.error("--bias is of the fast network: this one draws no log-odds")
     state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
     sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
-    model = ModelSettings(
-        network, sequence, args.sampling_steps or network.sampling_steps, args.sampler or network.sampler, args.mirror
-    )
-    weights = {name: value for name, value in state["ema"].items() if not name.startswith(EdgeTaughtNetwork.HEAD)}
+    steps, sampler = args.sampling_steps or network.sampling_steps, args.sampler or network.sampler
+    model = ModelSettings(network, sequence, steps, sampler, args.mirror, args.bias)
+    weights = without_head(state["ema"])
     if args.bias:
         weights["denoiser.out.3.bias"] -= args.bias
     sha256 = save_model(args.out, weights, model)

@@ -56,6 +56,8 @@ class ObjectiveSettings:
 
     def __post_init__(self) -> None:
         check_rows(self.noise_introduction, self.only_layer)
+        if self.edges < 0:
+            raise ValueError(f"edges is a weight and must be 0 or more, not {self.edges}")
 
 
 def next_layer(amodal: Tensor, occluded_by: Tensor, drawn: Tensor) -> Tensor:

@@ -112,8 +112,13 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
     return [each.amodal for each in found]
 
 
-def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork:
-    """The network of these settings, with random weights; `build_network`, and the baseline that draws all layers at once."""
+def build(settings: NetworkSettings | OneShotSettings, edges: bool = False) -> FastNetwork | PaperNetwork:
+    """The network of these settings, with random weights; of `build_network`, and those that are of training alone.
+
+    `edges` gives the `fast` network the head of training.edges.
+    """
+    if edges and isinstance(settings, FastSettings):
+        return EdgeTaughtNetwork(settings)
     return OneShotNetwork(settings) if isinstance(settings, OneShotSettings) else build_network(settings)
 
 
@@ -125,9 +130,7 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
         ValueError: the file holds another network.
     """
     torch.manual_seed(settings.loop.seed)
-    network = build(settings.network)
-    if isinstance(settings.network, FastSettings) and isinstance(settings.objective, ObjectiveSettings):
-        network = EdgeTaughtNetwork(settings.network) if settings.objective.edges else network
+    network = build(settings.network, isinstance(settings.objective, ObjectiveSettings) and settings.objective.edges > 0)
     if initial:
         loaded = load_model(str(initial))
         if loaded.settings.network != settings.network:

@@ -35,6 +35,7 @@ class ModelSettings:
         sampling_steps: network calls a layer.
         sampler: "ddim" or "ancestral".
         mirror: look at the mirror image too, see `Mirrored`.
+        bias: what was taken from the log-odds of every pixel after training; the weights have it in them.
     """
 
     network: NetworkSettings = field(default_factory=FastSettings)
@@ -42,6 +43,7 @@ class ModelSettings:
     sampling_steps: int = 1
     sampler: str = "ddim"
     mirror: bool = False
+    bias: float = 0.0
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One camera of the node: its topics in and out, its service, its counters. All of it runs on the executor's thread."""
 
+import math
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
@@ -22,6 +24,8 @@ from seqamodal_ros.ros.segment import SegmentService
 from seqamodal_ros.ros.worker import Answer, Frame, Worker
 from seqamodal_ros.scene.scene import LayeredScene
 
+# as of sensors, but for the depth: in a queue of five, large frames that come faster than they are read grow old
+NEWEST = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
 
 
@@ -68,6 +72,7 @@ class Camera:
         """Counters at zero, nothing told."""
         self.counters, self.pace = Counters(), Pace()
         self.problem = ""  # the latest thing that went wrong, until it is told
+        self._logged: dict[str, float] = {}  # when each kind of problem was, seconds
         self.last_stamp: Time | None = None  # of the image that was answered last
 
     def destroy(self) -> None:
@@ -82,7 +87,7 @@ class Camera:
         """Send what became of a frame to whoever wants it, or count why there is nothing to send."""
         if answer.scene is None:
             self.counters.failed += 1
-            self._tell(f"inference failed: {answer.error}", error=True)
+            self._tell("inference failed", str(answer.error))
         if answer.frame.reply is not None:
             answer.frame.reply(answer)
         elif answer.scene is not None:
@@ -99,7 +104,7 @@ class Camera:
             self.points.publish(answer, scene, answer.label, self._parameters.get("max_depth_skew"))
         except InvalidMessage as error:
             self.counters.without_points += 1
-            self._tell(f"no cloud: {error}")
+            self._tell("no cloud", str(error))
 
     def _subscribe(self, topic: str, transport: str) -> Any:
         """The camera's images; compressed ones come beside the raw topic, as image_transport names them."""
@@ -110,7 +115,7 @@ class Camera:
             kind,
             topic,
             lambda message: self._on_image(message, convert),
-            qos_profile_sensor_data,
+            NEWEST,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
@@ -123,12 +128,14 @@ class Camera:
             image = convert(message)
         except InvalidMessage as error:
             self.counters.rejected += 1
-            self._tell(f"dropped a bad image: {error}")
+            self._tell("dropped a bad image", str(error))
             return
         self.segment.offer(message.header, image)
-        most = self._parameters.get("max_age")
-        if most and self.age(Time.from_msg(message.header.stamp)) > most:  # one from the future, as after a jump in time, is fine
+        most, age = self._parameters.get("max_age"), self.age(Time.from_msg(message.header.stamp))
+        if most and age > most:  # one from the future, as after a jump in time, is fine
             self.counters.too_old += 1
+            why = f"{age:.2f} s after its stamp, and max_age is {most}: are the clocks alike, and use_sim_time?"
+            self._tell("dropped an old image", why)
             return
         frame = Frame(
             message.header,
@@ -142,10 +149,10 @@ class Camera:
         )
         self.counters.superseded += self._worker.submit(frame)
 
-    def _tell(self, problem: str, error: bool = False) -> None:
-        self.problem = problem
-        named = f"{self.name}: {problem}" if self.name else problem
-        if error:
-            self._node.get_logger().error(named, throttle_duration_sec=WARN_EVERY)
-        else:
-            self._node.get_logger().warning(named, throttle_duration_sec=WARN_EVERY)
+    def _tell(self, kind: str, reason: str) -> None:
+        """Keep a problem for diagnostics; log it, unless one of its kind was logged just now."""
+        self.problem = f"{kind}: {reason}"
+        now = time.monotonic()
+        if now - self._logged.get(kind, -math.inf) >= WARN_EVERY:
+            self._logged[kind] = now
+            self._node.get_logger().warning(f"{self.name}: {self.problem}" if self.name else self.problem)

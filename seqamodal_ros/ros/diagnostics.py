@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-RATE_OVER = 10.0  # seconds
-LATENCIES = 200  # of the latest answers
+LATEST = 200  # answers whose pace is told
+RECENT = 10.0  # seconds: where none is younger, there is no rate any more
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Pace:
     """How fast answers come: of the latest ones, when each was published and how long it took from the image's arrival."""
 
     def __init__(self) -> None:
-        self._answers: deque[tuple[float, float]] = deque(maxlen=LATENCIES)
+        self._answers: deque[tuple[float, float]] = deque(maxlen=LATEST)
 
     def answered(self, received: float) -> None:
         """An image that came at `received`, seconds of the monotonic clock, is answered now."""
@@ -50,10 +50,11 @@ class Pace:
         self._answers.append((now, now - received))
 
     def described(self) -> dict[str, str]:
-        """Answers a second, and p50 and p95 of the latency, ms; the latter are missing where nothing was answered."""
+        """Answers a second of late, and p50 and p95 of the latency, ms; the latter are missing where nothing was answered."""
         now = time.monotonic()
-        recent = sum(1 for at, _ in self._answers if now - at <= RATE_OVER)
-        found = {"rate_hz": f"{recent / RATE_OVER:.1f}"}
+        recent = [at for at, _ in self._answers if now - at <= RECENT]
+        rate = (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+        found = {"rate_hz": f"{rate:.1f}"}
         if self._answers:
             p50, p95 = np.percentile([1000 * latency for _, latency in self._answers], [50, 95])
             found |= {"latency_p50_ms": f"{p50:.0f}", "latency_p95_ms": f"{p95:.0f}"}

@@ -12,7 +12,7 @@ TIMES = 3.0  # the longest call so far
 class Heartbeat:
     """Listens to the beats of work; written by the worker's thread, read by the executor's.
 
-    A call takes longer the more hypotheses are drawn at once, so the longest call is kept for each of them.
+    A call takes longer the more hypotheses are drawn at once, so the longest one allows more to work on more of them.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -20,7 +20,7 @@ class Heartbeat:
         self._last: float | None = None  # None: nothing is at work
         self._samples = 1
         self._calling = False
-        self._longest = 0.0  # seconds a hypothesis
+        self._longest, self._longest_samples = 0.0, 1  # seconds, and on how many hypotheses
 
     @contextmanager
     def work(self, samples: int) -> Iterator[None]:
@@ -38,14 +38,16 @@ class Heartbeat:
         if self._last is not None:
             now = self._clock()
             if self._calling:  # what comes before the first call is none
-                self._longest = max(self._longest, (now - self._last) / self._samples)
+                if now - self._last > self._longest:
+                    self._longest, self._longest_samples = now - self._last, self._samples
             self._last, self._calling = now, True
 
     @property
     def allowed(self) -> float:
         """Seconds that the call at work may take."""
-        return max(LEAST, TIMES * self._longest * self._samples)
+        return max(LEAST, TIMES * self._longest * max(1.0, self._samples / self._longest_samples))
 
+    @property
     def silence(self) -> float:
         """Seconds since the last beat of the work that goes on; 0 where none does."""
         last = self._last

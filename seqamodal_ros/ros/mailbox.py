@@ -14,13 +14,14 @@ MOST_REQUESTED = 8
 class Mailbox(Generic[Item]):
     """A slot for each sender between two threads, where putting replaces what nobody took.
 
-    Requested items come first, and none of them is lost.
+    Requested items and what senders leave take turns, and no requested item is lost.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._items: dict[str, Item] = {}
         self._requested: deque[Item] = deque()
+        self._requested_last = False
         self._closed = False
 
     def put(self, item: Item, sender: str = "") -> bool:
@@ -41,12 +42,13 @@ class Mailbox(Generic[Item]):
             return True
 
     def take(self) -> list[Item] | None:
-        """Wait for something and take it: one requested item, or else what all senders left; None once the mailbox is closed."""
+        """Wait for something and take it: one requested item, or what all senders left; None once the mailbox is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or bool(self._items) or bool(self._requested))
             if self._closed:
                 return None
-            if self._requested:
+            self._requested_last = bool(self._requested) and not (self._items and self._requested_last)
+            if self._requested_last:
                 return [self._requested.popleft()]
             items, self._items = list(self._items.values()), {}
             return items

@@ -4,7 +4,7 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,15 @@ from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.parameters import Parameters
 from seqamodal_ros.ros.worker import Worker
 
-WARM_UP = (480, 640, 3)  # shape of the first image
+WARM_UP, WARM_UP_CALLS = (480, 640, 3), 3  # shape of the first image; encoding is a call of its own
 WATCH_EVERY = 0.5  # seconds between looks at the worker
-TOLD_WITHIN = 0.3  # seconds that the last words of a process take to reach others
+STOOD_STILL = 2.0  # seconds between two such looks: the process itself was stopped meanwhile, and the worker with it
+TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
 DOUBLE_AFTER = 3  # reports in a row that see a node of our name: one that has just ended may still be announced
+
+
+class _Warm(Exception):
+    """Ends the first look, which with a thousand calls a layer would take minutes."""
 
 
 class PerceptionNode(LifecycleNode):
@@ -37,6 +42,7 @@ class PerceptionNode(LifecycleNode):
         self._held = ExitStack()  # what configure has acquired
         self._active = False
         self._doubles_seen = 0
+        self._looked = self._resumed = time.monotonic()  # when the worker was looked at last, and when this process last went on
         self.cameras: dict[str, Camera] = {}  # by name; while configured
         self._answer_ready = self.create_guard_condition(self._publish_answers)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
@@ -98,7 +104,7 @@ class PerceptionNode(LifecycleNode):
         """Load the model, start the worker, open topics and services; `_release` undoes what was done, in reverse."""
         p = self.parameters
         worker = Worker(self._load, self._answer_ready.trigger, p.get("num_samples"))
-        self._held.callback(worker.stop)
+        self._held.callback(worker.stop, lambda: self._end_if_stuck(worker))  # its call may never end: no timer runs meanwhile
         for name in p.get("cameras"):
             camera = Camera(self, name, p, worker, lambda: self._active)
             self._held.callback(camera.destroy)
@@ -109,8 +115,17 @@ class PerceptionNode(LifecycleNode):
         return worker
 
     def _load(self, before_call: Callable[[], None]) -> Perceiver:
-        """The model, after a first look at a blank image: the first is slower than those that follow."""
+        """The model, after its first calls, on a blank image: they are slower than those that follow."""
         p = self.parameters
+        calls = 0
+
+        def first_calls() -> None:
+            nonlocal calls
+            before_call()
+            calls += 1
+            if calls == WARM_UP_CALLS + 1:
+                raise _Warm
+
         perceiver = Perceiver.load(
             p.get("model"),
             p.get("device"),
@@ -118,17 +133,21 @@ class PerceptionNode(LifecycleNode):
             max_layers=p.get("max_layers") or None,
             sampling_steps=p.get("sampling_steps") or None,
             majority_null=p.get("majority_null"),
-            before_call=before_call,
+            before_call=lambda: before_call() if calls > WARM_UP_CALLS else first_calls(),
         )
-        perceiver(np.zeros(WARM_UP, np.uint8), p.get("num_samples"))
+        with suppress(_Warm):
+            perceiver(np.zeros(WARM_UP, np.uint8), p.get("num_samples"))
+        calls = WARM_UP_CALLS + 1
         return perceiver
 
     def _release(self) -> None:
         self._active = False
         self._worker = None
-        self._held.close()
-        self.cameras.clear()
-        self.parameters.locked = False
+        try:
+            self._held.close()
+        finally:
+            self.cameras.clear()
+            self.parameters.locked = False
 
     def _cancel(self, reason: str) -> None:
         if self._worker is not None:
@@ -174,23 +193,35 @@ class PerceptionNode(LifecycleNode):
                 if camera.last_stamp is not None:
                     details["age_s"] = f"{camera.age(camera.last_stamp):.2f}"
                 named = f"{name}: {camera.name}" if camera.name else name
-                message.status.append(status(named, state, problem or camera.problem, camera.counters, details, fatal))
+                both = "; ".join(filter(None, (problem, camera.problem)))
+                message.status.append(status(named, state, both, camera.counters, details, fatal))
                 camera.problem = ""
         self._diagnostics.publish(message)
 
     def _watch(self) -> None:
+        if self._worker is not None:
+            self._end_if_stuck(self._worker)
+
+    def _end_if_stuck(self, worker: Worker) -> None:
         """End the process where the worker is stuck: its thread cannot be ended, and whoever launched it can start it anew."""
-        heartbeat = self._worker.heartbeat if self._worker is not None else None
-        if heartbeat is None or heartbeat.silence() <= heartbeat.allowed:
+        now, heartbeat = time.monotonic(), worker.heartbeat
+        if now - self._looked > STOOD_STILL:
+            self._resumed = now
+        self._looked = now
+        allowed = heartbeat.allowed  # first: should other work begin meanwhile, its silence is short
+        silence = min(heartbeat.silence, now - self._resumed)
+        if silence <= allowed:
             return
         problem = (
-            f"a network call has not ended for {heartbeat.silence():.1f} s, {heartbeat.allowed:.1f} s are allowed: "
+            f"a network call has not ended for {silence:.1f} s, {allowed:.1f} s are allowed: "
             "this process ends with 1, to be started anew"
         )
         self.get_logger().fatal(problem)
-        self._tell(problem, fatal=True)
-        time.sleep(TOLD_WITHIN)
-        os._exit(1)
+        try:
+            self._tell(problem, fatal=True)
+            time.sleep(TOLD_WITHIN)
+        finally:  # nobody can be told any more where an interrupt has ended the context
+            os._exit(1)
 
 
 def main() -> None:

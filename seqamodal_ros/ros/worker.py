@@ -16,6 +16,8 @@ from seqamodal_ros.ros.mailbox import Mailbox
 from seqamodal_ros.scene.pictures import overlay
 from seqamodal_ros.scene.scene import LayeredScene
 
+LOOK_EVERY = 0.5  # seconds, while a thread is ended
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -114,11 +116,13 @@ class Worker:
         self._round += 1
         self._mailbox.clear()
 
-    def stop(self) -> None:
-        """End the thread; returns once the network call at work has ended."""
+    def stop(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """End the thread; returns once the network call at work has ended, and until then calls `meanwhile` twice a second."""
         self.cancel()
         self._mailbox.close()
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(LOOK_EVERY)
+            meanwhile()
         del self.perceiver  # it holds this worker, and the model's memory should not wait for the garbage collector
 
     def _before_call(self) -> None:
@@ -129,7 +133,10 @@ class Worker:
     def _see(self, frames: list[Frame]) -> list[Answer]:
         """Frames of the same K and seed, as one batch."""
         first = frames[0]
-        scenes = self.perceiver.batch([frame.image for frame in frames], first.num_samples, first.seed)
+        with self.heartbeat.work(
+            len(frames) * first.num_samples
+        ):  # pictures, which take long where images are large, are no calls
+            scenes = self.perceiver.batch([frame.image for frame in frames], first.num_samples, first.seed)
         return [
             Answer(
                 frame,
@@ -153,11 +160,14 @@ class Worker:
     def _answer(self, frames: list[Frame]) -> None:
         self._wanted = lambda: any(frame.wanted() for frame in frames)
         try:
-            with self.heartbeat.work(len(frames) * frames[0].num_samples):
-                answers = self._see(frames)
+            answers = self._see(frames)
         except Cancelled:
             return
-        except Exception as error:  # out of GPU memory, say: the frames are lost, the node lives on and says so
-            answers = [Answer(frame, error=error) for frame in frames]
+        except Exception as error:  # out of GPU memory, say: one frame is lost, the node lives on and says so
+            if len(frames) > 1:  # what is too much together may do one by one
+                for frame in frames:
+                    self._answer([frame])
+                return
+            answers = [Answer(frames[0], error=error)]
         self._answers.extend((self._round_at_work, answer) for answer in answers)
         self._notify()

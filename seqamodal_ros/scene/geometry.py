@@ -7,6 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+LARGEST_SIDE = 16384  # of a source image, pixels
 PADDING = 128  # grey level of what lies outside the source; zero once normalised to [-1, 1]
 FITS = ("letterbox", "centre_crop")
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds and reads image files; a broken one is an error, never half an image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from seqamodal_ros.scene.geometry import LARGEST_SIDE
 
 OPENCV_LOG = getattr(cv2.utils, "logging", cv2)  # holds setLogLevel; OpenCV 4 has it in cv2 itself
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -52,10 +54,13 @@ def decode_image(data: bytes) -> np.ndarray:
     """uint8 [H, W, 3] RGB of an encoded image (PNG, JPEG, ...).
 
     Raises:
-        ValueError: the data are no complete image.
+        ValueError: the data are no complete image, or one of a JPEG's or PNG's size that is too large.
     """
     if not data:
         raise ValueError("it is empty")
+    size = declared_size(data)
+    if size is not None and not all(1 <= side <= LARGEST_SIDE for side in size):  # a small file may unpack to gigabytes
+        raise ValueError(f"an image of {size[0]}x{size[1]} pixels; sides must be in 1..{LARGEST_SIDE}")
     if data.startswith(b"\xff\xd8") and not _jpeg_ends(data):
         raise ValueError("a truncated JPEG image")
     try:
@@ -67,17 +72,31 @@ def decode_image(data: bytes) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _jpeg_ends(data: bytes) -> bool:
-    """Whether the end marker follows the first scan; OpenCV 4 fills what is missing of a JPEG with grey.
+def declared_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a PNG or JPEG image says that it has, before anything of it is decoded; None of other data."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if data.startswith(b"\xff\xd8"):
+        for marker, at in _jpeg_segments(data):
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+                return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+    return None
 
-    Segments before the scan are stepped over, as a thumbnail among them has an end marker of its own.
-    """
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the end marker follows the first scan; OpenCV 4 fills what is missing of a JPEG with grey."""
+    return any(marker == 0xDA and data.find(b"\xff\xd9", at) >= 0 for marker, at in _jpeg_segments(data))
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and place of each segment up to the first scan; a thumbnail among them has segments of its own, unseen here."""
     at = 2
-    while data[at : at + 1] == b"\xff":
-        if data[at + 1 : at + 2] == b"\xda":  # start of scan
-            return data.find(b"\xff\xd9", at) >= 0
-        if data[at + 1 : at + 2] == b"\xff":  # a fill byte
+    while data[at : at + 1] == b"\xff" and at + 1 < len(data):
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
             at += 1
             continue
+        yield marker, at
+        if marker == 0xDA:  # start of scan
+            return
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return False

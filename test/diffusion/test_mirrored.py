@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,3 +68,29 @@ def test_the_weights_say_whether_and_the_caller_may_say_otherwise(case, tmp_path
     assert not Perceiver.load(str(path), "cpu", mirror=False).model.settings.mirror
     save_model(path, network.state_dict(), replace(settings, mirror=False))
     assert isinstance(load_model(str(path)).on("cpu"), FastNetwork)
+
+
+def test_a_perceiver_of_a_mirrored_model_looks_at_both(case, tmp_path):
+    path = tmp_path / "mirrored.safetensors"
+    save_model(path, case[0].state_dict(), ModelSettings(SMALL, SequenceSettings(area_min=1), mirror=True))
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    for mirror, views in ((None, 2), (False, 1)):
+        perceiver = Perceiver.load(str(path), "cpu", mirror=mirror)
+        seen = []
+        perceiver.model.network.encoder.register_forward_pre_hook(lambda _, images, seen=seen: seen.append(images[0]))
+        perceiver(image)
+        ((*views_of,),) = seen
+        assert len(views_of) == views
+        if views == 2:
+            assert torch.equal(views_of[0].flip(-1), views_of[1])
+
+
+def test_layers_can_be_teacher_forced_too(case, tmp_path):
+    from training.predictions import teacher_forced
+
+    path = tmp_path / "mirrored.safetensors"
+    save_model(path, case[0].state_dict(), ModelSettings(SMALL, SequenceSettings(area_min=1), mirror=True))
+    truth = np.zeros((3, 16, 16), bool)
+    truth[:, 4:12, 4:12] = True
+    (predicted,) = teacher_forced(load_model(str(path)), [np.zeros((64, 64, 3), np.uint8)], [truth], 2, 2, 0, "cpu")
+    assert predicted.shape == truth.shape

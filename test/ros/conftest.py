@@ -18,6 +18,13 @@ def ros_domain() -> None:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 
+@pytest.fixture(autouse=True)
+def patient_watchdog(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of this very process are not ended where a test holds their worker; those of processes of their own are."""
+    if "test_heartbeat" not in request.module.__name__:
+        monkeypatch.setattr("seqamodal_ros.ros.heartbeat.LEAST", 600.0)
+
+
 @pytest.fixture(scope="session")
 def eager_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model that sees something everywhere, so that each frame has layers."""

@@ -9,8 +9,10 @@ pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`
 
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import image_message
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_msgs.srv import SegmentImage
@@ -77,3 +79,35 @@ def test_names_that_make_no_topics_are_refused(bench, capfd, names):
     b = bench(cameras=names)
     assert "parameter 'cameras' must be different names" in capfd.readouterr().err
     assert b.node._state_machine.current_state[1] == "unconfigured"
+
+
+def test_where_the_second_camera_cannot_be_made_nothing_of_the_first_is_left(bench, monkeypatch, capfd):
+    from seqamodal_ros.ros import perception_node
+
+    real = perception_node.Camera
+
+    def failing(node, name, *others):
+        if name == "right":
+            raise RuntimeError("no more topics")
+        return real(node, name, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(perception_node, "Camera", failing)
+        b = bench(cameras=NAMES)
+        assert "cannot configure: no more topics" in capfd.readouterr().err
+        assert not b.node.cameras
+        assert b.wait(lambda: b.node.count_subscribers("/left/image") == 0)
+    assert b.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert list(b.node.cameras) == NAMES
+
+
+def test_reset_is_of_all_cameras(pair):
+    bad = image_message(1)
+    bad.encoding = "nonsense"
+    for name in NAMES:
+        pair.sent[name].publish(bad)
+    assert pair.wait(lambda: all(camera.counters.rejected for camera in pair.node.cameras.values()))
+    client = pair.peer.create_client(Trigger, "seqamodal/reset")
+    assert pair.wait(client.service_is_ready)
+    assert pair.wait(client.call_async(Trigger.Request()).done)
+    assert [camera.counters.received for camera in pair.node.cameras.values()] == [0, 0]

@@ -100,7 +100,7 @@ def test_compressed_images_are_answered(bench, suffix):
     [
         (compressed(b""), "empty"),
         (compressed(encode(".jpg")[:600]), "truncated"),
-        (compressed(b"no image at all"), "no image"),
+        (compressed(b"no image at all"), "neither JPEG nor PNG"),
         (compressed(encode(".png"), "16UC1; compressedDepth png"), "no colour"),
     ],
     ids=["empty", "truncated", "nonsense", "depth"],

@@ -97,7 +97,6 @@ def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench):
 
     assert b.wait(lambda: told().get("answered") == "1")
     values = told()
-    assert float(values["rate_hz"]) == pytest.approx(0.1)
     assert 0 < float(values["latency_p50_ms"]) <= float(values["latency_p95_ms"]) < 1000 * WITHIN
     assert 98 < float(values["age_s"]) < 100 + WITHIN
     assert 20 < float(values["memory_mb"]) < 100_000
@@ -105,12 +104,13 @@ def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench):
     assert values["device"] == "cpu"
 
 
-def test_an_image_older_than_max_age_is_counted_and_dropped(bench):
+def test_an_image_older_than_max_age_is_counted_and_dropped(bench, capfd):
     b = bench(max_age=5.0)
     b.connected()
     now = b.node.get_clock().now().to_msg().sec
     b.peer.send(stamp=now - 60)
     assert b.wait(lambda: b.camera.counters.too_old == 1)
+    assert b.says(capfd, "dropped an old image", "max_age is 5.0", "use_sim_time")
     b.peer.send(stamp=now + 3600)  # the clock was set back since: not old
     assert b.wait(lambda: b.peer.masks)
     assert b.peer.masks[0].header.stamp.sec == now + 3600

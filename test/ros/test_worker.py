@@ -2,6 +2,7 @@
 """The mailbox keeps the newest alone; the worker answers, cancels between network calls, and outlives errors."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -58,13 +59,14 @@ def test_the_mailbox_keeps_the_newest():
     assert box.take() is None
 
 
-def test_requested_items_come_first_and_none_is_replaced():
+def test_requested_items_take_turns_with_others_and_none_is_replaced():
     box: Mailbox[int] = Mailbox()
     box.put(1)
     assert all(box.request(item) for item in range(10, 10 + MOST_REQUESTED))
     assert box.request(99) is False
     assert box.put(2) is True
-    assert [box.take() for _ in range(MOST_REQUESTED + 1)] == [[item] for item in [*range(10, 10 + MOST_REQUESTED), 2]]
+    assert [box.take() for _ in range(3)] == [[10], [2], [11]]
+    assert [box.take() for _ in range(MOST_REQUESTED - 2)] == [[item] for item in range(12, 10 + MOST_REQUESTED)]
     assert box.request(3)
     box.clear()
     assert box.put(4) is False
@@ -161,8 +163,10 @@ def test_frames_of_several_cameras_are_one_batch_where_they_are_alike():
     worker = Worker(Counting, notified.release, samples=1)
     images = {name: np.full((4, 4, 3), number, np.uint8) for number, name in enumerate("abc")}
     worker.submit(Frame(None, images["a"], 1, 0, camera="a"))
+    until = time.monotonic() + WITHIN
     while not worker.perceiver.batches:  # the first is at work alone
-        pass
+        assert time.monotonic() < until
+        time.sleep(0.01)
     for name in "abc":
         assert worker.submit(Frame(None, images[name], 3 if name == "c" else 2, 0, camera=name)) is False
     assert worker.submit(Frame(None, images["b"], 2, 0, camera="b")) is True
@@ -172,4 +176,33 @@ def test_frames_of_several_cameras_are_one_batch_where_they_are_alike():
     answers = [(answer.frame.camera, answer.scene) for answer in worker.answers()]
     assert sorted(answers[1:]) == [("a", "scene of 0"), ("b", "scene of 1"), ("c", "scene of 2")]
     assert sorted(worker.perceiver.batches[1:]) == [(1, 3, 0), (2, 2, 0)]
+    worker.stop()
+
+
+class Narrow:
+    """A perceiver whose memory holds one image."""
+
+    def __init__(self, before_call: Callable[[], None]):
+        self.go_on = threading.Semaphore(0)
+
+    def batch(self, images: list[np.ndarray], num_samples: int, seed: int) -> list[str]:
+        assert self.go_on.acquire(timeout=WITHIN)
+        if len(images) > 1:
+            raise RuntimeError("out of memory")
+        return [f"scene of {image[0, 0, 0]}" for image in images]
+
+
+def test_frames_that_are_too_much_together_are_seen_one_by_one():
+    notified = threading.Semaphore(0)
+    worker = Worker(Narrow, notified.release, samples=1)
+    worker.submit(Frame(None, IMAGE, 1, 0, camera="first"))
+    time.sleep(0.1)  # it is at work, the others wait together
+    for number, name in enumerate("ab"):
+        worker.submit(Frame(None, np.full((4, 4, 3), number, np.uint8), 1, 0, camera=name))
+    for _ in range(4):
+        worker.perceiver.go_on.release()
+    for _ in range(3):
+        assert notified.acquire(timeout=WITHIN)
+    answers = {answer.frame.camera: answer.scene for answer in worker.answers()}
+    assert answers == {"first": "scene of 0", "a": "scene of 0", "b": "scene of 1"}
     worker.stop()

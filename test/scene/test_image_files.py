@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from seqamodal_ros.scene.image_files import decode_image, find_images, read_image
+from seqamodal_ros.scene.image_files import declared_size, decode_image, find_images, read_image
 
 KINDS = [".png", ".jpg", ".webp", ".bmp", ".ppm", ".tiff"]
 
@@ -77,6 +77,7 @@ def test_a_small_file_of_a_huge_image_is_refused_before_it_is_decoded():
     """A PNG of 300 kB may unpack to gigabytes."""
     code = """
 import resource, struct, zlib
+import cv2
 from seqamodal_ros.scene.image_files import decode_image
 def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -94,7 +95,21 @@ assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # 
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "no image that OpenCV decodes" in done.stdout
+    assert "an image of 40000x20000 pixels; sides must be in 1..16384" in done.stdout
+
+
+@pytest.mark.parametrize("kind", [".png", ".jpg"])
+def test_the_size_is_known_before_it_is_decoded(picture, kind):
+    data = cv2.imencode(kind, picture)[1].tobytes()
+    assert declared_size(data) == picture.shape[1::-1]
+    assert declared_size(data[:10]) is None
+    assert declared_size(cv2.imencode(".bmp", picture)[1].tobytes()) is None
+
+
+def test_progressive_jpegs_are_images_too(picture):
+    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert declared_size(data) == picture.shape[1::-1]
+    assert decode_image(data).shape == picture.shape
 
 
 class TestFindImages:

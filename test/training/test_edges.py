@@ -50,6 +50,19 @@ def test_the_edge_of_a_thing_in_the_middle_of_a_chain_has_both_sides():
     assert behind.any(dim=0).nonzero()[:, 0].tolist() == [10, 11, 16, 17]
 
 
+def test_where_what_lies_on_top_is_hidden_itself_there_is_no_edge():
+    """The second lies on the third; the first hides all of that, and merely touches the third."""
+    amodal = torch.zeros(1, 3, 4, 16, dtype=torch.bool)
+    amodal[0, 0, :, 4:10] = amodal[0, 1, :, 6:11] = True
+    amodal[0, 2, :, 10:16] = True
+    amodal[0, 0, :, 10] = False
+    occluded_by = torch.tensor([[[0, 0, 0], [1, 0, 0], [0, 1, 0]]], dtype=torch.bool)
+    amodal[0, 1, :, 10] = True
+    front, behind = occlusion_edges(amodal, occluded_by)[0]
+    assert front.any(dim=0).nonzero()[:, 0].tolist() == [8, 9, 10]  # the first on the second, and what shows of it on the third
+    assert behind.any(dim=0).nonzero()[:, 0].tolist() == [10, 11, 12]
+
+
 def test_the_head_learns_and_its_weight_counts():
     torch.manual_seed(0)
     network, batch = EdgeTaughtNetwork(SMALL), pair()

@@ -10,7 +10,7 @@ import numpy as np
 from seqamodal_ros.scene.geometry import PADDING
 from seqamodal_ros.scene.layers import occlusions
 from training.data.scene import Rejected, Scene, SceneRules
-from training.data.sprites import Material, load_material
+from training.data.sprites import Material, cut, load_material
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,8 @@ def _bend(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
     coarse = (rng.normal(size=(4, 4, 2)) * rng.uniform(0.02, 0.08) * max(height, width)).astype(np.float32)
     moved = cv2.resize(coarse, sprite.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     columns, rows = np.meshgrid(np.arange(sprite.shape[1], dtype=np.float32), np.arange(sprite.shape[0], dtype=np.float32))
-    return cv2.remap(sprite, columns + moved[..., 0], rows + moved[..., 1], cv2.INTER_LINEAR)
+    bent = cv2.remap(sprite, columns + moved[..., 0], rows + moved[..., 1], cv2.INTER_LINEAR)
+    return cut(bent) if (bent[..., 3] > 127).any() else sprite  # a hair may be bent out of sight
 
 
 def _soft_shadow(alpha: np.ndarray, offset: np.ndarray, strength: float) -> np.ndarray:

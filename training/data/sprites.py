@@ -88,10 +88,15 @@ def read_cutouts(folder: Path) -> dict[str, list[np.ndarray]]:
 
 def crop(sprite: np.ndarray) -> np.ndarray:
     """Cut a straight RGBA sprite to its opaque pixels and premultiply it."""
+    opaque = cut(sprite)
+    colour = opaque[..., :3].astype(np.uint16) * opaque[..., 3:] // 255
+    return np.dstack([colour.astype(np.uint8), opaque[..., 3]])
+
+
+def cut(sprite: np.ndarray) -> np.ndarray:
+    """The part of an RGBA sprite that holds its opaque pixels."""
     rows, columns = np.nonzero(sprite[..., 3] > 127)
-    cut = sprite[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    colour = cut[..., :3].astype(np.uint16) * cut[..., 3:] // 255
-    return np.dstack([colour.astype(np.uint8), cut[..., 3]])
+    return sprite[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
 def _read_fruits(folder: Path) -> dict[str, list[np.ndarray]]:
@@ -170,11 +175,21 @@ def shrink_pictures(folder: Path, out: Path, side: int) -> list[Path]:
         picture = _read_image(path, cv2.IMREAD_UNCHANGED)
         if picture.shape[2] != 4:
             raise ValueError(f"{path} has nothing cut out: save it with a transparent background (RGBA)")
-        sprite = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
-        sprites = np.array([sprite] if _compact(sprite[..., 3] > 127) else [], np.uint8).reshape(-1, side, side, 4)
-        _save_sprites(target, sprites, views=1)
+        sprite = _shrunk(picture, side)
+        kept = [sprite] if _compact(sprite[..., 3] > 127) else []
+        _save_sprites(target, np.array(kept, np.uint8).reshape(-1, *sprite.shape), views=1)
         written.append(target)
     return written
+
+
+def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
+    """A straight RGBA picture whose longer side is `side` pixels; the colours of transparent pixels do not bleed into others."""
+    scale = side / max(picture.shape[:2])
+    alpha = picture[..., 3:].astype(np.float32)
+    premultiplied = np.dstack([picture[..., :3] * alpha, alpha])
+    small = cv2.resize(premultiplied, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    straight = small[..., :3] / np.maximum(small[..., 3:], 1)
+    return np.dstack([straight, small[..., 3:]]).round().clip(0, 255).astype(np.uint8)
 
 
 def _two_sided_furniture(archive: Path, path: str) -> Model:
