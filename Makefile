@@ -50,7 +50,7 @@ OLD = $(shell $(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or print(sys
 ELSEWHERE = $(if $(SOURCED),,$(filter-out Linux-x86_64,$(shell uname -sm | tr ' ' -)))
 NO_COLCON = $(if $(SOURCED),$(shell $(PYTHON) -c 'import colcon_ros' 2>/dev/null || echo colcon))
 
-.PHONY: help tools setup build demo test bench lint clean
+.PHONY: help tools setup build demo test bench soak lint clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -101,6 +101,9 @@ lint: setup .venv/env.bash  ## ruff and mypy
 
 bench: build  ## what benchmarks/ measures
 	@$(ENTER); exec python -m benchmarks
+
+soak: build  ## the node under load, faults and bad inputs for an hour or two; WRITE=1 writes the table to docs/reliability.md
+	@$(ENTER); exec python -m benchmarks.soak $(if $(WRITE),--write)
 
 clean:  ## remove what the others made
 	rm -rf .venv build install log demo_out bench_out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -27,7 +27,10 @@ ENCODINGS: dict[str, tuple[type, int]] = {
     "32FC1": (np.float32, 1),
 }
 # where red, green and blue stand among a pixel's channels
-COLOURS: dict[str, list[int]] = {"rgb8": [0, 1, 2], "bgr8": [2, 1, 0], "rgba8": [0, 1, 2], "bgra8": [2, 1, 0], "mono8": [0, 0, 0]}
+FORWARDS, BACKWARDS = slice(0, 3), slice(2, None, -1)  # slices, as a list of channels would take ten times as long
+COLOURS: dict[str, slice | list[int]] = {
+    "rgb8": FORWARDS, "bgr8": BACKWARDS, "rgba8": FORWARDS, "bgra8": BACKWARDS, "mono8": [0, 0, 0],
+}  # fmt: skip
 
 OK, EMPTY, LOW_CONFIDENCE = 0, 1, 2  # LayeredMasks.status
 LOW_SCORE = 0.6  # a scene is of low confidence where an object of the front layer scores less
