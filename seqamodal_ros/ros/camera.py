@@ -24,8 +24,6 @@ from seqamodal_ros.ros.segment import SegmentService
 from seqamodal_ros.ros.worker import Answer, Frame, Worker
 from seqamodal_ros.scene.scene import LayeredScene
 
-# as of sensors, but for the depth: in a queue of five, large frames that come faster than they are read grow old
-NEWEST = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
 
 
@@ -111,11 +109,14 @@ class Camera:
         kind, convert = Image, image_rgb
         if transport != "raw":
             kind, topic, convert = CompressedImage, f"{self._node.resolve_topic_name(topic)}/compressed", compressed_rgb
+        # As of sensors, but for the depth: in a queue of five, large frames that come faster than they are read grow old. One of
+        # its own for each subscription, as rclpy writes what parameters override into it.
+        newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         return self._node.create_subscription(
             kind,
             topic,
             lambda message: self._on_image(message, convert),
-            NEWEST,
+            newest,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
