@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real nodes over real Fast DDS, on a domain of their own. Test modules skip where ROS is missing, and say so."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,11 +11,16 @@ from typing import Any
 
 import pytest
 
+MODULES = itertools.count()
 
-@pytest.fixture(scope="session", autouse=True)
+
+@pytest.fixture(scope="module", autouse=True)
 def ros_domain() -> None:
-    """A domain that other tests, and other people on the network, are not in."""
-    os.environ["ROS_DOMAIN_ID"] = str(10 + os.getpid() % 90)
+    """A domain that other tests, and other people on the network, are not in.
+
+    One for each module: on one domain, processes find only so many participants, and those of earlier nodes may still count.
+    """
+    os.environ["ROS_DOMAIN_ID"] = str(10 + (os.getpid() + next(MODULES)) % 90)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 
