@@ -30,19 +30,12 @@ def images(tmp_path) -> Path:
 
 
 @pytest.fixture
-def predict(small_model, tmp_path, capsys):
+def predict(run_command, tmp_path):
     """Runs the command with the small model into tmp_path/out; gives exit code, stdout and stderr."""
 
     def run(*arguments, model=None) -> tuple[int, str, str]:
-        given = [*map(str, arguments), "--model", str(model or small_model), "--device", "cpu"]
-        if "--out" not in given:
-            given += ["--out", str(tmp_path / "out")]
-        try:
-            code = main(given)
-        except SystemExit as stopped:  # argparse
-            code = stopped.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        out = [] if "--out" in map(str, arguments) else ["--out", tmp_path / "out"]
+        return run_command(main, *arguments, *out, model=model)
 
     return run
 

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -132,19 +133,9 @@ def without_times(path: Path) -> list[tuple[str, str, int, bytes]]:
 
 
 @pytest.fixture
-def process(small_model, capsys):
+def process(run_command):
     """Runs the command with the small model; gives exit code, stdout and stderr."""
-
-    def run(*arguments, model=None) -> tuple[int, str, str]:
-        given = [*map(str, arguments), "--model", str(model or small_model), "--device", "cpu"]
-        try:
-            code = main(given)
-        except SystemExit as stopped:  # argparse
-            code = stopped.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
+    return partial(run_command, main)
 
 
 @pytest.fixture
