@@ -144,7 +144,10 @@ def _send_bad(robot: Robot, transport: str, number: int, random: np.random.Gener
 def flood(bench: Bench) -> Row:
     """Full HD as fast as the machine sends, while inference takes about a second."""
     seconds = bench.options.flood
-    with bench.pair("num_samples:=1") as (node, robot), bench.camera("--width", "1920", "--height", "1080") as finish:
+    with (
+        bench.pair("num_samples:=1", "stillness:=0.0") as (node, robot),
+        bench.camera("--width", "1920", "--height", "1080") as finish,
+    ):
         samples, taken = _about_a_second(robot)
         first, memory, received, began = len(robot.masks), [], robot.number("received"), time.monotonic()
         while time.monotonic() - began < seconds and node.alive:
@@ -281,7 +284,7 @@ def _again(check: str, node: NodeProcess, robot: Robot, expected: int, good: boo
 def stream(bench: Bench) -> Row:
     """The rate that the machine keeps, for long: neither memory nor latency grows."""
     minutes = bench.options.minutes
-    with bench.pair("num_samples:=3") as (node, robot):
+    with bench.pair("num_samples:=3", "stillness:=0.0") as (node, robot):
         rate = _kept_rate(bench, robot)
         first, began, memory = robot.now(), time.monotonic(), []
         with bench.camera("--rate", f"{rate:.3f}") as finish:

@@ -15,6 +15,7 @@ from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.scene import LayeredScene
 
 if TYPE_CHECKING:
+    from seqamodal_ros.diffusion.adapter import Network
     from seqamodal_ros.diffusion.weights import Model
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -32,8 +33,8 @@ class Perceiver:
         from seqamodal_ros.diffusion.schedule import Schedule
 
         self.model = model
-        self._network = model.on(device)
         self._device = device
+        self._network: Network | None = model.on(device)  # None while it rests
         self._fit = fit
         self._schedule = Schedule.linear()
         self._before_call = before_call
@@ -102,6 +103,15 @@ class Perceiver:
         """ "cpu" or "cuda", where the network runs."""
         return self._device
 
+    def rest(self) -> None:
+        """Let go of the GPU's memory; the next image takes it again, and waits that much longer. On the CPU there is none."""
+        import torch
+
+        if self._device == "cuda":
+            self._network = None
+            self.model.network.to("cpu")
+            torch.cuda.empty_cache()
+
     def __call__(
         self,
         image: np.ndarray,
@@ -150,6 +160,7 @@ class Perceiver:
             return []
         began = time.monotonic()
         settings = self.model.settings
+        network = self._network = self._network or self.model.on(self._device)
         size = settings.network.mask_size
         geometries = [self._geometry(*pair) for pair in zip(images, regions or [None] * len(images), strict=True)]
         squares = [g.to_model(i, settings.network.image_size) for g, i in zip(geometries, images, strict=True)]
@@ -165,7 +176,7 @@ class Perceiver:
             cumulative = signed(torch.from_numpy(np.stack(cumulative_masks))[:, None]).repeat_interleave(num_samples, 0)
             of_image = torch.tensor(indices, device=self._device).repeat_interleave(num_samples)
             x0 = generate(
-                self._network,
+                network,
                 self._schedule,
                 cumulative.to(self._device),
                 tuple(f[of_image] for f in features),
@@ -180,7 +191,7 @@ class Perceiver:
         with torch.inference_mode():
             self._before_call()
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
-            features = self._network.encode(normalised(pixels))
+            features = network.encode(normalised(pixels))
         found = run([sequence(settings.sequence, (size, size), num_samples) for _ in images], propose)
         seconds = time.monotonic() - began
         return [

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from seqamodal_ros.diffusion.adapter import Network
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.in_parts import InParts
 from seqamodal_ros.diffusion.mirrored import Mirrored
 from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
 from seqamodal_ros.diffusion.paper import PaperNetwork
@@ -67,7 +68,7 @@ class Model:
     def on(self, device: str) -> Network:
         """The network on a device, as its settings say that it is to propose layers."""
         network = self.network.to(device)
-        return Mirrored(network) if self.settings.mirror else network
+        return InParts(Mirrored(network) if self.settings.mirror else network)
 
 
 def load_model(model: str) -> Model:

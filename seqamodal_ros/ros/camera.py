@@ -21,7 +21,8 @@ from seqamodal_ros.ros.outputs import Outputs
 from seqamodal_ros.ros.parameters import Parameters
 from seqamodal_ros.ros.points import Points
 from seqamodal_ros.ros.segment import SegmentService
-from seqamodal_ros.ros.worker import Answer, Frame, Worker
+from seqamodal_ros.ros.worker import Answer, Frame, Region, Worker
+from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.scene import LayeredScene
 
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
@@ -93,9 +94,9 @@ class Camera:
 
     def _publish(self, answer: Answer, scene: LayeredScene) -> None:
         self.counters.answered += 1
-        self.pace.answered(answer.frame.received)
         self.last_stamp = Time.from_msg(answer.frame.header.stamp)
         self.outputs.publish(answer, scene)
+        self.pace.answered(answer.frame.received, scene.seconds)
         if answer.label is None or not self.points.wanted:
             return
         try:
@@ -123,15 +124,17 @@ class Camera:
     def _on_image(self, message: Any, convert: Callable[[Any], np.ndarray]) -> None:
         if not self._active():
             return
+        received = time.monotonic()
         self.counters.received += 1
         try:
             check_header(message.header)
             image = convert(message)
+            region = self._region(image)
         except InvalidMessage as error:
             self.counters.rejected += 1
             self._tell("dropped a bad image", str(error))
             return
-        self.segment.offer(message.header, image)
+        self.segment.offer(message.header, image, region)
         most, age = self._parameters.get("max_age"), self.age(Time.from_msg(message.header.stamp))
         if most and age > most:  # one from the future, as after a jump in time, is fine
             self.counters.too_old += 1
@@ -147,8 +150,26 @@ class Camera:
             overlay=self.outputs.overlay_wanted,
             depth=self.points.nearest(message.header),
             camera=self.name,
+            region=region,
+            stillness=self._parameters.get("stillness"),
+            received=received,
         )
         self.counters.superseded += self._worker.submit(frame)
+
+    def _region(self, image: np.ndarray) -> Region:
+        """The part of an image that this camera's parameter names.
+
+        Raises:
+            InvalidMessage: it leaves the image.
+        """
+        region = self._parameters.region(self.name)
+        if region is not None:
+            height, width = image.shape[:2]
+            try:
+                Geometry.region(width, height, *region)
+            except ValueError as error:
+                raise InvalidMessage(f"{error}: set the parameter 'region'") from error
+        return region
 
     def _tell(self, kind: str, reason: str) -> None:
         """Keep a problem for diagnostics; log it, unless one of its kind was logged just now."""

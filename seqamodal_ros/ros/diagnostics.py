@@ -39,25 +39,29 @@ class Counters:
 
 
 class Pace:
-    """How fast answers come: of the latest ones, when each was published and how long it took from the image's arrival."""
+    """How fast answers come: of the latest ones, when each was published, and how long it took from the image's arrival."""
 
     def __init__(self) -> None:
-        self._answers: deque[tuple[float, float]] = deque(maxlen=LATEST)
+        self._answers: deque[tuple[float, float, float]] = deque(maxlen=LATEST)
 
-    def answered(self, received: float) -> None:
-        """An image that came at `received`, seconds of the monotonic clock, is answered now."""
+    def answered(self, received: float, inference: float) -> None:
+        """An image that came at `received`, seconds of the monotonic clock, is answered now; `inference` took seconds of that."""
         now = time.monotonic()
-        self._answers.append((now, now - received))
+        self._answers.append((now, now - received, now - received - inference))
 
     def described(self) -> dict[str, str]:
-        """Answers a second of late, and p50 and p95 of the latency, ms; the latter are missing where nothing was answered."""
+        """Answers a second of late; p50 and p95 of the latency, and p95 of what of it was not inference but waiting, conversion
+        and publishing, ms: those are missing where nothing was answered.
+        """
         now = time.monotonic()
-        recent = [at for at, _ in self._answers if now - at <= RECENT]
+        recent = [at for at, _, _ in self._answers if now - at <= RECENT]
         rate = (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
         found = {"rate_hz": f"{rate:.1f}"}
         if self._answers:
-            p50, p95 = np.percentile([1000 * latency for _, latency in self._answers], [50, 95])
+            _, latency, beside = 1000 * np.array(self._answers).T
+            p50, p95 = np.percentile(latency, [50, 95])
             found |= {"latency_p50_ms": f"{p50:.0f}", "latency_p95_ms": f"{p95:.0f}"}
+            found["beside_inference_p95_ms"] = f"{np.percentile(beside, 95):.1f}"
         return found
 
 

@@ -8,20 +8,21 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-MOST_REQUESTED = 8
+MOST_REQUESTED = 8  # of a sender
 
 
 class Mailbox(Generic[Item]):
     """A slot for each sender between two threads, where putting replaces what nobody took.
 
-    Requested items and what senders leave take turns, and no requested item is lost.
+    Requested items and what senders leave take turns, and no requested item is lost. The taker can be woken for nothing, too.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._items: dict[str, Item] = {}
-        self._requested: deque[Item] = deque()
+        self._requested: deque[tuple[str, Item]] = deque()
         self._requested_last = False
+        self._woken = False
         self._closed = False
 
     def put(self, item: Item, sender: str = "") -> bool:
@@ -32,26 +33,38 @@ class Mailbox(Generic[Item]):
             self._changed.notify()
             return replaced
 
-    def request(self, item: Item) -> bool:
-        """Leave an item that no other replaces; False where `MOST_REQUESTED` of them wait already."""
+    def request(self, item: Item, sender: str = "") -> bool:
+        """Leave an item that no other replaces; False where `MOST_REQUESTED` of the same sender wait already."""
         with self._changed:
-            if len(self._requested) >= MOST_REQUESTED:
+            if sum(its_sender == sender for its_sender, _ in self._requested) >= MOST_REQUESTED:
                 return False
-            self._requested.append(item)
+            self._requested.append((sender, item))
             self._changed.notify()
             return True
 
     def take(self) -> list[Item] | None:
-        """Wait for something and take it: one requested item, or what all senders left; None once the mailbox is closed."""
+        """Wait for something and take it: one requested item, or what all senders left; None once the mailbox is closed.
+
+        Nothing, an empty list, where the taker was woken.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or bool(self._items) or bool(self._requested))
+            self._changed.wait_for(lambda: self._closed or self._woken or bool(self._items) or bool(self._requested))
             if self._closed:
                 return None
+            if self._woken:
+                self._woken = False
+                return []
             self._requested_last = bool(self._requested) and not (self._items and self._requested_last)
             if self._requested_last:
-                return [self._requested.popleft()]
+                return [self._requested.popleft()[1]]
             items, self._items = list(self._items.values()), {}
             return items
+
+    def wake(self) -> None:
+        """Wake the taker, though there may be nothing to take."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify()
 
     def clear(self) -> None:
         """Throw away what lies there."""

@@ -2,8 +2,9 @@
 """The node's parameters: descriptions, ranges, what may change when, and one frozen object to read them from."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -16,15 +17,33 @@ from seqamodal_ros.scene.geometry import FITS
 TRANSPORTS = ("raw", "compressed")
 
 
+class Shape(NamedTuple):
+    """What a list must look like: a test, and the words for it."""
+
+    fits: Callable[[list[Any]], bool]
+    words: str
+
+
+def _are_names(values: list[Any]) -> bool:
+    good = all(re.fullmatch("[A-Za-z][A-Za-z0-9_]*", each) for each in values)
+    return values == [""] or (good and bool(values) and len(set(values)) == len(values))
+
+
+def _are_regions(values: list[Any]) -> bool:
+    fours = [values[k : k + 4] for k in range(0, len(values), 4)]
+    return bool(fours) and all(len(four) == 4 and min(four) >= 0 and (not any(four) or min(four[2:]) > 0) for four in fours)
+
+
 @dataclass(frozen=True)
 class Spec:
-    """One parameter: its default, what it means, its range or choices, and whether it is fixed or set before configure."""
+    """One parameter: its default, what it means, its range, choices or shape, and whether it is fixed or set before configure."""
 
     default: Any
     description: str
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    shape: "Shape | None" = None
     read_only: bool = False
     before_configure: bool = False
 
@@ -50,17 +69,30 @@ SPECS: dict[str, Spec] = {
     "cameras": Spec(
         [""],
         "Names of several cameras that share the model, each with topics of its own: NAME/image -> ~/NAME/layered_masks.",
+        shape=Shape(_are_names, "different names of letters, digits and _"),
         before_configure=True,
     ),
     "image_transport": Spec(
         "raw", "How images come: on `image`, or compressed on `image/compressed`.", choices=TRANSPORTS, before_configure=True
     ),
     "fit": Spec("letterbox", "How a frame becomes a square: padded, or cut.", choices=FITS, before_configure=True),
+    "region": Spec(
+        [0, 0, 0, 0],
+        "Part of the camera's image that is looked at: x, y, width, height in pixels; zeros: all. Four for each of `cameras`.",
+        shape=Shape(_are_regions, "x, y, width and height of a region, or four zeros, for each camera"),
+    ),
     "max_layers": Spec(0, "N_max of Algorithm 2; 0 keeps the model's own.", 0, 50, before_configure=True),
     "sampling_steps": Spec(0, "Network calls a layer; 0 keeps the model's own.", 0, 1000, before_configure=True),
     "majority_null": Spec(False, "Stop where most hypotheses of a layer are null too.", before_configure=True),
     "num_samples": Spec(3, "K, the hypotheses of each layer.", 1, LARGEST_NUM_SAMPLES),
     "seed": Spec(0, "Of the noise; the same for every frame, so that a still scene stays still.", 0, 2**63 - 1),
+    "stillness": Spec(
+        2.0,
+        "Grey levels by which a patch, of 32 x 32, may differ from the image that was seen last and count as noise: "
+        "nothing has moved, and the answer is the same. 0: every image is seen anew.",
+        0.0,
+        255.0,
+    ),
     "max_age": Spec(0.0, "Images that come later than so many seconds after their stamp are dropped; 0: none.", 0.0, 3600.0),
     "max_depth_skew": Spec(0.05, "Seconds by which a depth image's stamp may differ from the image's.", 0.0, 10.0),
     "publish_hypotheses": Spec(True, "Send the K hypotheses of each layer, too."),
@@ -86,10 +118,23 @@ class Parameters:
         """The value of a parameter of `SPECS`."""
         return self._node.get_parameter(name).value
 
+    def region(self, camera: str) -> tuple[int, int, int, int] | None:
+        """The part of a camera's image that is looked at; None for all."""
+        first = 4 * list(self.get("cameras")).index(camera)
+        region = tuple(self.get("region")[first : first + 4])
+        return region if any(region) else None
+
     def check(self) -> None:
         """Raise ParameterError unless every value given at start was valid, or has been set to a valid one since."""
-        if self._errors:
-            raise ParameterError("; ".join(self._errors.values()))
+        wrong = "; ".join(self._errors.values()) or self._wrong_number(list(self.get("region")))
+        if wrong:
+            raise ParameterError(wrong)
+
+    def _wrong_number(self, region: list[int]) -> str:
+        cameras = self.get("cameras")
+        if any(region) and len(region) != 4 * len(cameras):
+            return f"parameter 'region' must be four numbers for each of {len(cameras)} cameras, not {region}"
+        return ""
 
     def _declare(self, name: str, spec: Spec) -> None:
         try:
@@ -114,7 +159,10 @@ class Parameters:
             if spec.before_configure and self.locked:
                 reason = f"'{parameter.name}' takes effect at configure: deactivate and clean up the node first"
                 return SetParametersResult(successful=False, reason=reason)
-            if wrong := _wrong_choice(parameter.name, spec, parameter.value):
+            wrong = _wrong_choice(parameter.name, spec, parameter.value)
+            if not wrong and parameter.name == "region" and self.locked:
+                wrong = self._wrong_number(list(parameter.value))
+            if wrong:
                 return SetParametersResult(successful=False, reason=wrong)
         for parameter in parameters:
             self._errors.pop(parameter.name, None)
@@ -124,8 +172,6 @@ class Parameters:
 def _wrong_choice(name: str, spec: Spec, value: Any) -> str:
     if spec.choices and value not in spec.choices:
         return f"parameter '{name}' must be one of {', '.join(spec.choices)}, not {value!r}"
-    if isinstance(spec.default, list) and list(value) != spec.default:
-        wrong = [each for each in value if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", each)]
-        if wrong or not value or len(set(value)) < len(value):
-            return f"parameter '{name}' must be different names of letters, digits and _, not {list(value)}"
+    if spec.shape and not spec.shape.fits(list(value)):
+        return f"parameter '{name}' must be {spec.shape.words}, not {list(value)}"
     return ""

@@ -75,9 +75,11 @@ class PerceptionNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Drop the frame at work and answer no more."""
+        """Drop the frame at work, answer no more, give the GPU's memory back."""
         self._active = False
         self._cancel("the node was deactivated")
+        if self._worker is not None:
+            self._worker.rest()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:

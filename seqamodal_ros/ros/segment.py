@@ -14,7 +14,7 @@ from rclpy.timer import Timer
 
 from seqamodal_ros.messages import InvalidMessage, image_rgb
 from seqamodal_ros.perceiver import LARGEST_NUM_SAMPLES
-from seqamodal_ros.ros.worker import Answer, Frame
+from seqamodal_ros.ros.worker import Answer, Frame, Region
 from seqamodal_ros.scene.scene import LayeredScene
 
 Outcome = tuple[Any, LayeredScene] | str  # header and scene, or why there is none
@@ -50,13 +50,13 @@ class SegmentService:
         group = ReentrantCallbackGroup()
         self._service = node.create_service(SegmentImage, f"~/{prefix}segment", self._on_request, callback_group=group)
 
-    def offer(self, header: Any, image: np.ndarray) -> None:
-        """An image of the camera: it is the answer to whoever has waited since before its stamp."""
+    def offer(self, header: Any, image: np.ndarray, region: Region) -> None:
+        """An image of the camera, to be seen in a region: it is the answer to whoever has waited since before its stamp."""
         stamp = Time.from_msg(header.stamp)
         due = [waiting for waiting in self._for_camera if waiting[0].nanoseconds <= stamp.nanoseconds]
         self._for_camera = [waiting for waiting in self._for_camera if waiting not in due]
         for _, request, future in due:
-            self._begin(request, header, image, future)
+            self._begin(request, header, image, region, future)
 
     def cancel(self, reason: str) -> None:
         """Tell all who wait that they wait in vain."""
@@ -109,19 +109,20 @@ class SegmentService:
             _resolve(future, f"num_samples must be in 0..{LARGEST_NUM_SAMPLES} (0: the node's), not {request.num_samples}")
         elif len(request.image.data) or request.image.width:
             try:
-                self._begin(request, request.image.header, image_rgb(request.image), future)
+                self._begin(request, request.image.header, image_rgb(request.image), None, future)
             except InvalidMessage as error:
                 _resolve(future, f"the image cannot be used: {error}")
         else:
             self._for_camera.append((self._node.get_clock().now(), request, future))
 
-    def _begin(self, request: Any, header: Any, image: np.ndarray, future: Future) -> None:
+    def _begin(self, request: Any, header: Any, image: np.ndarray, region: Region, future: Future) -> None:
         num_samples = request.num_samples or self._num_samples()
         frame = Frame(
             header,
             image,
             num_samples,
             request.seed,
+            region=region,
             reply=lambda answer: _resolve(future, _outcome(answer)),
             wanted=lambda: not future.done(),
         )

@@ -13,10 +13,13 @@ import numpy as np
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros.heartbeat import Heartbeat
 from seqamodal_ros.ros.mailbox import Mailbox
+from seqamodal_ros.ros.stillness import Stillness
 from seqamodal_ros.scene.pictures import overlay
 from seqamodal_ros.scene.scene import LayeredScene
 
 LOOK_EVERY = 0.5  # seconds, while a thread is ended
+
+Region = tuple[int, int, int, int] | None  # x, y, width, height in source pixels; None for the whole image
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +34,11 @@ class Frame:
         label, overlay: whether someone wants these pictures of it; at source size they cost more than a glance.
         depth: a depth image that may belong to it, kept for the executor's thread.
         camera: whose it is.
+        region: the part of the image that is looked at.
+        stillness: grey levels by which patches of it may differ from the camera's image before, to have the same scene; 0: none.
         reply: who asked for this very frame; called with the answer, on the executor's thread. None for a camera's frame.
         wanted: whether someone still waits for it; asked before it is begun, and before each network call.
-        received: when it was made, seconds of the monotonic clock.
+        received: when its image came, seconds of the monotonic clock.
     """
 
     header: Any
@@ -44,6 +49,8 @@ class Frame:
     overlay: bool = False
     depth: Any = None
     camera: str = ""
+    region: Region = None
+    stillness: float = 0.0
     reply: "Callable[[Answer], None] | None" = None
     wanted: Callable[[], bool] = lambda: True
     received: float = field(default_factory=time.monotonic)
@@ -90,6 +97,8 @@ class Worker:
         self._notify = notify
         self._round = 0  # what was submitted in an earlier round is cancelled
         self._round_at_work = 0
+        self._rest = False
+        self._stillness = Stillness()
         self._wanted: Callable[[], bool] = lambda: True  # of the frames at work
         with self.heartbeat.work(samples):
             self.perceiver = load(self._before_call)
@@ -101,8 +110,8 @@ class Worker:
         return self._mailbox.put((self._round, frame), frame.camera)
 
     def request(self, frame: Frame) -> bool:
-        """Leave a frame that no newer one replaces, ahead of the camera's; False where too many of them wait."""
-        return self._mailbox.request((self._round, frame))
+        """Leave a frame that no newer one replaces, ahead of the camera's; False where too many of that camera wait."""
+        return self._mailbox.request((self._round, frame), frame.camera)
 
     def answers(self) -> list[Answer]:
         """The answers since the last call, oldest first, without those that were cancelled."""
@@ -115,6 +124,12 @@ class Worker:
         """Drop every frame submitted so far; the one at work ends before its next network call."""
         self._round += 1
         self._mailbox.clear()
+
+    def rest(self) -> None:
+        """Drop every frame, and let go of the GPU's memory until the next one comes."""
+        self.cancel()
+        self._rest = True
+        self._mailbox.wake()
 
     def stop(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """End the thread; returns once the network call at work has ended, and until then calls `meanwhile` twice a second."""
@@ -133,22 +148,31 @@ class Worker:
     def _see(self, frames: list[Frame]) -> list[Answer]:
         """Frames of the same K and seed, as one batch."""
         first = frames[0]
-        with self.heartbeat.work(
-            len(frames) * first.num_samples
-        ):  # pictures, which take long where images are large, are no calls
-            scenes = self.perceiver.batch([frame.image for frame in frames], first.num_samples, first.seed)
+        scenes = {frame: scene for frame in frames if (scene := self._stillness.recall(frame)) is not None}
+        if new := [frame for frame in frames if frame not in scenes]:
+            images, regions = [frame.image for frame in new], [frame.region for frame in new]
+            with self.heartbeat.work(len(new) * first.num_samples):  # the pictures below, slow for large images, are no calls
+                found = self.perceiver.batch(images, first.num_samples, first.seed, regions=regions)
+            for frame, scene in zip(new, found, strict=True):
+                scenes[frame] = scene
+                self._stillness.keep(frame, scene)
         return [
             Answer(
                 frame,
-                scene,
-                scene.label() if frame.label else None,
-                overlay(frame.image, scene) if frame.overlay else None,
+                scenes[frame],
+                scenes[frame].label() if frame.label else None,
+                overlay(frame.image, scenes[frame]) if frame.overlay else None,
             )
-            for frame, scene in zip(frames, scenes, strict=True)
+            for frame in frames
         ]
 
     def _work(self) -> None:
         while (taken := self._mailbox.take()) is not None:
+            if self._rest:
+                self._rest = False
+                self.perceiver.rest()
+            if not taken:
+                continue
             self._round_at_work = max(its_round for its_round, _ in taken)
             frames = [frame for its_round, frame in taken if its_round == self._round_at_work and frame.wanted()]
             alike: dict[tuple[int, int], list[Frame]] = {}

@@ -63,11 +63,11 @@ def test_the_weights_say_whether_and_the_caller_may_say_otherwise(case, tmp_path
     settings = ModelSettings(SMALL, SequenceSettings(area_min=1), mirror=True)
     save_model(path, network.state_dict(), settings)
     assert load_model(str(path)).settings == settings
-    assert isinstance(load_model(str(path)).on("cpu"), Mirrored)
+    assert isinstance(load_model(str(path)).on("cpu").network, Mirrored)
     assert Perceiver.load(str(path), "cpu").model.settings.mirror
     assert not Perceiver.load(str(path), "cpu", mirror=False).model.settings.mirror
     save_model(path, network.state_dict(), replace(settings, mirror=False))
-    assert isinstance(load_model(str(path)).on("cpu"), FastNetwork)
+    assert isinstance(load_model(str(path)).on("cpu").network, FastNetwork)
 
 
 def test_a_perceiver_of_a_mirrored_model_looks_at_both(case, tmp_path):

@@ -74,6 +74,21 @@ def test_each_has_a_service(pair):
     assert future.result().masks.header.stamp.sec == 7
 
 
+def test_each_looks_at_a_region_of_its_own(bench):
+    b = bench(cameras=NAMES, region=[0, 0, 0, 0, 8, 4, 20, 10])
+    sides = {}
+    for name in NAMES:
+        publisher = b.peer.create_publisher(Image, f"{name}/image", QoSProfile(depth=1))
+        heard = []
+        b.peer.create_subscription(LayeredMasks, f"seqamodal/{name}/layered_masks", heard.append, 10)
+        assert b.wait(lambda topic=name: b.peer.count_publishers(f"seqamodal/{topic}/layered_masks") > 0)
+        assert b.wait(publisher.get_subscription_count)
+        publisher.publish(image_message(1))
+        assert b.wait(lambda heard=heard: heard)
+        sides[name] = heard[0].scale_x * heard[0].mask_width
+    assert sides == {"left": 64, "right": 20}
+
+
 @pytest.mark.parametrize("names", [["a", "a"], ["a", ""], ["a/b"], ["2nd"]], ids=" ".join)
 def test_names_that_make_no_topics_are_refused(bench, capfd, names):
     b = bench(cameras=names)

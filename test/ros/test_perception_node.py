@@ -98,6 +98,7 @@ def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench):
     assert b.wait(lambda: told().get("answered") == "1")
     values = told()
     assert 0 < float(values["latency_p50_ms"]) <= float(values["latency_p95_ms"]) < 1000 * WITHIN
+    assert 0 < float(values["beside_inference_p95_ms"]) < float(values["latency_p95_ms"]) + 1
     assert 98 < float(values["age_s"]) < 100 + WITHIN
     assert 20 < float(values["memory_mb"]) < 100_000
     assert values["model"].startswith("eager@sha256:")
@@ -182,12 +183,50 @@ def test_parameters_that_may_change_take_effect_with_the_next_frame(bench):
     assert all(not layer.hypotheses for layer in b.peer.masks[0].layers)
 
 
-@pytest.mark.parametrize("name,value", [("num_samples", 0), ("num_samples", 1000), ("device", "tpu"), ("autostart", False)])
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("num_samples", 0),
+        ("num_samples", 1000),
+        ("device", "tpu"),
+        ("autostart", False),
+        ("region", [0, 0, 9]),
+        ("region", [0, 0, 9, 0]),
+        ("region", [-1, 0, 9, 9]),
+        ("region", [0, 0, 9, 9, 0, 0, 9, 9]),
+        ("region", []),
+    ],
+)
 def test_a_bad_or_fixed_parameter_is_refused_while_running(bench, name, value):
     b = bench()
     result = b.node.set_parameters([Parameter(name, value=value)])[0]
     assert not result.successful
     assert result.reason
+
+
+def test_a_region_is_looked_at_from_the_next_frame_on(bench, eager_model):
+    b = bench()
+    b.connected()
+    assert b.node.set_parameters([Parameter("region", value=[8, 4, 40, 30])])[0].successful
+    message = b.peer.send(1)
+    assert b.wait(lambda: b.peer.masks)
+    pixels = np.frombuffer(message.data, np.uint8).reshape(48, 64, 3)
+    expected = Perceiver.load(str(eager_model), "cpu")(pixels, region=(8, 4, 40, 30))
+    received = message_to_scene(b.peer.masks[0])
+    np.testing.assert_array_equal(received.amodal, expected.amodal)
+    assert received.geometry == expected.geometry
+    assert (b.peer.masks[0].source_width, b.peer.masks[0].source_height) == (64, 48)
+
+
+def test_a_region_that_leaves_the_image_is_told_and_the_node_lives_on(bench, capfd):
+    b = bench(region=[0, 0, 640, 480])
+    b.connected()
+    b.peer.send(1)
+    assert b.says(capfd, "640x480", "64x48", "parameter 'region'")
+    assert b.camera.counters.rejected == 1
+    assert b.node.set_parameters([Parameter("region", value=[0, 0, 0, 0])])[0].successful
+    b.peer.send(2)
+    assert b.wait(lambda: b.peer.masks)
 
 
 def test_parameters_are_described(bench):
@@ -206,17 +245,19 @@ def test_parameters_are_described(bench):
         ({"num_samples": "three"}, ["num_samples", "three"]),
         ({"device": "tpu"}, ["device", "tpu", "cuda"]),
         ({"fit": "squeeze"}, ["fit", "letterbox"]),
+        ({"region": [1, 2, 3]}, ["region", "x, y, width and height", "[1, 2, 3]"]),
+        ({"region": [0, 0, 9, 9] * 2}, ["region", "four numbers for each of 1 cameras"]),
         ({"model": "no-such-model"}, ["no-such-model", "default"]),
         ({"model": "missing.safetensors"}, ["missing.safetensors", "missing"]),
     ],
-    ids=["range", "type", "device", "fit", "model", "weights"],
+    ids=["range", "type", "device", "fit", "region", "regions", "model", "weights"],
 )
 def test_a_bad_configuration_is_refused_and_can_be_mended(bench, eager_model, capfd, parameters, words):
     b = bench(**parameters)
     line = next(line for line in capfd.readouterr().err.splitlines() if "cannot configure" in line)
     assert all(word in line for word in words), line
     assert b.node._state_machine.current_state[1] == "unconfigured"
-    good = {"num_samples": 3, "device": "cpu", "fit": "letterbox", "model": str(eager_model)}
+    good = {"num_samples": 3, "device": "cpu", "fit": "letterbox", "region": [0] * 4, "model": str(eager_model)}
     results = b.node.set_parameters([Parameter(name, value=good[name]) for name in parameters])
     assert all(result.successful for result in results)
     assert b.node.trigger_configure() == TransitionCallbackReturn.SUCCESS

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED, Mailbox
-from seqamodal_ros.ros.worker import Frame, Worker
+from seqamodal_ros.ros.worker import Frame, Region, Worker
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 WITHIN = 10.0
@@ -25,7 +25,7 @@ class Scripted:
         self.before_call = before_call
         self.begun, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
 
-    def batch(self, images: list[np.ndarray], num_samples: int, seed: int) -> list[str]:
+    def batch(self, images: list[np.ndarray], num_samples: int, seed: int, regions: list[Region]) -> list[str]:
         self.before_call()
         self.begun.release()
         assert self.go_on.acquire(timeout=WITHIN)
@@ -64,9 +64,10 @@ def test_requested_items_take_turns_with_others_and_none_is_replaced():
     box.put(1)
     assert all(box.request(item) for item in range(10, 10 + MOST_REQUESTED))
     assert box.request(99) is False
+    assert box.request(98, "another")
     assert box.put(2) is True
     assert [box.take() for _ in range(3)] == [[10], [2], [11]]
-    assert [box.take() for _ in range(MOST_REQUESTED - 2)] == [[item] for item in range(12, 10 + MOST_REQUESTED)]
+    assert [box.take() for _ in range(MOST_REQUESTED - 1)] == [[item] for item in (*range(12, 10 + MOST_REQUESTED), 98)]
     assert box.request(3)
     box.clear()
     assert box.put(4) is False
@@ -145,6 +146,35 @@ def test_each_sender_has_a_slot_and_all_are_taken_at_once():
     assert box.put(4, "left") is False
 
 
+class Resting(Scripted):
+    """Tells when it was let rest."""
+
+    def __init__(self, before_call: Callable[[], None]):
+        super().__init__(before_call)
+        self.rested = threading.Semaphore(0)
+
+    def rest(self) -> None:
+        self.rested.release()
+
+
+def test_it_rests_between_two_frames_and_goes_on():
+    notified = threading.Semaphore(0)
+    worker = Worker(Resting, notified.release, samples=1)
+    worker.rest()
+    assert worker.perceiver.rested.acquire(timeout=WITHIN)
+    worker.submit(frame(1))
+    assert worker.perceiver.begun.acquire(timeout=WITHIN)
+    worker.rest()
+    assert not worker.perceiver.rested.acquire(timeout=0.2), "it let the perceiver rest in the middle of a frame"
+    worker.perceiver.go_on.release()
+    assert worker.perceiver.rested.acquire(timeout=WITHIN)
+    worker.submit(frame(2))
+    worker.perceiver.go_on.release()
+    assert notified.acquire(timeout=WITHIN)
+    assert [answer.scene for answer in worker.answers()] == ["scene 2"]
+    worker.stop()
+
+
 class Counting:
     """A perceiver that remembers its batches; the test holds it in the first."""
 
@@ -152,7 +182,7 @@ class Counting:
         self.batches: list[tuple[int, int, int]] = []
         self.go_on = threading.Semaphore(0)
 
-    def batch(self, images: list[np.ndarray], num_samples: int, seed: int) -> list[str]:
+    def batch(self, images: list[np.ndarray], num_samples: int, seed: int, regions: list[Region]) -> list[str]:
         self.batches.append((len(images), num_samples, seed))
         assert self.go_on.acquire(timeout=WITHIN)
         return [f"scene of {image[0, 0, 0]}" for image in images]
@@ -185,7 +215,7 @@ class Narrow:
     def __init__(self, before_call: Callable[[], None]):
         self.go_on = threading.Semaphore(0)
 
-    def batch(self, images: list[np.ndarray], num_samples: int, seed: int) -> list[str]:
+    def batch(self, images: list[np.ndarray], num_samples: int, seed: int, regions: list[Region]) -> list[str]:
         assert self.go_on.acquire(timeout=WITHIN)
         if len(images) > 1:
             raise RuntimeError("out of memory")

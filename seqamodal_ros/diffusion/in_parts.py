@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network that computes in parts what is too much for the GPU's memory at once."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+
+Answer = TypeVar("Answer")
+
+
+class InParts:
+    """Wraps a network; see `Network`. Where the memory runs out, the batch is halved, and stays so; noise and masks are the same.
+
+    Where a batch of one is too much, torch.OutOfMemoryError goes on to the caller.
+    """
+
+    def __init__(self, network: Network):
+        self.network = network
+        self.prediction, self.blank = network.prediction, network.blank
+        self._encodes = self._denoises = 0  # the largest batch of each that there is memory for; 0 while any was
+
+    def encode(self, image: Tensor) -> ImageFeatures:
+        """As the network's."""
+        parts, self._encodes = _in_parts(lambda part: self.network.encode(image[part]), len(image), self._encodes)
+        return tuple(map(_joined, zip(*parts, strict=True)))
+
+    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """As the network's."""
+        parts, self._denoises = _in_parts(
+            lambda part: self.network.denoise(x_t[part], t[part], cumulative_mask[part], tuple(f[part] for f in image_features)),
+            len(x_t),
+            self._denoises,
+        )
+        return _joined(parts)
+
+
+def _in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[list[Answer], int]:
+    """What `call` answers for the parts of a batch of `count`, of at most `most` each, and what `most` has become."""
+    done: list[Answer] = []
+    start = 0
+    while start < count:
+        size = min(most or count, count - start)
+        try:
+            done.append(call(slice(start, start + size)))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        else:
+            start += size
+            continue
+        most = size // 2  # outside of `except`, whose traceback holds what was computed so far
+        torch.cuda.empty_cache()
+        logging.getLogger(__name__).warning("the GPU has no memory for a batch of %d: going on in parts of %d", size, most)
+    return done, most
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))

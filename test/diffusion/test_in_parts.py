@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches that are too much for the GPU's memory. There need be no GPU: the network says itself that it has no more memory."""
+
+import logging
+
+import pytest
+import torch
+
+from seqamodal_ros.diffusion.in_parts import InParts
+
+
+class Small:
+    """A network with memory for so many at once."""
+
+    prediction, blank = "x0", -1.0
+
+    def __init__(self, room):
+        self.room, self.encoded, self.denoised = room, [], []
+
+    def _check(self, calls, batch):
+        calls.append(len(batch))
+        if len(batch) > self.room:
+            raise torch.OutOfMemoryError("no more memory")
+
+    def encode(self, image):
+        self._check(self.encoded, image)
+        return image * 2, image.mean(dim=(1, 2, 3))
+
+    def denoise(self, x_t, t, cumulative_mask, image_features):
+        self._check(self.denoised, x_t)
+        return x_t + t[:, None, None, None] * cumulative_mask + image_features[0]
+
+
+def inputs(count):
+    x_t, mask, image = (torch.randn(count, 1, 4, 4) for _ in range(3))
+    return x_t, torch.arange(count), mask, image
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 8])
+def test_parts_give_what_the_whole_gives(room, caplog):
+    x_t, t, mask, image = inputs(7)
+    network, whole = Small(room), Small(99)
+    wrapped = InParts(network)
+    features = wrapped.encode(image)
+    for got, expected in zip(features, whole.encode(image), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    with caplog.at_level(logging.WARNING):
+        answer = wrapped.denoise(x_t, t, mask, features)
+    torch.testing.assert_close(answer, whole.denoise(x_t, t, mask, features), rtol=0, atol=0)
+    assert bool(caplog.records) == (room < 7)
+
+
+def test_what_was_too_much_once_is_not_tried_again():
+    x_t, t, mask, image = inputs(8)
+    network = Small(2)
+    wrapped = InParts(network)
+    features = wrapped.encode(image)
+    assert network.encoded == [8, 4, 2, 2, 2, 2]
+    wrapped.denoise(x_t, t, mask, features)
+    wrapped.denoise(x_t, t, mask, features)
+    assert network.denoised == [8, 4, 2, 2, 2, 2] + [2, 2, 2, 2]
+
+
+def test_where_one_is_too_much_the_caller_is_told():
+    with pytest.raises(torch.OutOfMemoryError):
+        InParts(Small(0)).encode(inputs(3)[3])
+
+
+def test_it_says_what_the_network_says_of_itself():
+    network = Small(1)
+    network.prediction, network.blank = "epsilon", 0.0
+    assert (InParts(network).prediction, InParts(network).blank) == ("epsilon", 0.0)
