@@ -11,7 +11,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 # The ROS that is sourced; empty where none is. Its Python packages come with it, numpy and OpenCV among them.
 SOURCED := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo $(ROS_DISTRO)))
-REQUIREMENTS := $(addprefix requirements/,robot.txt $(if $(SOURCED),,ros.txt runtime.txt) demo.txt test.txt)
+REQUIREMENTS := $(addprefix requirements/,robot.txt $(if $(SOURCED),,ros.txt runtime.txt) runtimes.txt demo.txt test.txt)
 SOURCES := $(shell find package.xml setup.py setup.cfg colcon_defaults.yaml resource launch config models samples seqamodal_ros \
              seqamodal_msgs -type f -not -path '*/__pycache__/*' 2>/dev/null)
 

@@ -46,6 +46,7 @@ setup(
             f"pick_order = {NAME}.ros.pick_order:main",
             f"predict = {NAME}.commands.predict:main",
             f"process_bag = {NAME}.commands.process_bag:main",
+            f"export = {NAME}.commands.export:main",
         ],
     },
 )

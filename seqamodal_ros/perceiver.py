@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from seqamodal_ros.diffusion.weights import Model
 
 DEVICES = ("auto", "cpu", "cuda")
+RUNTIMES = ("auto", "torch", "torch-bf16", "onnxruntime", "openvino")
 LARGEST_NUM_SAMPLES = 64
 
 
@@ -27,14 +28,17 @@ class Perceiver:
 
     Attributes:
         model: the weights that it was loaded with, and its settings.
+        runtime: what computes it, one of `RUNTIMES` but "auto".
     """
 
-    def __init__(self, model: Model, device: str, fit: str, before_call: Callable[[], None]):
+    def __init__(self, model: Model, device: str, fit: str, runtime: str, before_call: Callable[[], None]):
         from seqamodal_ros.diffusion.schedule import Schedule
+        from seqamodal_ros.runtimes.choice import network_on
 
         self.model = model
         self._device = device
-        self._network: Network | None = model.on(device)  # None while it rests
+        self._network: Network | None  # None while it rests
+        self._network, self.runtime = network_on(model, device, runtime)
         self._fit = fit
         self._schedule = Schedule.linear()
         self._before_call = before_call
@@ -51,6 +55,7 @@ class Perceiver:
         majority_null: bool | None = None,
         sampling_steps: int | None = None,
         mirror: bool | None = None,
+        runtime: str = "auto",
         before_call: Callable[[], None] = lambda: None,
     ) -> Perceiver:
         """Load a model.
@@ -61,15 +66,20 @@ class Perceiver:
             fit: "letterbox" (nothing is cut) or "centre_crop".
             max_layers, area_min, majority_null, sampling_steps, mirror: as in `SequenceSettings` and `ModelSettings`;
                 None keeps the model's own.
+            runtime: what computes the network: "torch" in float32, "torch-bf16" with bfloat16 where PyTorch has it;
+                "onnxruntime" or "openvino" what the command `export` wrote, on the CPU; "auto" the fastest that is there. One
+                that is named and not there is told in a warning, and "torch" takes its place. Rounding differs among them.
             before_call: runs before each network call; what it raises ends the inference (cancellation, heartbeat).
 
         Raises:
             ImportError: torch is not installed.
-            ValueError: an unknown model, device or fit, a value out of range, a tampered weights file.
+            ValueError: an unknown model, device, fit or runtime, a value out of range, a tampered weights file.
             FileNotFoundError: the weights file is missing.
         """
         if fit not in FITS:
             raise ValueError(f"fit must be one of {', '.join(FITS)}, not {fit!r}")
+        if runtime not in RUNTIMES:
+            raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}")
         try:
             import torch
 
@@ -91,7 +101,7 @@ class Perceiver:
             raise ValueError(f"sampling_steps must be in 1..1000, not {steps}")
         mirror = loaded.settings.mirror if mirror is None else mirror
         settings = replace(loaded.settings, sequence=sequence, sampling_steps=steps, mirror=mirror)
-        return cls(replace(loaded, settings=settings), device, fit, before_call)
+        return cls(replace(loaded, settings=settings), device, fit, runtime, before_call)
 
     @property
     def model_id(self) -> str:
@@ -148,6 +158,7 @@ class Perceiver:
         from seqamodal_ros.diffusion.adapter import normalised, signed
         from seqamodal_ros.diffusion.samplers import generate
         from seqamodal_ros.diffusion.sequence import run, sequence
+        from seqamodal_ros.runtimes.choice import network_on
 
         num_samples, seed = operator.index(num_samples), operator.index(seed)
         if not 1 <= num_samples <= LARGEST_NUM_SAMPLES:
@@ -160,7 +171,9 @@ class Perceiver:
             return []
         began = time.monotonic()
         settings = self.model.settings
-        network = self._network = self._network or self.model.on(self._device)
+        if self._network is None:
+            self._network, self.runtime = network_on(self.model, self._device, self.runtime)
+        network = self._network
         size = settings.network.mask_size
         geometries = [self._geometry(*pair) for pair in zip(images, regions or [None] * len(images), strict=True)]
         squares = [g.to_model(i, settings.network.image_size) for g, i in zip(geometries, images, strict=True)]

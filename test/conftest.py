@@ -2,6 +2,7 @@
 """What the tests of several rooms share: small models, scenes made by hand, the settings of hypothesis."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from hypothesis import HealthCheck, settings
 
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.scene import LayeredScene
+
+# What the user of this machine has exported is not for tests: masks are those of PyTorch, unless a test says otherwise.
+CACHE = tempfile.TemporaryDirectory(prefix="seqamodal-test-cache-")
+os.environ["XDG_CACHE_HOME"] = CACHE.name
 
 settings.register_profile(
     "tests", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -29,6 +29,7 @@ NOT_OURS = {
 # What an import is called where package.xml calls it otherwise, and what no rosdep key gives on every distribution.
 ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml"}
 FROM_PIP = {"torch": "robot.txt", "safetensors": "robot.txt", "mcap": "demo.txt", "rosbags": "demo.txt"}
+FROM_PIP |= dict.fromkeys(("onnxruntime", "onnxscript", "openvino"), "runtimes.txt")
 
 needs_colcon = pytest.mark.skipif(
     importlib.util.find_spec("colcon_core") is None,
@@ -139,7 +140,7 @@ def test_an_outer_workspace_builds_both_packages(tmp_path):
 
     prefix = tmp_path / "install" / "seqamodal_ros"
     executables = {path.name for path in (prefix / "lib" / "seqamodal_ros").iterdir()}
-    assert executables >= {"perception_node", "pick_order", "player", "predict", "process_bag", "recorder"}
+    assert executables >= {"export", "perception_node", "pick_order", "player", "predict", "process_bag", "recorder"}
     (package,) = prefix.glob("**/seqamodal_ros/scene")
     assert {"page.css", "page.js"} <= {path.name for path in package.iterdir()}
     for folder in ("launch", "config", "models", "samples", "seqamodal_msgs/msg"):

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seqamodal_ros import Perceiver
+from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.pictures import write_image
 from seqamodal_ros.share import share_folder
@@ -36,7 +37,7 @@ class Evaluation:
     def __init__(self, args: argparse.Namespace):
         self.args = args
         majority_null = True if args.majority_null else None
-        given = {"sampling_steps": args.steps, "majority_null": majority_null, "mirror": args.mirror}
+        given = {"sampling_steps": args.steps, "majority_null": majority_null, "mirror": args.mirror, "runtime": args.runtime}
         self.perceiver = Perceiver.load(args.model, **given)
         self.model = self.perceiver.model
         self.steps = self.model.settings.sampling_steps
@@ -64,7 +65,8 @@ class Evaluation:
         """Measure one set, and each of its families by itself: scene k is of family k modulo their number."""
         images, truth = [scene.image for scene in scenes], [scene.layers for scene in scenes]
         predicted = free_running(self.perceiver, images, self.args.samples, seed)
-        forced = teacher_forced(self.model, images, truth, self.args.samples, self.steps, seed, self.perceiver.device)
+        device = self.perceiver.device
+        forced = teacher_forced(self.model, images, truth, self.args.samples, self.steps, seed, device, self.perceiver.runtime)
         figures = self.add(measure(name, scenes, predicted, forced, groups))
         for k, family in enumerate(families):
             part = slice(k, None, len(families))
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument(
         "--mirror", action=argparse.BooleanOptionalAction, help="look at mirror images too (default: as the model does)"
     )
+    parser.add_argument("--runtime", default="torch", choices=RUNTIMES, help="see Perceiver.load (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of scenes and noise (default: %(default)s)")
     parser.add_argument("--majority-null", action="store_true", help="stop where most hypotheses are null")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file too")

@@ -12,6 +12,7 @@ from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.samplers import generate
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import Model
+from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import cumulative_masks
 from training.methods import chosen, drawer
@@ -24,13 +25,20 @@ def free_running(perceiver: Perceiver, images: Sequence[np.ndarray], samples: in
 
 @torch.inference_mode()
 def teacher_forced(
-    model: Model, images: Sequence[np.ndarray], truth: Sequence[np.ndarray], samples: int, steps: int, seed: int, device: str
+    model: Model,
+    images: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray],
+    samples: int,
+    steps: int,
+    seed: int,
+    device: str,
+    runtime: str = "torch",
 ) -> list[np.ndarray]:
     """Each layer from the true cumulative mask, so that order errors do not carry over: bool [L, h, w] of the truth's L.
 
     Images are letterboxed, and padding cleared, as the perceiver does it.
     """
-    network, settings = model.on(device), model.settings
+    network, settings = network_on(model, device, runtime)[0], model.settings
     schedule = Schedule.linear()
     predicted = []
     for k, (image, stack) in enumerate(zip(tqdm(images, desc="teacher-forced", disable=None), truth, strict=True)):

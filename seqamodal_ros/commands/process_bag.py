@@ -63,6 +63,7 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
             "every": arguments.every,
             "model": perceiver.model_id,
             "device": perceiver.device,
+            "runtime": perceiver.runtime,
             "num-samples": arguments.num_samples,
             "seed": arguments.seed,
             "fit": arguments.fit,

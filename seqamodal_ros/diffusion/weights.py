@@ -12,10 +12,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from seqamodal_ros.diffusion.adapter import Network
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
-from seqamodal_ros.diffusion.in_parts import InParts
-from seqamodal_ros.diffusion.mirrored import Mirrored
 from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
 from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.samplers import SAMPLERS
@@ -64,11 +61,6 @@ class Model:
     network: FastNetwork | PaperNetwork
     settings: ModelSettings
     model_id: str
-
-    def on(self, device: str) -> Network:
-        """The network on a device, as its settings say that it is to propose layers."""
-        network = self.network.to(device)
-        return InParts(Mirrored(network) if self.settings.mirror else network)
 
 
 def load_model(model: str) -> Model:

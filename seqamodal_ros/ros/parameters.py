@@ -11,7 +11,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES
+from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES
 from seqamodal_ros.scene.geometry import FITS
 
 TRANSPORTS = ("raw", "compressed")
@@ -66,6 +66,12 @@ SPECS: dict[str, Spec] = {
     "autostart": Spec(True, "Configure and activate at start, without a lifecycle manager.", read_only=True),
     "model": Spec("default", "A name in models/manifest.yaml, or the path of a .safetensors file.", before_configure=True),
     "device": Spec("auto", "Where the network runs; auto takes cuda where there is one.", choices=DEVICES, before_configure=True),
+    "runtime": Spec(
+        "auto",
+        "What computes the network; onnxruntime and openvino need what `export` wrote; auto: the fastest that is there.",
+        choices=RUNTIMES,
+        before_configure=True,
+    ),
     "cameras": Spec(
         [""],
         "Names of several cameras that share the model, each with topics of its own: NAME/image -> ~/NAME/layered_masks.",

@@ -64,7 +64,7 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f"cannot configure: {error}")
             return TransitionCallbackReturn.FAILURE
         self.parameters.locked = True
-        self.get_logger().info(f"configured: {perceiver.model_id[:40]} on {perceiver.device}")
+        self.get_logger().info(f"configured: {perceiver.model_id[:40]} on {perceiver.device}, {perceiver.runtime}")
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -132,6 +132,7 @@ class PerceptionNode(LifecycleNode):
             p.get("model"),
             p.get("device"),
             fit=p.get("fit"),
+            runtime=p.get("runtime"),
             max_layers=p.get("max_layers") or None,
             sampling_steps=p.get("sampling_steps") or None,
             majority_null=p.get("majority_null"),
@@ -190,6 +191,7 @@ class PerceptionNode(LifecycleNode):
         else:
             state = "active" if self._active else "inactive"
             about = {**memory(), "model": self._worker.perceiver.model_id, "device": self._worker.perceiver.device}
+            about["runtime"] = self._worker.perceiver.runtime
             for camera in self.cameras.values():
                 details = {**about, **camera.pace.described()}
                 if camera.last_stamp is not None:

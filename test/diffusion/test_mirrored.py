@@ -12,6 +12,7 @@ from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.mirrored import Mirrored
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
+from seqamodal_ros.runtimes.choice import network_on
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 
@@ -63,11 +64,11 @@ def test_the_weights_say_whether_and_the_caller_may_say_otherwise(case, tmp_path
     settings = ModelSettings(SMALL, SequenceSettings(area_min=1), mirror=True)
     save_model(path, network.state_dict(), settings)
     assert load_model(str(path)).settings == settings
-    assert isinstance(load_model(str(path)).on("cpu").network, Mirrored)
+    assert isinstance(network_on(load_model(str(path)), "cpu", "torch")[0].network, Mirrored)
     assert Perceiver.load(str(path), "cpu").model.settings.mirror
     assert not Perceiver.load(str(path), "cpu", mirror=False).model.settings.mirror
     save_model(path, network.state_dict(), replace(settings, mirror=False))
-    assert isinstance(load_model(str(path)).on("cpu").network, FastNetwork)
+    assert isinstance(network_on(load_model(str(path)), "cpu", "torch")[0].network, FastNetwork)
 
 
 def test_a_perceiver_of_a_mirrored_model_looks_at_both(case, tmp_path):

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a model for ONNX Runtime and OpenVINO, where `runtime` finds it: ``export [--model NAME]``. No ROS."""
+
+import logging
+import sys
+import warnings
+
+from seqamodal_ros.commands.arguments import Parser, one_line
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 where the export could not be made."""
+    parser = Parser(prog="export", description=__doc__)
+    parser.add_argument(
+        "--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        import onnxscript  # noqa: F401  torch's exporter asks for it too, in many words
+
+        from seqamodal_ros.diffusion.weights import load_model
+        from seqamodal_ros.runtimes.exported import export, export_folder
+        from seqamodal_ros.runtimes.onnx_runtime import OnnxRuntimeNetwork
+
+        model = load_model(arguments.model)
+        folder = export_folder(model.model_id)
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # what it says is of its own inside
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            difference = export(model, folder, OnnxRuntimeNetwork)
+    except ImportError as error:
+        print(f"export: error: cannot import {error.name}: `pip install -r requirements/runtimes.txt`", file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"export: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    print(f"{model.model_id[:40]} -> {folder}, {size:.1f} MB; largest difference to PyTorch {difference:.1e}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

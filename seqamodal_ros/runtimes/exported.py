@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported model: encoder and denoiser as ONNX, and a card that says which weights they are of."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+from seqamodal_ros.diffusion.weights import Model
+
+CARD = "export.json"
+ENCODER, DENOISER = "encoder.onnx", "denoiser.onnx"
+PARITY = 1e-4  # largest relative difference to PyTorch, both in float32
+BATCH = 2  # of the example that is traced; the exported model takes any
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an export says of itself.
+
+    Attributes:
+        model_id: "name@sha256:..." of the weights.
+        prediction, blank: the network's, see `Network`.
+        features: number of tensors that the encoder gives.
+        sha256: of each file.
+    """
+
+    model_id: str
+    prediction: str
+    blank: float
+    features: int
+    sha256: dict[str, str]
+
+
+def export_folder(model_id: str) -> Path:
+    """Where the export of a model lies: below ``$XDG_CACHE_HOME``, else ``~/.cache``."""
+    name, _, sha256 = model_id.partition("@sha256:")
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "seqamodal_ros" / f"{name}-{sha256[:12]}"
+
+
+def read_card(folder: Path, model_id: str) -> Card:
+    """The card of an export that is whole and of these weights.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is of other weights, or damaged; the message says how to make it anew.
+    """
+    if not (folder / CARD).is_file():
+        raise FileNotFoundError(f"{folder} holds no exported model: `python -m seqamodal_ros export` makes it")
+    anew = "remove that folder and make it anew with `python -m seqamodal_ros export`"
+    try:
+        card = Card(**json.loads((folder / CARD).read_text()))
+        files = {name: (folder / name).read_bytes() for name in card.sha256}
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"the export in {folder} is damaged ({error}): {anew}") from error
+    if card.model_id != model_id:
+        raise ValueError(f"the export in {folder} is of {card.model_id[:40]}, not of {model_id[:40]}: {anew}")
+    if any(hashlib.sha256(content).hexdigest() != card.sha256[name] for name, content in files.items()):
+        raise ValueError(f"the export in {folder} is not what was written there: {anew}")
+    return card
+
+
+def export(model: Model, folder: Path, check: Callable[[Path, Card], Network]) -> float:
+    """Write an export; what was in the folder before stays until it is whole.
+
+    Args:
+        model: its weights.
+        folder: for the files.
+        check: loads the export in a folder; it is compared with the model.
+
+    Returns:
+        The largest difference, over both parts and two batches, of what the export and PyTorch give for the same noise, as a
+        share of the largest value there is.
+
+    Raises:
+        ImportError: a package that PyTorch's exporter needs is missing.
+        OSError: it cannot be written.
+        ValueError: the difference is more than `PARITY`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        features = _write(model, part)
+        digests = {name: hashlib.sha256((part / name).read_bytes()).hexdigest() for name in (ENCODER, DENOISER)}
+        card = Card(model.model_id, model.network.prediction, model.network.blank, features, digests)
+        (part / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
+        difference = max(_difference(model, check(part, card), batch) for batch in (1, 3))
+        if difference > PARITY:
+            raise ValueError(f"the export differs from PyTorch by {difference:.1e}, more than {PARITY:.0e}: it is not kept")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return difference
+
+
+class _Encoder(nn.Module):
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> ImageFeatures:
+        return self.network.encode(image)
+
+
+class _Denoiser(nn.Module):
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, *features: Tensor) -> Tensor:
+        return self.network.denoise(x_t, t, cumulative_mask, features)
+
+
+def _example(model: Model, batch: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """An image, and noise, timesteps and cumulative masks."""
+    network, generator = model.settings.network, torch.Generator().manual_seed(0)
+    side = getattr(network, "image_size", network.mask_size)
+    image = torch.rand(batch, 3, side, side, generator=generator) * 2 - 1
+    x_t, mask = (torch.randn(batch, 1, network.mask_size, network.mask_size, generator=generator) for _ in range(2))
+    return image, (x_t, torch.arange(batch) * 400 + 100, mask.sign())
+
+
+@torch.no_grad()
+def _write(model: Model, folder: Path) -> int:
+    """Write both parts; returns the number of features."""
+    image, masks = _example(model, BATCH)
+    features = model.network.encode(image)
+    batch = {0: torch.export.Dim("batch")}
+    names = [f"feature_{k}" for k in range(len(features))]
+    options = {"dynamo": True, "external_data": False, "verbose": False}
+    torch.onnx.export(
+        _Encoder(model.network), (image,), folder / ENCODER, input_names=["image"], output_names=names,
+        dynamic_shapes=(batch,), **options,
+    )  # fmt: skip
+    torch.onnx.export(
+        _Denoiser(model.network), (*masks, *features), folder / DENOISER,
+        input_names=["x_t", "t", "cumulative_mask", *names], output_names=["prediction"],
+        dynamic_shapes=(batch, batch, batch, (batch,) * len(features)), **options,
+    )  # fmt: skip
+    return len(features)
+
+
+@torch.no_grad()
+def _difference(model: Model, exported: Network, batch: int) -> float:
+    image, masks = _example(model, batch)
+    features = model.network.encode(image)
+    pairs = [*zip(exported.encode(image), features, strict=True)]
+    pairs.append((exported.denoise(*masks, features), model.network.denoise(*masks, features)))
+    return max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported model on OpenVINO, in bfloat16 where the CPU computes in it, else in float32."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seqamodal_ros.diffusion.adapter import ImageFeatures
+from seqamodal_ros.runtimes.exported import DENOISER, ENCODER, Card
+
+
+class OpenVinoNetwork:
+    """See `Network`; on the CPU, with as many threads as PyTorch has.
+
+    Attributes:
+        precision: "bf16" or "f32", what is computed in.
+
+    Args:
+        folder, card: of the export.
+        precision: to force one.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+
+    def __init__(self, folder: Path, card: Card, precision: str | None = None):
+        import openvino
+
+        self.prediction, self.blank = card.prediction, card.blank
+        core = openvino.Core()
+        able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = precision or ("bf16" if able else "f32")
+        settings = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        self._encoder, self._denoiser = (core.compile_model(folder / name, "CPU", settings) for name in (ENCODER, DENOISER))
+
+    def encode(self, image: Tensor) -> ImageFeatures:
+        """As the network's."""
+        answers = self._encoder([image.numpy()])
+        return tuple(torch.from_numpy(answers[k]) for k in range(len(answers)))
+
+    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """As the network's."""
+        answers = self._denoiser([each.numpy() for each in (x_t, t, cumulative_mask, *image_features)])
+        return torch.from_numpy(answers[0])

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exports, and the runtimes that compute them: parity with PyTorch, which one is taken, and what is said where one is missing."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from seqamodal_ros import Perceiver
+from seqamodal_ros.commands.export import main as export_command
+from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.runtimes import exported
+from seqamodal_ros.runtimes.choice import network_on
+from seqamodal_ros.runtimes.exported import CARD, DENOISER, export_folder, read_card
+
+pytest.importorskip("onnxscript", reason="needs the exporter: `pip install -r requirements/runtimes.txt`")
+pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: `pip install -r requirements/runtimes.txt`")
+pytest.importorskip("openvino", reason="needs OpenVINO: `pip install -r requirements/runtimes.txt`")
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def original(small_model, tmp_path_factory):
+    """The cache folder of an export of the small model, made by the command."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(cache))
+        assert export_command(["--model", str(small_model)]) == 0
+    return cache
+
+
+@pytest.fixture
+def cache(original, tmp_path, monkeypatch):
+    """A copy of it, which is the one that is looked into."""
+    copy = tmp_path / "cache"
+    shutil.copytree(original, copy)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(copy))
+    return copy
+
+
+def folder_of(path):
+    return export_folder(load_model(str(path)).model_id)
+
+
+BFLOAT16 = 0.1  # of random weights, whose logits are about zero
+
+
+@pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 1e-4), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_each_gives_what_pytorch_gives(cache, small_model, runtime, tolerance, batch):
+    model = load_model(str(small_model))
+    network, name = network_on(model, "cpu", runtime)
+    assert name == runtime
+    image, x_t = torch.rand(batch, 3, 128, 128) * 2 - 1, torch.randn(batch, 1, 32, 32)
+    t, mask = torch.randint(1000, (batch,)), torch.randn(batch, 1, 32, 32).sign()
+    with torch.inference_mode():
+        features = network.encode(image)
+        expected = model.network.encode(image)
+        for got, wanted in zip(features, expected, strict=True):
+            assert got.shape == wanted.shape
+            assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
+        got = network.denoise(x_t, t, mask, tuple(f.float() for f in expected))
+        wanted = model.network.denoise(x_t, t, mask, expected)
+    assert got.dtype == torch.float32
+    assert (got - wanted).abs().mean() <= tolerance * wanted.abs().mean()
+
+
+@pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 0.002), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
+def test_a_perceiver_sees_the_same_layers(cache, small_model, runtime, tolerance):
+    torch_scene = Perceiver.load(str(small_model), "cpu", runtime="torch")(IMAGE)
+    perceiver = Perceiver.load(str(small_model), "cpu", runtime=runtime)
+    assert perceiver.runtime == runtime
+    scene = perceiver(IMAGE)
+    assert scene.amodal.shape == torch_scene.amodal.shape
+    assert len(scene.amodal)
+    assert (scene.amodal != torch_scene.amodal).mean() <= tolerance
+
+
+def test_auto_takes_the_fastest_that_is_there(cache, small_model, monkeypatch):
+    def runtime():
+        return Perceiver.load(str(small_model), "cpu").runtime
+
+    assert runtime() == "openvino"
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert runtime() == "onnxruntime"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert runtime() == "torch"
+
+
+def test_without_an_export_auto_is_torch_and_says_nothing(small_model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Perceiver.load(str(small_model), "cpu").runtime == "torch"
+    assert not caplog.records
+
+
+def test_a_named_one_that_is_missing_is_told_and_torch_takes_its_place(cache, small_model, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert Perceiver.load(str(small_model), "cpu", runtime="openvino").runtime == "torch"
+    assert "pip install -r requirements/runtimes.txt" in caplog.text
+    caplog.clear()
+    shutil.rmtree(folder_of(small_model))
+    assert Perceiver.load(str(small_model), "cpu", runtime="onnxruntime").runtime == "torch"
+    assert "python -m seqamodal_ros export" in caplog.text
+
+
+def _truncate(folder):
+    (folder / DENOISER).write_bytes((folder / DENOISER).read_bytes()[:-100])
+
+
+def _other_weights(folder):
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, "model_id": "other@sha256:1234"}))
+
+
+@pytest.mark.parametrize(
+    "damage,words",
+    [
+        (_truncate, "is not what was written there"),
+        (_other_weights, "is of other@sha256:1234"),
+        (lambda folder: (folder / DENOISER).unlink(), "is damaged"),
+        (lambda folder: (folder / CARD).write_text("{"), "is damaged"),
+        (lambda folder: (folder / CARD).write_text('{"kind": 1}'), "is damaged"),
+    ],
+    ids=["truncated", "other weights", "missing file", "no json", "other card"],
+)
+def test_an_export_that_cannot_be_trusted_is_refused(cache, small_model, caplog, damage, words):
+    folder = folder_of(small_model)
+    damage(folder)
+    with pytest.raises(ValueError, match=words):
+        read_card(folder, load_model(str(small_model)).model_id)
+    assert Perceiver.load(str(small_model), "cpu", runtime="openvino").runtime == "torch"
+    assert words in caplog.text and "make it anew" in caplog.text
+
+
+def test_an_unknown_runtime_is_refused(small_model):
+    with pytest.raises(ValueError, match="runtime must be one of auto, torch, .*, not 'tensorrt'"):
+        Perceiver.load(str(small_model), "cpu", runtime="tensorrt")
+
+
+def test_an_export_that_fails_leaves_the_one_before(cache, small_model, monkeypatch):
+    folder = folder_of(small_model)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def full(*args, **kwargs):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(exported, "_write", full)
+    assert export_command(["--model", str(small_model)]) == 2
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_the_command_says_what_is_missing(monkeypatch, capsys):
+    assert export_command(["--model", "nonsense"]) == 2
+    assert "unknown model 'nonsense'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert export_command([]) == 2
+    assert "pip install -r requirements/runtimes.txt" in capsys.readouterr().err
+
+
+def test_an_export_that_differs_is_not_kept(cache, small_model, monkeypatch, capsys):
+    folder = folder_of(small_model)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(exported, "_write", lambda model, part: [shutil.copy(file, part) for file in folder.iterdir()] and 4)
+    monkeypatch.setattr(exported, "_difference", lambda *args: 0.5)
+    assert export_command(["--model", str(small_model)]) == 2
+    assert "the export differs from PyTorch by 5.0e-01" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
