@@ -99,8 +99,8 @@ test: build lint  ## every test of both packages, with colcon
 lint: setup .venv/env.bash  ## ruff and mypy
 	@$(ENTER); ruff check .; ruff format --check .; mypy
 
-bench: build  ## what benchmarks/ measures
-	@$(ENTER); exec python -m benchmarks
+bench: build  ## time and memory of a frame, beside others' ways; WRITE=1 writes docs/performance.md
+	@$(ENTER); exec python -m benchmarks $(if $(WRITE),--write)
 
 soak: build  ## the node under load, faults and bad inputs for an hour or two; WRITE=1 writes the table to docs/reliability.md
 	@$(ENTER); exec python -m benchmarks.soak $(if $(WRITE),--write)

@@ -1,70 +1,87 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make bench` runs: seconds a frame, memory, and ratios measured in one run, as machines differ and are noisy."""
+"""What `make bench` runs: ways to layers on the same images in one run, how cost grows, what ROS costs; tables and a plot."""
 
 import argparse
-import resource
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import torch
 
+from benchmarks.page import MARK, PAGE, plot, text
+from benchmarks.timing import machine
 from seqamodal_ros import Perceiver
-from seqamodal_ros.messages import MessageTypes, scene_to_message
-from seqamodal_ros.share import share_folder
+from seqamodal_ros.perceiver import RUNTIMES
+
+OUT = Path("bench_out")
 
 
-def seconds(call: Callable[[], object], repeats: int) -> np.ndarray:
-    """Wall-clock seconds of each of `repeats` calls, after one that is not counted."""
-    call()
-    taken = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - began)
-    return np.array(taken)
+def child(out: Path, module: str, *arguments: str) -> dict[str, Any]:
+    """What a module of benchmarks/ measured, in a process of its own; why there is nothing, where it fails."""
+    file = out / "part.json"
+    file.unlink(missing_ok=True)
+    done = subprocess.run([sys.executable, "-m", module, *arguments, "--out", str(file)], stderr=subprocess.PIPE, text=True)
+    if not file.is_file():
+        return {"missing": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+    return json.loads(file.read_text())
 
 
-def report(name: str, taken: np.ndarray, base: float | None = None) -> float:
-    """Print p50 and p95 in milliseconds, and p50 as a ratio of `base`; returns p50 in seconds."""
-    p50, p95 = np.quantile(taken, [0.5, 0.95])
-    ratio = f"{p50 / base:8.2f}" if base else " " * 8
-    print(f"{name:<44} {1000 * p50:9.1f} {1000 * p95:9.1f} {ratio}")
-    return float(p50)
+def shell_and_stillness(model: str, device: str) -> dict[str, Any]:
+    """What needs ROS; why there is nothing, where there is none."""
+    try:
+        from benchmarks.shell import shell, stillness
+    except ImportError as error:
+        return {"missing": f"cannot import {error.name}"}
+    return {**shell(model, device), **stillness(model, device)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--model", default="default")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--repeats", type=int, default=3, help="passes over the sample frames (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--repeats", type=int, default=5, help="of each sample frame (default: %(default)s)")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.parent.name}/{PAGE.name}, its plot and its JSON")
     args = parser.parse_args()
-    paths = sorted(share_folder("samples").glob("*.jpg")) + sorted(share_folder("samples").glob("*.png"))
-    images = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
+    OUT.mkdir(exist_ok=True)
     perceiver = Perceiver.load(args.model, args.device)
-    print(f"{perceiver.model_id} on {perceiver.device}, {torch.get_num_threads()} threads, {len(images)} frames of 640x480")
-    print(f"{'':<44} {'p50 ms':>9} {'p95 ms':>9} {'ratio':>8}")
-    perceiver(images[0])
-    frames = np.concatenate([seconds(lambda image=image: perceiver(image), args.repeats) for image in images])
-    base = report("a frame, K = 3", frames)
-    for samples in (1, 8):
-        taken = np.concatenate([seconds(lambda i=i, k=samples: perceiver(i, k), args.repeats) for i in images])
-        report(f"a frame, K = {samples}", taken, base)
-    four = images[:4]
-    one_by_one = report("four frames one by one", seconds(lambda: [perceiver(image) for image in four], args.repeats))
-    report("four frames as a batch", seconds(lambda: perceiver.batch(four), args.repeats), one_by_one)
-    scene = perceiver(images[0])
-    report("masks to source size, one frame", seconds(lambda: [scene.to_source(o.amodal) for o in scene.objects], 20), base)
-    try:
-        types = MessageTypes.ros()
-    except ImportError:
-        print("the message is not timed: seqamodal_msgs is not built")
-    else:
-        from std_msgs.msg import Header
+    common = ("--model", args.model, "--device", args.device)
+    began = time.monotonic()
+    threads, model_id = torch.get_num_threads(), perceiver.model_id[:40]
+    about = f"{time.strftime('%Y-%m-%d')}; {machine()}, {threads} threads; `{model_id}` on {args.device}"
+    found: dict[str, Any] = {"about": about, "methods": {}}
 
-        report("scene to message", seconds(lambda: scene_to_message(scene, Header(), "bench", types), 20), base)
-    print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    def tell(name: str, result: dict[str, Any]) -> dict[str, Any]:
+        said = result.get("missing") or (f"{result['p50_ms']:,.0f} ms a frame" if "p50_ms" in result else "done")
+        print(f"{time.monotonic() - began:5.0f} s  {name}: {said}", flush=True)
+        return result
+
+    for name, method in {
+        "peer: diffusers, 1000 steps": "peer",
+        "paper's sampler, ours, 1000 steps": "paper",
+        "DDIM, 50 steps, the paper's network": "ddim",
+    }.items():
+        found["methods"][name] = tell(name, child(OUT, "benchmarks.methods", method, *common))
+    runtimes = [each for each in RUNTIMES if each != "auto" and (args.device == "cpu" or each.startswith("torch"))]
+    for runtime in runtimes:
+        for steps in (1, 2, 4):
+            name = f"ours, {steps} step{'s' * (steps > 1)}, {runtime}"
+            arguments = ("ours", *common, "--runtime", runtime, "--steps", str(steps), "--repeats", str(args.repeats))
+            found["methods"][name] = tell(name, child(OUT, "benchmarks.methods", *arguments))
+    best = perceiver.runtime
+    for what in ("growth", "floor"):
+        found[what] = tell(what, child(OUT, "benchmarks.growth", what, *common, "--runtime", best))
+    found["runtime"], found["steps"] = best, perceiver.model.settings.sampling_steps
+    found["ros"] = tell("ROS shell and stillness", shell_and_stillness(args.model, args.device))
+    print("\n" + text(found))
+    written = [OUT / "performance", *([PAGE.with_suffix("")] if args.write else [])]
+    for each in written:
+        each.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+        plot(found, each.with_suffix(".png"))
+    if args.write:
+        PAGE.write_text(PAGE.read_text().partition(MARK)[0] + f"{MARK}\n\n{text(found)}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import platform
 import shlex
 import signal
 import sys
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.soak_checks import CHECKS, FAIL, Bench, Row
+from benchmarks.timing import machine
 from seqamodal_ros.perceiver import Perceiver
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
@@ -35,15 +35,6 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     if min(found.messages, found.cycles) < 1 or min(found.minutes, found.flood) <= 0:
         parser.error("--messages, --cycles, --minutes and --flood must be above zero")
     return found
-
-
-def machine() -> str:
-    """Cores that this process may use, and what they are."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}, load at the start {load}"
 
 
 def run(bench: Bench, names: list[str]) -> tuple[list[Row], bool]:

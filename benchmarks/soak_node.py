@@ -100,13 +100,17 @@ class NodeProcess:
 
 
 class Robot:
-    """Hears masks, clouds and diagnostics, on a thread of its own; sends images, changes state and parameters."""
+    """Hears masks, clouds and diagnostics, on a thread of its own; sends images, changes state and parameters.
 
-    def __init__(self) -> None:
+    `keep` keeps the masks whole, where they are not thousands.
+    """
+
+    def __init__(self, keep: bool = False) -> None:
+        self._keep = keep
         self.context = rclpy.Context()
         rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
         self.node = rclpy.create_node("robot", context=self.context)
-        self.masks: list[tuple[LayeredMasks, float]] = []  # without layers, and the clock's seconds when they came
+        self.masks: list[tuple[LayeredMasks, float]] = []  # and the clock's seconds when they came
         self.status: dict[str, str] = {}  # the latest diagnostics
         self.told = 0.0  # when they came, seconds of the monotonic clock
         self.clouds = 0
@@ -130,7 +134,8 @@ class Robot:
             pass
 
     def _on_masks(self, message: LayeredMasks) -> None:
-        message.layers, message.objects = [], []  # thousands of them are kept
+        if not self._keep:
+            message.layers, message.objects = [], []
         self.masks.append((message, self.now()))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:

@@ -65,7 +65,9 @@ def _exported(model: Model, device: str, runtime: str) -> tuple[Network | None, 
     for name in wanted if not why else []:
         try:
             folder = export_folder(model.model_id)
-            return OF_EXPORTS[name](folder, read_card(folder, model.model_id)), name
+            network = OF_EXPORTS[name](folder, read_card(folder, model.model_id))
+            torch.set_num_threads(1)  # little is left to PyTorch; its threads, waiting for more, would take the runtime's cores
+            return network, name
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             why = f"pip install -r requirements/runtimes.txt: {error}" if isinstance(error, ImportError) else str(error)
     if runtime in OF_EXPORTS:

@@ -40,6 +40,11 @@ class Card:
     sha256: dict[str, str]
 
 
+def threads() -> int:
+    """How many a runtime takes: as many as PyTorch would."""
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+
+
 def export_folder(model_id: str) -> Path:
     """Where the export of a model lies: below ``$XDG_CACHE_HOME``, else ``~/.cache``."""
     name, _, sha256 = model_id.partition("@sha256:")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import ImageFeatures
-from seqamodal_ros.runtimes.exported import DENOISER, ENCODER, Card
+from seqamodal_ros.runtimes.exported import DENOISER, ENCODER, Card, threads
 
 
 class OnnxRuntimeNetwork:
@@ -23,7 +23,7 @@ class OnnxRuntimeNetwork:
 
         self.prediction, self.blank = card.prediction, card.blank
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads()
         self._encoder, self._denoiser = (
             onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
             for name in (ENCODER, DENOISER)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import ImageFeatures
-from seqamodal_ros.runtimes.exported import DENOISER, ENCODER, Card
+from seqamodal_ros.runtimes.exported import DENOISER, ENCODER, Card, threads
 
 
 class OpenVinoNetwork:
@@ -34,7 +34,7 @@ class OpenVinoNetwork:
         settings = {
             "INFERENCE_PRECISION_HINT": self.precision,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads(),
         }
         self._encoder, self._denoiser = (core.compile_model(folder / name, "CPU", settings) for name in (ENCODER, DENOISER))
 

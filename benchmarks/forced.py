@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network that computes all it would, and draws what a script says: timings must not depend on what is seen."""
+
+import torch
+from torch import Tensor
+
+from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+
+
+class Forced:
+    """Wraps a network that predicts x0; see `Network`. Draws so many layers, each over the one before, and then a blank one.
+
+    Attributes:
+        encodes, denoises: calls so far.
+    """
+
+    def __init__(self, network: Network, layers: int, steps: int):
+        self.network, self.layers, self.steps = network, layers, steps
+        self.prediction, self.blank = network.prediction, network.blank
+        self.encodes = self.denoises = 0
+
+    def encode(self, image: Tensor) -> ImageFeatures:
+        """As the network's; a new image begins."""
+        self.encodes += 1
+        self._calls = 0
+        return self.network.encode(image)
+
+    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """The network computes; the layer is scripted."""
+        answer = self.network.denoise(x_t, t, cumulative_mask, image_features)
+        layer = self._calls // self.steps
+        self._calls += 1
+        self.denoises += 1
+        mask = torch.full_like(answer[:, :1], self.blank)
+        if layer < self.layers:
+            side = mask.shape[-1]
+            step = side // (self.layers + 3)
+            mask[..., side // 4 : 3 * side // 4, layer * step : (layer + 3) * step] = 1
+        return mask

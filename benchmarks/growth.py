@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How cost grows with hypotheses, layers, masks, frames and cameras, and its distance from the machine's own rates."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.forced import Forced
+from benchmarks.methods import LAYERS, PASSES, K, frames
+from benchmarks.timing import quantiles, seconds
+from seqamodal_ros import Perceiver
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.sequence import SequenceSettings
+from seqamodal_ros.diffusion.weights import Model, ModelSettings
+
+SIDES = {"480p": (480, 640), "720p": (720, 1280), "1080p": (1080, 1920), "2160p": (2160, 3840)}
+
+
+def growth(model: str, device: str, runtime: str, repeats: int) -> dict[str, dict[str, float]]:
+    """p50 of a frame, milliseconds, of five forced layers, K = 3, 640x480 and one camera where nothing else is said."""
+    image = frames()[0]
+    steps = Perceiver.load(model, device, runtime=runtime).model.settings.sampling_steps
+
+    def forced(layers: int, perceiver: Perceiver | None = None) -> Perceiver:
+        found = perceiver or Perceiver.load(model, device, runtime=runtime, max_layers=layers + 1)
+        found._network = Forced(found._network, layers, found.model.settings.sampling_steps)
+        return found
+
+    def p50(call: Any) -> float:
+        return quantiles(seconds(call, repeats))["p50_ms"]
+
+    def a_frame(perceiver: Perceiver, samples: int = K) -> float:
+        return p50(lambda: perceiver(image, samples))
+
+    five = forced(LAYERS)
+    found = {"hypotheses": {str(k): a_frame(five, k) for k in (1, 3, 5, 7, 9)}}
+    found["layers"] = {str(count): a_frame(forced(count)) for count in (1, 2, 3, 4, 5, 6, 7)}
+    found["frames, masks to source size"] = {}
+    for name, sides in SIDES.items():
+        large = np.zeros((*sides, 3), np.uint8)
+        found["frames, masks to source size"][name] = p50(lambda large=large: five(large, K).label())
+    found["cameras, as a batch"] = {str(n): p50(lambda n=n: five.batch([image] * n, K)) for n in (1, 2, 4, 8)}
+    found["masks, random weights in torch"] = {}
+    for side in (64, 128, 256):
+        network = FastNetwork(FastSettings(image_size=4 * side, mask_size=side)).eval().requires_grad_(False)
+        settings = ModelSettings(network.settings, SequenceSettings(PASSES), steps)
+        perceiver = Perceiver(Model(network, settings, "random"), device, "letterbox", "torch", lambda: None)
+        found["masks, random weights in torch"][str(side)] = a_frame(forced(LAYERS, perceiver))
+    return found
+
+
+def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, float]:
+    """Operations and bytes of a frame of five layers over what the machine does by itself, and the share that is reached."""
+    perceiver = Perceiver.load(model, device, runtime="torch")
+    network, settings = perceiver.model.network, perceiver.model.settings
+    side, masks = settings.network.image_size, settings.network.mask_size
+    image = torch.zeros(1, 3, side, side, device=device)
+    x = torch.zeros(K, 1, masks, masks, device=device)
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as counter:
+            features = tuple(f.expand(K, -1, -1, -1) for f in network.encode(image))
+        encode = counter.get_total_flops()
+        with FlopCounterMode(display=False) as counter:
+            network.denoise(x, torch.zeros(K, dtype=torch.long, device=device), x, features)
+        denoise = counter.get_total_flops()
+    calls = PASSES * settings.sampling_steps
+    operations = encode + calls * denoise
+    weights = {part: sum(p.numel() for p in getattr(network, part).parameters()) for part in ("encoder", "denoiser")}
+    moved = 4 * (weights["encoder"] + calls * weights["denoiser"])
+    rates = {"float32": matrix_rate(torch.float32, device), "bfloat16": matrix_rate(torch.bfloat16, device)}
+    copy = copy_rate(device)
+    five = Perceiver.load(model, device, runtime=runtime, max_layers=PASSES)
+    five._network = Forced(five._network, LAYERS, settings.sampling_steps)
+    frame = quantiles(seconds(lambda: five(frames()[0], K), repeats))["p50_ms"]
+    best = 1000 * max(operations / max(rates.values()), moved / copy)
+    return {
+        "gflop_encode": encode / 1e9,
+        "gflop_denoise": denoise / 1e9,
+        "denoises": calls,
+        "gflop_frame": operations / 1e9,
+        "megabytes_weights_read": moved / 1e6,
+        "gflops_float32": rates["float32"] / 1e9,
+        "gflops_bfloat16": rates["bfloat16"] / 1e9,
+        "gigabytes_a_second_copied": copy / 1e9,
+        "floor_ms": best,
+        "frame_ms": frame,
+        "share": best / frame,
+    }
+
+
+def matrix_rate(kind: torch.dtype, device: str, side: int = 2048) -> float:
+    """Operations a second of a square matrix product."""
+    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+    return 2 * side**3 / _best(lambda: a @ b, device)
+
+
+def copy_rate(device: str, count: int = 2**26) -> float:
+    """Bytes a second read and written by a copy."""
+    a, b = (torch.zeros(count, device=device) for _ in range(2))
+    return 8 * count / _best(lambda: b.copy_(a), device)
+
+
+def _best(call: Any, device: str) -> float:
+    def timed() -> float:
+        began = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    return min(timed() for _ in range(6))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    parser.add_argument("what", choices=["growth", "floor"])
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--runtime", default="torch")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True, help="file for the result, JSON")
+    args = parser.parse_args()
+    call = growth if args.what == "growth" else floor
+    args.out.write_text(json.dumps(call(args.model, args.device, args.runtime, args.repeats)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One method of `make bench`, in a process of its own, so that neither memory nor threads are another's."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.forced import Forced
+from benchmarks.timing import peak_memory, quantiles, seconds
+from seqamodal_ros import Perceiver
+from seqamodal_ros.diffusion.adapter import conditioned, normalised, signed
+from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
+from seqamodal_ros.diffusion.samplers import SAMPLERS
+from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.share import share_folder
+
+LAYERS, PASSES, K = 5, 6, 3  # the blank sixth is drawn, too
+SLICE = 3  # network calls of the large networks that are timed on a CPU; the rest is extrapolated
+Result = dict[str, Any]
+
+
+def frames() -> list[np.ndarray]:
+    """The sample frames, uint8 [480, 640, 3] RGB."""
+    paths = sorted(share_folder("samples").glob("*.jpg"))
+    return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
+
+
+def ours(model: str, device: str, runtime: str, steps: int, repeats: int) -> Result:
+    """The `fast` network: frames of five forced layers, image in to scene out; and what it sees where nothing is forced."""
+    images = frames()
+    perceiver = Perceiver.load(model, device, runtime=runtime, sampling_steps=steps, max_layers=PASSES)
+    if perceiver.runtime != runtime:
+        return {"missing": f"runtime {runtime} is not to be had here"}
+    perceiver(np.zeros_like(images[0]), K)  # as the node does while it configures
+    network = perceiver._network
+    forced = Forced(network, LAYERS, steps)
+    perceiver._network = forced
+    began = time.perf_counter()
+    perceiver(images[0], K)
+    first = time.perf_counter() - began
+    calls = {"encodes": forced.encodes, "denoises": forced.denoises}
+    taken = [each for image in images for each in seconds(lambda image=image: perceiver(image, K), repeats)]
+    memory = peak_memory()
+    seen = Perceiver.load(model, device, runtime=runtime, sampling_steps=steps)
+    figures = iou_of_layers([seen(image, K, index).amodal for index, image in enumerate(images)])
+    return {**calls, **quantiles(taken), "first_ms": 1000 * first, "memory_mb": memory, **figures}
+
+
+def iou_of_layers(predicted: list[np.ndarray]) -> Result:
+    """Conditional IOU of the sample frames' layers, percent."""
+    from training.data.samples import read_samples
+    from training.evaluate import sample_scene
+    from training.metrics import layer_figures
+
+    truth = [sample_scene(sample, 64).layers for sample in read_samples(share_folder("samples"))]
+    deepest = max(map(len, truth))
+    return {"iou": [100 * layer_figures(predicted, truth, layer).iou for layer in range(1, deepest + 1)]}
+
+
+def paper(sampler: str, steps: int, device: str) -> Result:
+    """The paper's network, ours, with a sampler of ours; random weights, as none are trained."""
+    network = PaperNetwork(PaperSettings()).to(device).eval()
+    schedule = Schedule.linear()
+    features = network.encode(normalised(torch.from_numpy(frames()[0][:256, :256]).permute(2, 0, 1)[None].to(device)))
+    features = tuple(f.expand(K, -1, -1, -1) for f in features)
+    blank = signed(torch.zeros(K, 1, 64, 64, dtype=torch.bool, device=device))
+
+    def draw() -> torch.Tensor:
+        return torch.randn(K, 1, 64, 64, device=device)
+
+    def calls(stop: int) -> None:
+        left = stop
+
+        def before_call() -> None:
+            nonlocal left
+            if left == 0:
+                raise StopIteration
+            left -= 1
+
+        try:
+            SAMPLERS[sampler](conditioned(network, schedule, blank, features), draw, schedule, steps, before_call)
+        except StopIteration:
+            pass
+
+    return sliced(calls, steps, device)
+
+
+def peer(device: str) -> Result:
+    """diffusers: UNet2DModel of the paper's shape, DDPMScheduler, 1000 steps, float32, eager, K as a batch."""
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    kinds = ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "DownBlock2D")
+    network = UNet2DModel(
+        sample_size=64,
+        in_channels=5,
+        out_channels=2,
+        layers_per_block=2,
+        block_out_channels=(128, 256, 384, 512),
+        down_block_types=kinds,
+        up_block_types=tuple(kind.replace("Down", "Up") for kind in reversed(kinds)),
+        attention_head_dim=None,
+    )
+    network = network.to(device).eval()
+    scheduler = DDPMScheduler(1000, 1e-4, 0.02, "linear", variance_type="learned_range")
+    condition = torch.randn(K, 4, 64, 64, device=device)
+
+    @torch.no_grad()
+    def calls(stop: int) -> None:
+        x = torch.randn(K, 1, 64, 64, device=device)
+        for t in scheduler.timesteps[:stop]:
+            x = scheduler.step(network(torch.cat([condition, x], dim=1), t).sample, int(t), x).prev_sample
+
+    return sliced(calls, 1000, device)
+
+
+def sliced(calls: Callable[[int], None], steps: int, device: str) -> Result:
+    """Time of a frame of `PASSES` layers of `steps` calls each: whole on a GPU, extrapolated from a slice on a CPU."""
+    timed = SLICE if device == "cpu" else PASSES * steps
+    calls(1)
+    began = time.perf_counter()
+    calls(timed if device == "cpu" else steps)
+    if device == "cuda":
+        for _ in range(PASSES - 1):
+            calls(steps)
+        torch.cuda.synchronize()
+    a_call = (time.perf_counter() - began) / timed
+    frame = 1000 * a_call * PASSES * steps
+    return {
+        "encodes": 0, "denoises": PASSES * steps, "p50_ms": frame, "p95_ms": None, "call_ms": 1000 * a_call,
+        "extrapolated": device == "cpu", "memory_mb": peak_memory(),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
+    parser.add_argument("method", choices=["peer", "paper", "ddim", "ours"])
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--runtime", default="torch")
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True, help="file for the result, JSON")
+    args = parser.parse_args()
+    if args.method == "peer":
+        result = peer(args.device)
+    elif args.method == "ours":
+        result = ours(args.model, args.device, args.runtime, args.steps, args.repeats)
+    else:
+        sampler, steps = ("ancestral", 1000) if args.method == "paper" else ("ddim", 50)
+        result = paper(sampler, steps, args.device)
+    args.out.write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of `make bench` as Markdown and as a plot."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+MARK = "<!-- make bench writes below this line -->"
+COLUMNS = (
+    "way",
+    "network calls",
+    "ms a frame, p50",
+    "p95",
+    "frames/s",
+    "first frame, ms",
+    "peak memory, MB",
+    "of the peer's time",
+    "IOU of layers 1-5, %",
+)
+DASH = "-"
+
+
+def text(found: dict[str, Any]) -> str:
+    """All tables."""
+    peer = next(iter(found["methods"].values())).get("p50_ms")
+    rows = [_row(name, result, peer) for name, result in found["methods"].items()]
+    parts = [
+        found["about"],
+        _table(COLUMNS, rows),
+        "`*`: extrapolated from a few calls. IOU: of the twelve sample frames, free-running, unforced; '-' where no weights are "
+        "trained.",
+    ]
+    if "missing" not in found["growth"]:
+        parts.append(
+            f"What a frame costs, ms p50, with `{found['runtime']}` and {found['steps']} steps where nothing else is said:"
+        )
+        parts += [_table([what, *ms], [["ms", *(f"{each:.0f}" for each in ms.values())]]) for what, ms in found["growth"].items()]
+    if "missing" not in found["floor"]:
+        parts.append(_floor(found["runtime"], **found["floor"]))
+    if "missing" not in found["ros"]:
+        parts.append(_ros(**found["ros"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def _row(name: str, result: dict[str, Any], peer: float | None) -> list[str]:
+    if "missing" in result:
+        return [name, f"not run: {result['missing']}", *[DASH] * (len(COLUMNS) - 2)]
+    p50, p95 = result["p50_ms"], result["p95_ms"]
+    return [
+        name,
+        f"{result['encodes']} + {result['denoises']}" if result["encodes"] else f"{result['denoises']}",
+        f"{p50:,.0f}{'*' if result.get('extrapolated') else ''}",
+        f"{p95:,.0f}" if p95 else DASH,
+        f"{1000 / p50:.3g}",
+        f"{result['first_ms']:.0f}" if "first_ms" in result else DASH,
+        f"{result['memory_mb']:.0f}",
+        f"1/{peer / p50:,.0f}" if peer else DASH,
+        " ".join(f"{each:.0f}" for each in result["iou"]) if "iou" in result else DASH,
+    ]
+
+
+def _floor(runtime: str, **f: float) -> str:
+    return (
+        f"The floor: {f['gflop_encode']:.2f} GFLOP for the encoder and {f['denoises']} times {f['gflop_denoise']:.2f} for the "
+        f"denoiser are {f['gflop_frame']:.1f} GFLOP a frame; {f['megabytes_weights_read']:.0f} MB of weights are read. "
+        f"This machine multiplies matrices at {f['gflops_float32']:.0f} GFLOP/s in float32 and {f['gflops_bfloat16']:.0f} in "
+        f"bfloat16, and copies at {f['gigabytes_a_second_copied']:.1f} GB/s: {f['floor_ms']:.0f} ms at best. `{runtime}` takes "
+        f"{f['frame_ms']:.0f} ms, so {100 * f['share']:.0f} % of what the machine can do are reached."
+    )
+
+
+def _ros(**f: float) -> str:
+    return (
+        f"The ROS shell, from received to published at 1280x720 without inference: {f['shell_p95_ms']:.1f} ms at p95. A still "
+        f"scene with noise of 4 grey levels: consecutive frames agree to an IOU of {f['still_iou']:.3f}, and to "
+        f"{f['seen_anew_iou']:.3f} where each image is seen anew (`stillness: 0.0`)."
+    )
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """Milliseconds a frame of each way, on a logarithmic scale; and how they grow."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    methods = {name: each["p50_ms"] for name, each in found["methods"].items() if "p50_ms" in each}
+    growth = {} if "missing" in found["growth"] else found["growth"]
+    figure = plt.figure(figsize=(11, 4 + 0.22 * len(methods)), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[0.22 * len(methods) + 1, 3])
+    axes = above.subplots()
+    names = list(methods)[::-1]
+    bars = axes.barh(
+        names, [methods[name] for name in names], color=["#4477aa" if name.startswith("ours") else "#bb5566" for name in names]
+    )
+    axes.bar_label(bars, [f"{methods[name]:,.0f}" for name in names], padding=3, fontsize=8)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.set_xlabel("ms a frame of five layers, K = 3")
+    for part, (what, values) in zip(below.subplots(1, max(1, len(growth)), squeeze=False)[0], growth.items(), strict=False):
+        part.plot(list(values), list(values.values()), "o-", color="#4477aa")
+        part.set_ylim(bottom=0)
+        part.set_title(what.replace(", ", "\n", 1), fontsize=8)
+        part.tick_params(labelsize=7)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How `make bench` times: quantiles of repeated calls, and what is known of the machine."""
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def seconds(call: Callable[[], object], repeats: int) -> list[float]:
+    """Wall-clock seconds of each of `repeats` calls, after one that is not counted."""
+    call()
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+def quantiles(taken: Sequence[float]) -> dict[str, float]:
+    """p50 and p95, milliseconds."""
+    p50, p95 = np.quantile(taken, [0.5, 0.95])
+    return {"p50_ms": 1000 * float(p50), "p95_ms": 1000 * float(p95)}
+
+
+def peak_memory() -> float:
+    """Largest resident memory that this process had, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def machine() -> str:
+    """Cores that this process may use, what they are, and how busy they are."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}, load at the start {load}"
