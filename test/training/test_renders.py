@@ -33,7 +33,7 @@ def test_a_table_of_boxes(place):
     assert set(source) <= {8, 9, 10, 11}
     assert all(rule.startswith(("scene: ", "view: ")) for rule in dropped)
     for view in views:
-        assert view.image.shape == (128, 128, 3)
+        assert view.image.shape == (settings.image_size, settings.image_size, 3)
         assert view.amodal.shape[1:] == (64, 64)
         depth = view.occluded_by.sum(axis=1)
         assert depth[0] == 0  # the first is in front
