@@ -19,7 +19,7 @@ from training.data.piles import Pile, Recipe, make_pile
 from training.data.renders import MUVA, RenderSettings
 from training.data.samples import write_samples
 from training.data.scene import SPLITS, Rejected
-from training.data.sets import composite_set, mini_sets, render_set
+from training.data.sets import composite_set, mesh_set, mini_sets, scanned_set
 from training.data.sheets import contact_sheet
 from training.data.sprites import Material, load_material, read_cutouts, read_textures
 from training.data.statistics import TARGETS, describe
@@ -73,12 +73,16 @@ def make_samples(catalogue: Catalogue, seed: int) -> tuple[list[Pile], Counter[s
 
 
 def make_renders(args: argparse.Namespace) -> Iterable[PackedScenes]:
-    """Render the scanned objects of a split, and compact furniture for training, into a packed set."""
+    """Render one's own meshes, or scanned objects of a split and compact furniture for training, into a packed set."""
+    if (args.meshes is None) == (args.data is None) or (args.meshes and not args.textures) or (args.meshes and args.furniture):
+        raise ValueError("give --meshes and --textures, or --data")
     if args.furniture and args.sprites is None:
         raise ValueError("--furniture needs --sprites, to know which models are compact")
     settings = replace(MUVA if args.muva else RenderSettings(), image_size=args.image_size)
+    if args.meshes:
+        return [mesh_set(args.out, args.meshes, args.textures, args.split, settings, args.tables, args.seed)]
     furniture = (args.furniture, args.sprites) if args.furniture else None
-    return [render_set(args.out, args.data, args.split, settings, args.tables, args.seed, furniture)]
+    return [scanned_set(args.out, args.data, args.split, settings, args.tables, args.seed, furniture)]
 
 
 def make_composites(args: argparse.Namespace) -> Iterable[PackedScenes]:
@@ -110,7 +114,9 @@ def main() -> None:
     samples.add_argument("--robosuite", type=Path, required=True, help="folder of the installed Python package robosuite")
     samples.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default: %(default)s)")
     render = commands.add_parser("render", help="scenes for training: objects that fell on tables, several views of each")
-    render.add_argument("--data", type=Path, required=True, help="folder with objects/ and textures/")
+    render.add_argument("--meshes", type=Path, help="your own: a folder of Wavefront OBJ files with their materials")
+    render.add_argument("--textures", type=Path, help="with --meshes: a folder of pictures, for tables")
+    render.add_argument("--data", type=Path, help="or the raw material: a folder with objects/ and textures/")
     render.add_argument("--furniture", type=Path, help="folder of Debian's sweethome3d-furniture, for training alone")
     render.add_argument("--sprites", type=Path, help="with --furniture: folder of training.prepare sprites --furniture")
     render.add_argument("--out", type=Path, required=True, help="folder for the set; one that was interrupted goes on")

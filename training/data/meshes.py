@@ -163,6 +163,25 @@ def read_model(read: ReadBytes, name: str) -> Model:
     return Model(tuple(_part(arrays, np.array(triangles), materials.get(key, _Material())) for key, triangles in corners.items()))
 
 
+def read_own_meshes(folder: Path) -> dict[str, Model]:
+    """One's own meshes: every ``.obj`` under a folder, by its path there, its longest side 1 m.
+
+    Raises:
+        FileNotFoundError: there is none, or a material or texture file is missing.
+        ValueError: one cannot be read, or holds no face.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*.obj")):
+        try:
+            model = read_model(folder_reader(path.parent), path.name)
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"{path} is no mesh that can be used ({error}): export it as Wavefront OBJ") from error
+        found[str(path.relative_to(folder).with_suffix(""))] = model.placed(1.0, upright=True, half=False)
+    if not found:
+        raise FileNotFoundError(f"no meshes under {folder}: it needs Wavefront OBJ files, *.obj")
+    return found
+
+
 @dataclass(frozen=True)
 class _Material:
     colour: tuple[float, float, float] = (0.8, 0.8, 0.8)

@@ -7,14 +7,16 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from training.data.composites import PER_SHARD, composite_shard
 from training.data.compositor import SET_COMPOSITES, Compositor
 from training.data.furniture import read_furniture
-from training.data.meshes import Model
+from training.data.meshes import Model, read_own_meshes
 from training.data.objects import read_scan, read_split
 from training.data.packed import PackedScenes, fingerprint, pack
 from training.data.readers.paper_sets import PAPER_SETS
-from training.data.renders import MUVA, RenderSettings, render_table
+from training.data.renders import MUVA, Families, RenderSettings, render_table
 from training.data.scene import SPLITS
 from training.data.sprites import Material, compact_furniture, load_material, read_textures
 
@@ -47,7 +49,7 @@ def composite_set(
     return pack(out, about, work, -(-count // PER_SHARD))
 
 
-def render_set(
+def scanned_set(
     out: Path,
     data: Path,
     split: str,
@@ -60,14 +62,10 @@ def render_set(
     """Renders of the scanned objects of a split, and, for training, of compact furniture.
 
     Args:
-        out: the set to be.
         data: folder with objects/ and textures/.
         split: of the objects; splits of one seed are different scenes.
-        settings: see `RenderSettings`.
-        tables: how many are set up, of about `scenes` times `views` images each.
-        seed: of everything that is drawn.
         furniture: folders of the models and of their sprites, which tell those that are compact.
-        enough: stop once so many images are there.
+        out, settings, tables, seed, enough: see `render_set`.
 
     Raises:
         OSError, ValueError: see `pack`; or the split has no objects.
@@ -83,8 +81,53 @@ def render_set(
         families["furniture"] = {name: partial(read_furniture, *source) for name, source in compact.items()}
     textures = read_textures(data / "textures" / split)
     names = {family: sorted(models) for family, models in families.items()}
+    made_from = fingerprint(data.resolve(), names, textures)
+    return render_set(out, families, textures, made_from, split, settings, tables, seed, enough)
+
+
+def mesh_set(
+    out: Path, meshes: Path, textures: Path, split: str, settings: RenderSettings, tables: int, seed: int
+) -> PackedScenes:
+    """Renders of one's own meshes on one's own textures; see `read_own_meshes` and `render_set`."""
+    models, pictures = read_own_meshes(meshes), read_textures(textures)
+    families = {"meshes": {name: partial(_as_it_is, model) for name, model in models.items()}}
+    arrays = [(part.vertices, part.faces) for name in sorted(models) for part in models[name].parts]
+    made_from = fingerprint(sorted(models), arrays, pictures)
+    return render_set(out, families, pictures, made_from, split, settings, tables, seed)
+
+
+def _as_it_is(model: Model) -> Model:
+    return model
+
+
+def render_set(
+    out: Path,
+    families: Families,
+    textures: list[np.ndarray],
+    made_from: str,
+    split: str,
+    settings: RenderSettings,
+    tables: int,
+    seed: int,
+    enough: int | None = None,
+) -> PackedScenes:
+    """Views of objects that fell on tables, into bins or onto shelves.
+
+    Args:
+        out: the set to be.
+        families, textures: see `render_table`.
+        made_from: a fingerprint of both.
+        split: what it is for; splits of one seed are different scenes.
+        settings: see `RenderSettings`.
+        tables: how many are set up, of about `scenes` times `views` images each.
+        seed: of everything that is drawn.
+        enough: stop once so many images are there.
+
+    Raises:
+        OSError, ValueError: see `pack`.
+    """
     about = {"split": split, "tables": tables, "seed": seed, "settings": asdict(settings)}
-    about |= {"made_from": fingerprint(data.resolve(), names, textures)} | ({"images": enough} if enough else {})
+    about |= {"made_from": made_from} | ({"images": enough} if enough else {})
     return pack(out, about, partial(render_table, families, textures, settings, seed_of(seed, split)), tables, enough)
 
 
@@ -114,9 +157,9 @@ def mini_sets(
                 yield composite_set(out / name / split, material, split, count, seed, image_size, False, False)
                 continue
             settings = replace(MUVA, image_size=image_size)
-            # some views break a rule: twice as many are planned as are needed, and it stops once there are enough
-            tables = -(-2 * count // (settings.scenes * settings.views))
-            packed = render_set(out / name / split, data, split, settings, tables, seed, enough=count)
+            # most views break a rule: three times as many are planned as are needed, and it stops once there are enough
+            tables = -(-3 * count // (settings.scenes * settings.views))
+            packed = scanned_set(out / name / split, data, split, settings, tables, seed, enough=count)
             if len(packed) < count:
                 print(f"{packed.folder}: {len(packed)} images, not {count}, as more views than planned broke a rule")
             yield packed

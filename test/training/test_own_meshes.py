@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's own meshes: read from OBJ files, refused where they cannot be used, rendered into a set."""
+
+import os
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+import training.synthesize
+from training.data.meshes import read_own_meshes
+from training.data.packed import PackedScenes
+
+os.environ.setdefault("MUJOCO_GL", "osmesa")  # MuJoCo reads it when it is imported
+
+BOX = """v 0 0 0
+v 1 0 0
+v 1 2 0
+v 0 2 0
+v 0 0 3
+v 1 0 3
+v 1 2 3
+v 0 2 3
+f 4 3 2 1
+f 5 6 7 8
+f 1 2 6 5
+f 2 3 7 6
+f 3 4 8 7
+f 4 1 5 8
+"""
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two boxes, one with a material in a folder of its own, and a texture."""
+    meshes, textures = tmp_path / "meshes", tmp_path / "textures"
+    (meshes / "tins").mkdir(parents=True)
+    textures.mkdir()
+    (meshes / "box.obj").write_text(BOX)
+    (meshes / "tins" / "red.obj").write_text("mtllib red.mtl\nusemtl paint\n" + BOX)
+    (meshes / "tins" / "red.mtl").write_text("newmtl paint\nKd 0.9 0.1 0.1\n")
+    cv2.imwrite(str(textures / "wood.png"), np.full((64, 64, 3), 120, np.uint8))
+    return meshes, textures
+
+
+def test_they_are_named_by_their_path_and_a_metre_long(folders):
+    found = read_own_meshes(folders[0])
+    assert sorted(found) == ["box", "tins/red"]
+    assert found["tins/red"].parts[0].colour == (0.9, 0.1, 0.1)
+    corners = found["box"].parts[0].vertices
+    assert np.ptp(corners, axis=0).max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "text,words",
+    [
+        ("v 0 0 0\n", "holds no face"),
+        ("f 1 2 3\n", "is no mesh"),
+        ("v a b c\n", "is no mesh"),
+        ("v 0 0 0\nf 1 2 9\n", "is no mesh"),
+    ],
+    ids=["no face", "no vertices", "no numbers", "no such vertex"],
+)
+def test_what_is_no_mesh_is_refused(folders, text, words):
+    (folders[0] / "bad.obj").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_own_meshes(folders[0])
+
+
+def test_what_is_missing_is_named(folders, tmp_path):
+    (folders[0] / "tins" / "red.mtl").unlink()
+    with pytest.raises(FileNotFoundError, match="red.mtl"):
+        read_own_meshes(folders[0])
+    with pytest.raises(FileNotFoundError, match="no meshes under"):
+        read_own_meshes(tmp_path / "textures")
+
+
+def run(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["synthesize", "render", *map(str, words)])
+    training.synthesize.main()
+
+
+@pytest.mark.parametrize("words", [["--meshes", "M"], ["--textures", "T"], ["--meshes", "M", "--textures", "T", "--data", "D"]])
+def test_half_of_what_is_needed_is_refused(monkeypatch, tmp_path, capsys, words):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *words, "--out", tmp_path / "set")
+    assert "give --meshes and --textures, or --data" in capsys.readouterr().err
+
+
+def test_the_command_makes_a_set_of_them(folders, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("mujoco", reason="MuJoCo is not installed (requirements/training.txt)")
+    meshes, textures = folders
+    out = tmp_path / "set"
+    run(monkeypatch, "--meshes", meshes, "--textures", textures, "--tables", 1, "--out", out)
+    packed = PackedScenes(out, check=True)
+    assert len(packed) > 10
+    assert packed.meta["split"] == "train"
+    assert max(len(scene.amodal) for scene in packed) > 1
+    assert "objects an image" in capsys.readouterr().out
