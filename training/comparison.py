@@ -14,10 +14,10 @@ from tqdm import tqdm
 from seqamodal_ros.diffusion.sequence import SequenceSettings, select
 from training.data.packed import fingerprint
 from training.data.scene import Scene
-from training.edges import without_head
 from training.figures import Figures
 from training.methods import Layers, independent_layers, mean_mask, one_shot_layers, sequential_layers
 from training.metrics import ap_with_layer, ap_without_layer, hidden_iou, layer_figures, mean_of
+from training.taught import without_heads
 from training.train import build
 from training.variants import TablesSettings, independent, variants
 
@@ -121,7 +121,7 @@ class Comparison:
         if state["step"] < self.variants[name].loop.steps:
             return None
         network = build(self.variants[name].network)
-        network.load_state_dict(without_head(state["ema"]))
+        network.load_state_dict(without_heads(state["ema"]))
         return network.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
 
 

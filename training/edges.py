@@ -7,26 +7,9 @@ too, but of whole objects: a head that marks the two sides of each such edge tea
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from torch import Tensor
 
 REACH = 2  # mask pixels from the edge
-
-
-class EdgeTaughtNetwork(FastNetwork):
-    """The `fast` network with a head on its finest features; the head is left out of what is exported."""
-
-    HEAD = "edges."  # how the names of its weights begin
-
-    def __init__(self, settings: FastSettings):
-        super().__init__(settings)
-        self.edges = nn.Conv2d(settings.encoder_channels[0], 2, 1)
-
-
-def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of the `fast` network alone."""
-    return {name: value for name, value in state.items() if not name.startswith(EdgeTaughtNetwork.HEAD)}
 
 
 def occlusion_edges(amodal: Tensor, occluded_by: Tensor) -> Tensor:

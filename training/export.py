@@ -10,8 +10,8 @@ from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, save_model
-from training.edges import without_head
 from training.one_shot import OneShotSettings
+from training.taught import without_heads
 from training.train import read_settings
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
     steps, sampler = args.sampling_steps or network.sampling_steps, args.sampler or network.sampler
     model = ModelSettings(network, sequence, steps, sampler, args.mirror, args.bias)
-    weights = without_head(state["ema"])
+    weights = without_heads(state["ema"])
     if args.bias:
         weights["denoiser.out.3.bias"] -= args.bias
     sha256 = save_model(args.out, weights, model)

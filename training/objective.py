@@ -10,9 +10,10 @@ from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
-from training.data.batches import Batch, union
-from training.edges import EdgeTaughtNetwork, occlusion_edges
+from training.data.batches import Batch, all_layers, union
+from training.edges import occlusion_edges
 from training.rows import check_rows, independent_rows, layer_alone, omitted_layers
+from training.taught import TaughtNetwork
 
 
 class TrainableNetwork(Protocol):
@@ -38,7 +39,10 @@ class ObjectiveSettings:
         noise_introduction: share of rows of layer 3 and deeper whose cumulative mask lacks a layer (Section 5.4), in 0..1; not of
             rows whose cumulative mask is the model's own.
         only_layer: draw this layer alone, always from a blank cumulative mask (see `independent_rows`); 0 for all layers.
+        first: share of rows that start from a blank cumulative mask, whatever was drawn for them: where the model runs
+            freely, all layers rest on the first. Not of rows of `only_layer`.
         edges: weight of the loss of `training.edges`; 0 trains without that head.
+        all_layers: weight of the loss of a head that draws all layers at once, see `training.taught`; 0 trains without it.
     """
 
     kind: ClassVar[str] = "fast"
@@ -52,12 +56,16 @@ class ObjectiveSettings:
     dice: float = 1.0
     noise_introduction: float = 0.0
     only_layer: int = 0
+    first: float = 0.0
     edges: float = 0.0
+    all_layers: float = 0.0
 
     def __post_init__(self) -> None:
         check_rows(self.noise_introduction, self.only_layer)
-        if self.edges < 0:
-            raise ValueError(f"edges is a weight and must be 0 or more, not {self.edges}")
+        if not 0 <= self.first <= 1:
+            raise ValueError(f"first is a share and must be in 0..1, not {self.first}")
+        if min(self.edges, self.all_layers) < 0:
+            raise ValueError(f"edges and all_layers are weights and must be 0 or more, not {self.edges} and {self.all_layers}")
 
 
 def next_layer(amodal: Tensor, occluded_by: Tensor, drawn: Tensor) -> Tensor:
@@ -132,33 +140,51 @@ def own_cumulative_masks(
 def loss(
     network: TrainableNetwork, batch: Batch, schedule: Schedule, settings: ObjectiveSettings, step: int
 ) -> dict[str, Tensor]:
-    """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"; and "edges" of a network that has the head."""
+    """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"; and those of the heads that a network has."""
     features = network.encode(normalised(batch.image))
-    size = batch.amodal.shape[-1]
     image = torch.arange(len(batch.image), device=batch.image.device).repeat(settings.rows)
     if settings.only_layer:
         image = torch.cat([independent_rows(batch, settings.only_layer) for _ in range(settings.rows)])
         cumulative, target = layer_alone(batch, settings.only_layer, image)
-    elif step >= settings.own_from and torch.rand(()) < settings.own:
-        detached = tuple(f.detach() for f in features)
-        own = own_cumulative_masks(network, detached, schedule, size, settings.rows + 1)[1:]
-        drawn = [drawn_objects(batch, mask) for mask in own]
-        cumulative = torch.cat(own)
-        target = torch.cat([next_layer(batch.amodal, batch.occluded_by, row) for row in drawn])
     else:
-        drawn = [add_partial(batch, row, settings.partial) for row in algorithm_1_rows(batch, settings.rows)]
-        target = torch.cat([next_layer(batch.amodal, batch.occluded_by, row) for row in drawn])
-        shown = [_without_a_layer(batch, row, settings.noise_introduction) for row in drawn]
-        cumulative = torch.cat([imperfect_outline(union(batch.amodal, row), settings.imperfect) for row in shown])
+        drawn, cumulative = _drawn(network, features, batch, schedule, settings, step)
+        first = torch.rand(len(drawn), 1, device=drawn.device) < settings.first
+        drawn, cumulative = drawn & ~first, cumulative & ~first[..., None, None]
+        target = next_layer(batch.amodal[image], batch.occluded_by[image], drawn)
     x0 = signed(target)
     x_t, t = noisy(x0, schedule, settings.noise_only)
     logits = network.logits(x_t, t, signed(cumulative), tuple(f[image] for f in features)).float()
     losses = mask_losses(logits, target.float(), settings.dice)
-    if isinstance(network, EdgeTaughtNetwork):
-        edges = occlusion_edges(batch.amodal, batch.occluded_by)
-        losses["edges"] = mask_losses(network.edges(features[0]).float(), edges.float(), settings.dice)["loss"]
-        losses["loss"] = losses["loss"] + settings.edges * losses["edges"]
+    if isinstance(network, TaughtNetwork):
+        tasks = {}
+        if network.edges is not None:
+            tasks["edges"] = network.edges(features[0]), occlusion_edges(batch.amodal, batch.occluded_by), settings.edges
+        if network.all_layers is not None:
+            stack = network.all_layers(features)
+            tasks["all_layers"] = stack, all_layers(batch, stack.shape[1]), settings.all_layers
+        for name, (answer, truth, weight) in tasks.items():
+            losses[name] = mask_losses(answer.float(), truth.float(), settings.dice)["loss"]
+            losses["loss"] = losses["loss"] + weight * losses[name]
     return losses
+
+
+def _drawn(
+    network: TrainableNetwork,
+    features: tuple[Tensor, ...],
+    batch: Batch,
+    schedule: Schedule,
+    settings: ObjectiveSettings,
+    step: int,
+) -> tuple[Tensor, Tensor]:
+    """For all rows, the objects drawn before bool [rows * B, O], and the cumulative masks bool [rows * B, 1, h, w]."""
+    if step >= settings.own_from and torch.rand(()) < settings.own:
+        detached = tuple(f.detach() for f in features)
+        own = own_cumulative_masks(network, detached, schedule, batch.amodal.shape[-1], settings.rows + 1)[1:]
+        return torch.cat([drawn_objects(batch, mask) for mask in own]), torch.cat(own)
+    drawn = [add_partial(batch, row, settings.partial) for row in algorithm_1_rows(batch, settings.rows)]
+    shown = [_without_a_layer(batch, row, settings.noise_introduction) for row in drawn]
+    masks = [imperfect_outline(union(batch.amodal, row), settings.imperfect) for row in shown]
+    return torch.cat(drawn), torch.cat(masks)
 
 
 def _without_a_layer(batch: Batch, drawn: Tensor, share: float) -> Tensor:

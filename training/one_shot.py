@@ -4,13 +4,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.fast import Denoiser, FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
-from training.data.batches import Batch, union
+from training.data.batches import Batch, all_layers
 from training.objective import mask_losses, noisy
 
 
@@ -63,8 +62,3 @@ def one_shot_loss(network: OneShotNetwork, batch: Batch, schedule: Schedule, set
     x_t, t = noisy(signed(target), schedule, settings.noise_only)
     repeated = tuple(f.repeat(settings.rows, 1, 1, 1) for f in features)
     return mask_losses(network.logits(x_t, t, x_t[:, :0], repeated).float(), target.float(), settings.dice)
-
-
-def all_layers(batch: Batch, count: int) -> Tensor:
-    """The amodal masks of the first `count` layers, blank where there are fewer: bool [B, count, h, w]."""
-    return torch.cat([union(batch.amodal, batch.layers == layer) for layer in range(1, count + 1)], dim=1)

@@ -23,13 +23,13 @@ from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
 from training.data.scene import SceneRules
 from training.data.sprites import load_material
-from training.edges import EdgeTaughtNetwork
 from training.hybrid import HybridSettings, hybrid_loss
 from training.loop import LoopSettings, Method, Run
 from training.methods import Layers, independent_layers, one_shot_layers, sequential_layers
 from training.objective import ObjectiveSettings, loss
 from training.one_shot import OneShotNetwork, OneShotObjective, OneShotSettings, one_shot_loss
 from training.pretrained import BackboneSettings, filters_in_float32, freeze, imagenet_file, load_imagenet
+from training.taught import TaughtNetwork
 
 SEE_STEPS = {"fast": 2, "one_shot": 2, "paper": 20}  # of DDIM, for a look while it trains
 
@@ -112,13 +112,8 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
     return [each.amodal for each in found]
 
 
-def build(settings: NetworkSettings | OneShotSettings, edges: bool = False) -> FastNetwork | PaperNetwork:
-    """The network of these settings, with random weights; of `build_network`, and those that are of training alone.
-
-    `edges` gives the `fast` network the head of training.edges.
-    """
-    if edges and isinstance(settings, FastSettings):
-        return EdgeTaughtNetwork(settings)
+def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork:
+    """The network of these settings, with random weights; of `build_network`, and those that are of training alone."""
     return OneShotNetwork(settings) if isinstance(settings, OneShotSettings) else build_network(settings)
 
 
@@ -130,7 +125,11 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
         ValueError: the file holds another network.
     """
     torch.manual_seed(settings.loop.seed)
-    network = build(settings.network, isinstance(settings.objective, ObjectiveSettings) and settings.objective.edges > 0)
+    network, objective = build(settings.network), settings.objective
+    if isinstance(objective, ObjectiveSettings) and isinstance(settings.network, FastSettings):
+        layers = settings.composites.max_layers if objective.all_layers else 0
+        if objective.edges or layers:
+            network = TaughtNetwork(settings.network, objective.edges > 0, layers)
     if initial:
         loaded = load_model(str(initial))
         if loaded.settings.network != settings.network:

@@ -9,9 +9,9 @@ from seqamodal_ros import Perceiver
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, save_model
-from training.data.batches import Batch
+from training.data.batches import Batch, all_layers
 from training.methods import SCHEDULE, independent_layers, mean_mask, one_shot_layers, sequential_layers
-from training.one_shot import OneShotNetwork, OneShotObjective, OneShotSettings, all_layers, one_shot_loss
+from training.one_shot import OneShotNetwork, OneShotObjective, OneShotSettings, one_shot_loss
 
 CHANNELS = {"encoder_channels": (8, 8, 8, 8), "denoiser_channels": (8, 8, 8)}
 SMALL = FastSettings(image_size=128, mask_size=32, **CHANNELS)

@@ -42,6 +42,11 @@ def union(amodal: Tensor, chosen: Tensor) -> Tensor:
     return (amodal & chosen[:, :, None, None]).any(dim=1, keepdim=True)
 
 
+def all_layers(batch: Batch, count: int) -> Tensor:
+    """The amodal masks of the first `count` layers, blank where there are fewer: bool [B, count, h, w]."""
+    return torch.cat([union(batch.amodal, batch.layers == layer) for layer in range(1, count + 1)], dim=1)
+
+
 class SceneBatches(Dataset):
     """Item n is a whole batch, or part of one, drawn from the seed and n alone.
 

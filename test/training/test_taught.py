@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two sides of occlusion edges, and the head that learns them and is left behind on export."""
+"""Heads that training alone knows, of occlusion edges and of all layers, and rows from a blank cumulative mask."""
 
 import sys
 
@@ -11,8 +11,9 @@ from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import load_model
 from training.data.batches import Batch
-from training.edges import EdgeTaughtNetwork, occlusion_edges
+from training.edges import occlusion_edges
 from training.objective import ObjectiveSettings, loss
+from training.taught import TaughtNetwork
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 
@@ -65,7 +66,7 @@ def test_where_what_lies_on_top_is_hidden_itself_there_is_no_edge():
 
 def test_the_head_learns_and_its_weight_counts():
     torch.manual_seed(0)
-    network, batch = EdgeTaughtNetwork(SMALL), pair()
+    network, batch = TaughtNetwork(SMALL, edges=True, layers=0), pair()
     torch.manual_seed(1)
     light = loss(network, batch, Schedule.linear(), ObjectiveSettings(edges=0.5), 0)
     torch.manual_seed(1)
@@ -95,7 +96,7 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
         "network": network,
         "backbone": {"imagenet": False, "frozen_stages": 0},
         "composites": {"image_size": 64, "mask_size": 16, "area_min": 2, "max_layers": 3},
-        "objective": {"edges": 0.5},
+        "objective": {"edges": 0.5, "all_layers": 0.5, "first": 0.5},
         "loop": {"steps": 1, "batch_size": 2, "workers": 0, "bfloat16": False},
     }
     config.write_text(yaml.safe_dump(described))
@@ -103,7 +104,8 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(out)])
     training.train.main()
     ema = torch.load(out / "checkpoint.pt", weights_only=True)["ema"]
-    assert {name for name in ema if name.startswith(EdgeTaughtNetwork.HEAD)} == {"edges.weight", "edges.bias"}
+    heads = {name.split(".")[0] for name in ema if name.startswith(TaughtNetwork.HEADS)}
+    assert heads == {"edges", "all_layers"}
 
     bias = ema["denoiser.out.3.bias"].clone()
     options = ["--mirror", "--bias", "0.5"]
@@ -117,3 +119,56 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     training.train.main()
     capsys.readouterr()
     assert (tmp_path / "on" / "checkpoint.pt").is_file()
+
+
+class Watching(TaughtNetwork):
+    """Remembers the cumulative masks that it was given."""
+
+    def logits(self, x_t, t, cumulative_mask, image_features):
+        self.given = cumulative_mask
+        return super().logits(x_t, t, cumulative_mask, image_features)
+
+
+def test_the_head_draws_every_layer_at_the_masks_size():
+    network = TaughtNetwork(SMALL, edges=False, layers=4)
+    assert network.all_layers(network.encode(torch.zeros(2, 3, 64, 64))).shape == (2, 4, 16, 16)
+
+
+def test_the_head_of_all_layers_learns_and_its_weight_counts():
+    torch.manual_seed(0)
+    network, batch = TaughtNetwork(SMALL, edges=False, layers=3), pair()
+    torch.manual_seed(1)
+    light = loss(network, batch, Schedule.linear(), ObjectiveSettings(all_layers=0.5), 0)
+    torch.manual_seed(1)
+    heavy = loss(network, batch, Schedule.linear(), ObjectiveSettings(all_layers=2.0), 0)
+    assert (heavy["loss"] - light["loss"]).item() == pytest.approx(1.5 * light["all_layers"].item(), rel=1e-4)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(40):
+        losses = loss(network, batch, Schedule.linear(), ObjectiveSettings(all_layers=1.0), 0)
+        optimiser.zero_grad()
+        losses["loss"].backward()
+        optimiser.step()
+    assert losses["all_layers"] < 0.5 * light["all_layers"]
+
+
+@pytest.mark.parametrize("own", [0.0, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_rows_starts_from_a_blank_mask(share, own):
+    torch.manual_seed(0)
+    network, settings = Watching(SMALL, edges=False, layers=0), ObjectiveSettings(rows=64, own=own, own_from=0, first=share)
+    with torch.no_grad():
+        network.denoiser.out[3].bias.fill_(3.0)  # it sees something everywhere, so its own masks are not blank
+        loss(network, pair(), Schedule.linear(), settings, 0)
+    blank = (network.given < 0).flatten(1).all(dim=1).float().mean().item()
+    if share == 1:
+        assert blank == 1
+    elif own:
+        assert blank == pytest.approx(share, abs=0.2)
+    else:
+        assert blank == pytest.approx(share + (1 - share) / 3, abs=0.2)  # layer 1 of 3, the blank one included
+
+
+@pytest.mark.parametrize("wrong", [{"first": 1.5}, {"first": -0.1}, {"all_layers": -1.0}, {"edges": -1.0}], ids=str)
+def test_shares_and_weights_are_checked(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        ObjectiveSettings(**wrong)
