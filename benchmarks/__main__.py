@@ -15,6 +15,7 @@ from benchmarks.page import MARK, PAGE, plot, text
 from benchmarks.timing import machine
 from seqamodal_ros import Perceiver
 from seqamodal_ros.perceiver import RUNTIMES
+from seqamodal_ros.runtimes.exported import threads
 
 OUT = Path("bench_out")
 
@@ -49,8 +50,7 @@ def main() -> None:
     perceiver = Perceiver.load(args.model, args.device)
     common = ("--model", args.model, "--device", args.device)
     began = time.monotonic()
-    threads, model_id = torch.get_num_threads(), perceiver.model_id[:40]
-    about = f"{time.strftime('%Y-%m-%d')}; {machine()}, {threads} threads; `{model_id}` on {args.device}"
+    about = f"{time.strftime('%Y-%m-%d')}; {machine()}, {threads()} threads; `{perceiver.model_id[:40]}` on {args.device}"
     found: dict[str, Any] = {"about": about, "methods": {}}
 
     def tell(name: str, result: dict[str, Any]) -> dict[str, Any]:
