@@ -33,20 +33,22 @@ class Stillness:
         seen = self._seen.get(frame.camera)
         if not frame.stillness or seen is None or seen.how != _how(frame):
             return None
-        if np.abs(_patches(frame.image) - seen.patches).max() > frame.stillness:
+        if np.abs(_patches(frame) - seen.patches).max() > frame.stillness:
             return None
         return replace(seen.scene, seconds=0.0)  # no time was spent on it
 
     def keep(self, frame: "Frame", scene: LayeredScene) -> None:
         """Remember a scene that was inferred for a camera's frame."""
         if frame.stillness:
-            self._seen[frame.camera] = _Seen(_how(frame), _patches(frame.image), scene)
+            self._seen[frame.camera] = _Seen(_how(frame), _patches(frame), scene)
 
 
 def _how(frame: "Frame") -> tuple[object, ...]:
     return frame.image.shape, frame.num_samples, frame.seed, frame.region
 
 
-def _patches(image: np.ndarray) -> np.ndarray:
-    """float32 [PATCHES, PATCHES, 3]: mean grey levels."""
+def _patches(frame: "Frame") -> np.ndarray:
+    """float32 [PATCHES, PATCHES, 3]: mean grey levels of what is looked at."""
+    x, y, width, height = frame.region or (0, 0, *frame.image.shape[1::-1])
+    image = frame.image[y : y + height, x : x + width]
     return cv2.resize(image, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -59,6 +59,18 @@ def test_a_thing_that_moves_by_a_pixel_is_one(shift):
     assert stillness.recall(frame(noisy(picture(shift), 1))) is None
 
 
+def test_in_a_small_region_a_small_thing_counts():
+    def small(at: int) -> Frame:
+        image = np.full((2160, 3840, 3), 60, np.uint8)
+        image[1000 + at : 1006 + at, 1010:1016] = 90
+        return frame(image, region=(1000, 980, 64, 64))
+
+    stillness = Stillness()
+    stillness.keep(small(0), scene())
+    assert stillness.recall(small(0)) is not None
+    assert stillness.recall(small(3)) is None
+
+
 def test_slow_changes_add_up():
     stillness = Stillness()
     stillness.keep(frame(picture()), scene())
