@@ -39,8 +39,28 @@ def growth(model: str, device: str, runtime: str, repeats: int) -> dict[str, dic
     def a_frame(perceiver: Perceiver, samples: int = K) -> float:
         return p50(lambda: perceiver(image, samples))
 
+    found: dict[str, dict[str, float]] = {}
+    # first: exports leave PyTorch one thread
     five = forced(LAYERS)
-    found = {"hypotheses": {str(k): a_frame(five, k) for k in (1, 3, 5, 7, 9)}}
+    found |= {"hypotheses": {str(k): a_frame(five, k) for k in (1, 3, 5, 7, 9)}}
+    found["layers"] = {str(count): a_frame(forced(count)) for count in (1, 2, 3, 4, 5, 6, 7)}
+    found["frames, masks to source size"] = {}
+    for name, sides in SIDES.items():
+        large = np.zeros((*sides, 3), np.uint8)
+        found["frames, masks to source size"][name] = p50(lambda large=large: five(large, K).label())
+    found["cameras, as a batch"] = {str(n): p50(lambda n=n: five.batch([image] * n, K)) for n in (1, 2, 4, 8)}
+    return found
+
+    def p50(call: Any) -> float:
+        return quantiles(seconds(call, repeats))["p50_ms"]
+
+    def a_frame(perceiver: Perceiver, samples: int = K) -> float:
+        return p50(lambda: perceiver(image, samples))
+
+    found: dict[str, dict[str, float]] = {}
+    # first: exports leave PyTorch one thread
+    five = forced(LAYERS)
+    found |= {"hypotheses": {str(k): a_frame(five, k) for k in (1, 3, 5, 7, 9)}}
     found["layers"] = {str(count): a_frame(forced(count)) for count in (1, 2, 3, 4, 5, 6, 7)}
     found["frames, masks to source size"] = {}
     for name, sides in SIDES.items():
@@ -61,7 +81,8 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, floa
     five = Perceiver.load(model, device, runtime=runtime, max_layers=PASSES)
     network, settings = five.model.network, five.model.settings
     five._network = Forced(five._network, LAYERS, settings.sampling_steps)
-    frame = quantiles(seconds(lambda: five(frames()[0], K), repeats))["p50_ms"]  # first: PyTorch's threads would linger
+    shown = frames()[0]
+    frame = quantiles(seconds(lambda: five(shown, K), repeats))["p50_ms"]  # first: PyTorch's threads would linger
     side, masks = settings.network.image_size, settings.network.mask_size
     image = torch.zeros(1, 3, side, side, device=device)
     x = torch.zeros(K, 1, masks, masks, device=device)

@@ -69,6 +69,7 @@ class Perceiver:
             runtime: what computes the network: "torch" in float32, "torch-bf16" with bfloat16 where PyTorch has it;
                 "onnxruntime" or "openvino" what the command `export` wrote, on the CPU; "auto" the fastest that is there. One
                 that is named and not there is told in a warning, and "torch" takes its place. Rounding differs among them.
+                Exports leave one thread to PyTorch, in the whole process.
             before_call: runs before each network call; what it raises ends the inference (cancellation, heartbeat).
 
         Raises:
@@ -135,7 +136,7 @@ class Perceiver:
         Args:
             image: uint8 [H, W, 3] RGB, any size.
             num_samples: K, hypotheses of each layer.
-            seed: of the noise; the same seed, image and device give the same masks.
+            seed: of the noise; the same seed, image, device and runtime give the same masks.
             region: x, y, width, height in source pixels, to look at a part of the image alone.
 
         Raises:
@@ -171,9 +172,6 @@ class Perceiver:
             return []
         began = time.monotonic()
         settings = self.model.settings
-        if self._network is None:
-            self._network, self.runtime = network_on(self.model, self._device, self.runtime)
-        network = self._network
         size = settings.network.mask_size
         geometries = [self._geometry(*pair) for pair in zip(images, regions or [None] * len(images), strict=True)]
         squares = [g.to_model(i, settings.network.image_size) for g, i in zip(geometries, images, strict=True)]
@@ -203,6 +201,9 @@ class Perceiver:
 
         with torch.inference_mode():
             self._before_call()
+            if self._network is None:
+                self._network, self.runtime = network_on(self.model, self._device, self.runtime)
+            network = self._network
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
             features = network.encode(normalised(pixels))
         found = run([sequence(settings.sequence, (size, size), num_samples) for _ in images], propose)

@@ -74,7 +74,8 @@ def make_samples(catalogue: Catalogue, seed: int) -> tuple[list[Pile], Counter[s
 
 def make_renders(args: argparse.Namespace) -> Iterable[PackedScenes]:
     """Render one's own meshes, or scanned objects of a split and compact furniture for training, into a packed set."""
-    if (args.meshes is None) == (args.data is None) or (args.meshes and not args.textures) or (args.meshes and args.furniture):
+    own = (args.meshes is not None, args.textures is not None)
+    if own not in ((True, True), (False, False)) or own[0] == (args.data is not None) or (own[0] and args.furniture):
         raise ValueError("give --meshes and --textures, or --data")
     if args.furniture and args.sprites is None:
         raise ValueError("--furniture needs --sprites, to know which models are compact")

@@ -20,7 +20,7 @@ from seqamodal_ros.bags.reading import STORAGES, BagError, image_topic, open_bag
 from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, refuse_out, write_bag
 from seqamodal_ros.commands.arguments import Parser, one_line, whole_number
 from seqamodal_ros.messages import InvalidMessage
-from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, Perceiver
+from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES, Perceiver
 from seqamodal_ros.scene.geometry import FITS
 from seqamodal_ros.scene.image_files import OPENCV_LOG
 
@@ -53,7 +53,7 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
         topic = image_topic(bag, arguments.image)
         storage = arguments.storage or bag.storage
         check_out_topic(bag, arguments.out_topic, codec)
-        perceiver = Perceiver.load(arguments.model, arguments.device, fit=arguments.fit)
+        perceiver = Perceiver.load(arguments.model, arguments.device, fit=arguments.fit, runtime=arguments.runtime)
         job = {
             "bag": str(bag.path.resolve()),
             "files": bag.sizes,
@@ -153,6 +153,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--num-samples", type=number(1, LARGEST_NUM_SAMPLES), default=3, metavar="K",
         help="hypotheses of each layer (default: %(default)s)")  # fmt: skip
     add("--seed", type=number(0, 2**64 - 1), default=0, metavar="N", help="of the noise (default: %(default)s)")
+    add("--runtime", default="torch", choices=RUNTIMES[1:], help="what computes the network (default: %(default)s)")
     add("--fit", default="letterbox", choices=FITS, help="of the image into the network's square (default: %(default)s)")
     add("--no-hypotheses", dest="hypotheses", action="store_false", help="leave the K hypotheses out of the messages")
     return parser.parse_args(argv)

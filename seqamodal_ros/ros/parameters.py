@@ -94,7 +94,7 @@ SPECS: dict[str, Spec] = {
     "seed": Spec(0, "Of the noise; the same for every frame, so that a still scene stays still.", 0, 2**63 - 1),
     "stillness": Spec(
         2.0,
-        "Grey levels by which a patch, of 32 x 32, may differ from the image that was seen last and count as noise: "
+        "Grey levels by which a patch, of 32 a side, may differ from the image that was seen last and count as noise: "
         "nothing has moved, and the answer is the same. 0: every image is seen anew.",
         0.0,
         255.0,

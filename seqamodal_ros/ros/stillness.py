@@ -35,12 +35,13 @@ class Stillness:
             return None
         if np.abs(_patches(frame) - seen.patches).max() > frame.stillness:
             return None
-        return replace(seen.scene, seconds=0.0)  # no time was spent on it
+        return seen.scene
 
     def keep(self, frame: "Frame", scene: LayeredScene) -> None:
         """Remember a scene that was inferred for a camera's frame."""
         if frame.stillness:
-            self._seen[frame.camera] = _Seen(_how(frame), _patches(frame), scene)
+            again = replace(scene, seconds=0.0)  # no time is spent on it then
+            self._seen[frame.camera] = _Seen(_how(frame), _patches(frame), again)
 
 
 def _how(frame: "Frame") -> tuple[object, ...]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker thread: takes each camera's newest frame, lets the perceiver see them, hands scenes to the executor's thread."""
 
+import logging
 import threading
 import time
 from collections import deque
@@ -97,7 +98,6 @@ class Worker:
         self._notify = notify
         self._round = 0  # what was submitted in an earlier round is cancelled
         self._round_at_work = 0
-        self._rest = False
         self._stillness = Stillness()
         self._wanted: Callable[[], bool] = lambda: True  # of the frames at work
         with self.heartbeat.work(samples):
@@ -128,7 +128,6 @@ class Worker:
     def rest(self) -> None:
         """Drop every frame, and let go of the GPU's memory until the next one comes."""
         self.cancel()
-        self._rest = True
         self._mailbox.wake()
 
     def stop(self, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -168,18 +167,26 @@ class Worker:
 
     def _work(self) -> None:
         while (taken := self._mailbox.take()) is not None:
-            if self._rest:
-                self._rest = False
-                self.perceiver.rest()
             if not taken:
+                self._let_rest()
                 continue
-            self._round_at_work = max(its_round for its_round, _ in taken)
+            its_round = max(its_round for its_round, _ in taken)
+            if its_round != self._round_at_work:
+                self._stillness = Stillness()  # what was cancelled, or reset, begins anew
+            self._round_at_work = its_round
             frames = [frame for its_round, frame in taken if its_round == self._round_at_work and frame.wanted()]
             alike: dict[tuple[int, int], list[Frame]] = {}
             for frame in frames:  # both may have been changed between two of them
                 alike.setdefault((frame.num_samples, frame.seed), []).append(frame)
             for some in alike.values():
                 self._answer(some)
+
+    def _let_rest(self) -> None:
+        try:
+            with self.heartbeat.work(1):
+                self.perceiver.rest()
+        except Exception:  # of CUDA, say: the thread must live on, and the next frame tells of it
+            logging.getLogger(__name__).exception("the GPU's memory was not released")
 
     def _answer(self, frames: list[Frame]) -> None:
         self._wanted = lambda: any(frame.wanted() for frame in frames)

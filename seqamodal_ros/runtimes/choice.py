@@ -22,7 +22,7 @@ BFLOAT16 = "torch-bf16"
 
 
 class Bfloat16:
-    """A PyTorch network, computed in bfloat16 where autocast does; what it gives is float32."""
+    """A PyTorch network, computed in bfloat16 where autocast does; predictions are float32."""
 
     def __init__(self, network: Network, device: str):
         self.network, self._device = network, device
@@ -61,6 +61,7 @@ def _exported(model: Model, device: str, runtime: str) -> tuple[Network | None, 
     wanted = list(OF_EXPORTS) if runtime == "auto" else [runtime] if runtime in OF_EXPORTS else []
     if runtime == "auto" and device != "cpu":
         return None, ""
+    damaged = False
     why = "" if device == "cpu" else f"exports run on the CPU, not on {device}"
     for name in wanted if not why else []:
         try:
@@ -68,8 +69,9 @@ def _exported(model: Model, device: str, runtime: str) -> tuple[Network | None, 
             network = OF_EXPORTS[name](folder, read_card(folder, model.model_id))
             torch.set_num_threads(1)  # little is left to PyTorch; its threads, waiting for more, would take the runtime's cores
             return network, name
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a runtime's own are of many kinds
             why = f"pip install -r requirements/runtimes.txt: {error}" if isinstance(error, ImportError) else str(error)
-    if runtime in OF_EXPORTS:
+            damaged = damaged or not isinstance(error, (ImportError, FileNotFoundError))
+    if runtime in OF_EXPORTS or damaged:
         logging.getLogger(__name__).warning("runtime %s is not to be had (%s): going on with torch", runtime, why)
     return None, ""

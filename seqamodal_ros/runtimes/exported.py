@@ -42,7 +42,8 @@ class Card:
 
 def threads() -> int:
     """How many a runtime takes: as many as PyTorch would."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
 
 
 def export_folder(model_id: str) -> Path:

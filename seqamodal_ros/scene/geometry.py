@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the model's square lies in the source image, and the way back from a mask to source pixels."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import cv2
@@ -20,6 +20,8 @@ class Geometry:
         width, height: of the source image, pixels.
         left, top: edges of the square in source pixel-edge coordinates, negative where padded.
         side: of the square, source pixels.
+        window: left, top, right and bottom edge of what of the image is seen; None for all of it. The rest of the square is
+            padding. Masks are blank there; it is no part of what makes two geometries equal, as messages do not carry it.
     """
 
     width: int
@@ -27,6 +29,7 @@ class Geometry:
     left: float
     top: float
     side: float
+    window: tuple[float, float, float, float] | None = field(default=None, compare=False)
 
     @classmethod
     def letterbox(cls, width: int, height: int) -> "Geometry":
@@ -42,7 +45,7 @@ class Geometry:
 
     @classmethod
     def region(cls, width: int, height: int, x: int, y: int, region_width: int, region_height: int) -> "Geometry":
-        """The smallest square that holds a region of interest, centred on it.
+        """The smallest square that holds a region of interest, centred on it; nothing outside the region is seen.
 
         Raises:
             ValueError: the region is empty or leaves the image.
@@ -53,13 +56,20 @@ class Geometry:
                 f"the region x={x} y={y} {region_width}x{region_height} must be non-empty and lie in the {width}x{height} image"
             )
         side = max(region_width, region_height)
-        return cls(width, height, x + (region_width - side) / 2, y + (region_height - side) / 2, side)
+        window = (x, y, x + region_width, y + region_height)
+        return cls(width, height, x + (region_width - side) / 2, y + (region_height - side) / 2, side, window)
 
     def resized(self, longest: int) -> "Geometry":
         """The same square in the source image made `longest` pixels long on its longer side; the shorter keeps one pixel."""
         scale = longest / max(self.width, self.height)
         width, height = max(1, round(self.width * scale)), max(1, round(self.height * scale))
-        return replace(self, width=width, height=height, left=self.left * scale, top=self.top * scale, side=self.side * scale)
+        left, top, right, bottom = (edge * scale for edge in self._window)
+        window = (left, top, right, bottom) if self.window else None
+        return Geometry(width, height, self.left * scale, self.top * scale, self.side * scale, window)
+
+    @property
+    def _window(self) -> tuple[float, float, float, float]:
+        return self.window or (0, 0, self.width, self.height)
 
     def affine(self, mask_size: int) -> tuple[float, float, float, float]:
         """(scale_x, scale_y, offset_x, offset_y) of a mask of `mask_size` pixels a side.
@@ -72,8 +82,9 @@ class Geometry:
     def to_model(self, image: np.ndarray, size: int) -> np.ndarray:
         """The square, resampled: uint8 [size, size, 3] from uint8 [H, W, 3]; padding is grey."""
         scale = size / self.side
-        columns, into_columns = _overlap(self.left, self.side, self.width, scale, size)
-        rows, into_rows = _overlap(self.top, self.side, self.height, scale, size)
+        left, top, right, bottom = self._window
+        columns, into_columns = _overlap(self.left, self.side, left, right, scale, size)
+        rows, into_rows = _overlap(self.top, self.side, top, bottom, scale, size)
         square = np.full((size, size, 3), PADDING, np.uint8)
         target = square[into_rows, into_columns]
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -82,12 +93,13 @@ class Geometry:
         return square
 
     def inside(self, mask_size: int) -> np.ndarray:
-        """bool [mask_size, mask_size]: mask pixels whose centre lies in the source image; the others are padding.
+        """bool [mask_size, mask_size]: mask pixels whose centre lies in what is seen of the image; the others are padding.
 
         An image thinner than a mask pixel has the one row or column that its middle lies in.
         """
-        rows = _inside(self.top, self.side / mask_size, self.height, mask_size)
-        return rows[:, None] & _inside(self.left, self.side / mask_size, self.width, mask_size)[None, :]
+        left, top, right, bottom = self._window
+        rows = _inside(self.top, self.side / mask_size, top, bottom, mask_size)
+        return rows[:, None] & _inside(self.left, self.side / mask_size, left, right, mask_size)[None, :]
 
     def to_source(self, mask: np.ndarray) -> np.ndarray:
         """A mask [h, w] at the size of the source, [H, W]; bilinear.
@@ -101,16 +113,16 @@ class Geometry:
         return soft >= 0.5 if mask.dtype == bool else soft
 
 
-def _inside(offset: float, scale: float, length: int, size: int) -> np.ndarray:
+def _inside(offset: float, scale: float, low: float, high: float, size: int) -> np.ndarray:
     centres = offset + scale * (np.arange(size) + 0.5)
-    inside = (centres > 0) & (centres < length)
-    inside[min(size - 1, int((length / 2 - offset) / scale))] |= not inside.any()
+    inside = (centres > low) & (centres < high)
+    inside[min(size - 1, int(((low + high) / 2 - offset) / scale))] |= not inside.any()
     return inside
 
 
-def _overlap(offset: float, side: float, length: int, scale: float, size: int) -> tuple[slice, slice]:
-    """Along one axis, the source pixels in the square, and the model's pixels that they fill; neither is empty."""
-    first, last = max(0, round(offset)), min(length, round(offset + side))
+def _overlap(offset: float, side: float, low: float, high: float, scale: float, size: int) -> tuple[slice, slice]:
+    """Along one axis, the source pixels that are seen in the square, and the model's pixels that they fill; neither is empty."""
+    first, last = max(round(low), round(offset)), min(round(high), round(offset + side))
     into = min(size - 1, max(0, round((first - offset) * scale)))
     return slice(first, last), slice(into, max(into + 1, min(size, round((last - offset) * scale))))
 

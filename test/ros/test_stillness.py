@@ -10,6 +10,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheel
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
 from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 
 from seqamodal_ros.messages import fill_image, message_to_scene
 from seqamodal_ros.ros.stillness import Stillness
@@ -103,3 +104,21 @@ def test_the_node_answers_each_image_of_a_still_scene_alike_and_says_that_it_too
         np.testing.assert_array_equal(each.amodal, first.amodal)
         np.testing.assert_array_equal(each.probability, first.probability)
     assert [masks.header.stamp.sec for masks in b.peer.masks] == [1, 2, 3, 4]
+
+
+def test_reset_forgets_what_was_seen(bench):
+    b = bench()
+    b.connected()
+    still = fill_image(Image(), picture(), "rgb8", Image().header)
+    still.header.frame_id = "camera"
+    for stamp in (1, 2):
+        still.header.stamp.sec = stamp
+        b.peer.images.publish(still)
+        assert b.wait(lambda stamp=stamp: len(b.peer.masks) == stamp)
+    client = b.peer.create_client(Trigger, "seqamodal/reset")
+    assert b.wait(client.service_is_ready)
+    assert b.wait(client.call_async(Trigger.Request()).done)
+    still.header.stamp.sec = 3
+    b.peer.images.publish(still)
+    assert b.wait(lambda: len(b.peer.masks) == 3)
+    assert [message_to_scene(masks).seconds > 0 for masks in b.peer.masks] == [True, False, True]

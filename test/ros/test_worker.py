@@ -175,6 +175,22 @@ def test_it_rests_between_two_frames_and_goes_on():
     worker.stop()
 
 
+def test_what_fails_while_it_rests_does_not_end_the_thread(caplog):
+    class Failing(Scripted):
+        def rest(self) -> None:
+            raise RuntimeError("device-side assert")
+
+    notified = threading.Semaphore(0)
+    worker = Worker(Failing, notified.release, samples=1)
+    worker.rest()
+    worker.submit(frame(1))
+    worker.perceiver.go_on.release()
+    assert notified.acquire(timeout=WITHIN)
+    assert [answer.scene for answer in worker.answers()] == ["scene 1"]
+    assert "device-side assert" in caplog.text
+    worker.stop()
+
+
 class Counting:
     """A perceiver that remembers its batches; the test holds it in the first."""
 

@@ -2,6 +2,7 @@
 """Exports, and the runtimes that compute them: parity with PyTorch, which one is taken, and what is said where one is missing."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -12,7 +13,7 @@ import torch
 from seqamodal_ros import Perceiver
 from seqamodal_ros.commands.export import main as export_command
 from seqamodal_ros.diffusion.weights import load_model
-from seqamodal_ros.runtimes import exported
+from seqamodal_ros.runtimes import choice, exported
 from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.runtimes.exported import CARD, DENOISER, export_folder, read_card
 
@@ -134,6 +135,29 @@ def test_an_export_that_cannot_be_trusted_is_refused(cache, small_model, caplog,
         read_card(folder, load_model(str(small_model)).model_id)
     assert Perceiver.load(str(small_model), "cpu", runtime="openvino").runtime == "torch"
     assert words in caplog.text and "make it anew" in caplog.text
+    caplog.clear()
+    assert Perceiver.load(str(small_model), "cpu").runtime == "torch"
+    assert words in caplog.text
+
+
+def test_a_runtime_that_cannot_read_the_export_is_told_and_the_next_best_taken(cache, small_model, monkeypatch, caplog):
+    class OwnError(Exception):
+        pass
+
+    def fails(folder, card):
+        raise OwnError("this opset is too new")
+
+    monkeypatch.setitem(choice.OF_EXPORTS, "openvino", fails)
+    assert Perceiver.load(str(small_model), "cpu").runtime == "onnxruntime"
+    monkeypatch.setitem(choice.OF_EXPORTS, "onnxruntime", fails)
+    assert Perceiver.load(str(small_model), "cpu").runtime == "torch"
+    assert "this opset is too new" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "0", "2,1", "many"])
+def test_threads_are_a_number_whatever_openmp_is_told(monkeypatch, text):
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert exported.threads() == (2 if text == "2,1" else len(os.sched_getaffinity(0)))
 
 
 def test_an_unknown_runtime_is_refused(small_model):

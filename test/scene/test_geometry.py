@@ -134,3 +134,17 @@ def test_to_source_of_bool_is_the_float_one_thresholded():
     geometry = Geometry.letterbox(50, 37)
     mask = np.random.default_rng(0).random((16, 16)) > 0.5
     assert np.array_equal(geometry.to_source(mask), geometry.to_source(mask.astype(np.float32)) >= 0.5)
+
+
+def test_nothing_outside_a_region_is_seen():
+    image = np.full((480, 640, 3), 200, np.uint8)
+    image[200:280] = 50
+    geometry = Geometry.region(640, 480, 0, 200, 640, 80)
+    square = geometry.to_model(image, 64)
+    rows = np.flatnonzero((square == 50).all(axis=(1, 2)))
+    assert rows.tolist() == list(range(28, 36))
+    assert (np.delete(square, rows, axis=0) == PADDING).all()
+    inside = geometry.inside(64)
+    assert np.flatnonzero(inside.all(axis=1)).tolist() == rows.tolist()
+    assert inside.any(axis=1).sum() == len(rows)
+    np.testing.assert_array_equal(geometry.resized(320).inside(64), inside)

@@ -91,8 +91,8 @@ def mesh_set(
     """Renders of one's own meshes on one's own textures; see `read_own_meshes` and `render_set`."""
     models, pictures = read_own_meshes(meshes), read_textures(textures)
     families = {"meshes": {name: partial(_as_it_is, model) for name, model in models.items()}}
-    arrays = [(part.vertices, part.faces) for name in sorted(models) for part in models[name].parts]
-    made_from = fingerprint(sorted(models), arrays, pictures)
+    parts = [[vars(part) for part in models[name].parts] for name in sorted(models)]
+    made_from = fingerprint(sorted(models), parts, pictures)
     return render_set(out, families, pictures, made_from, split, settings, tables, seed)
 
 
