@@ -26,7 +26,6 @@ SIDES = {"480p": (480, 640), "720p": (720, 1280), "1080p": (1080, 1920), "2160p"
 def growth(model: str, device: str, runtime: str, repeats: int) -> dict[str, dict[str, float]]:
     """p50 of a frame, milliseconds, of five forced layers, K = 3, 640x480 and one camera where nothing else is said."""
     image = frames()[0]
-    steps = Perceiver.load(model, device, runtime=runtime).model.settings.sampling_steps
 
     def forced(layers: int, perceiver: Perceiver | None = None) -> Perceiver:
         found = perceiver or Perceiver.load(model, device, runtime=runtime, max_layers=layers + 1)
@@ -39,41 +38,21 @@ def growth(model: str, device: str, runtime: str, repeats: int) -> dict[str, dic
     def a_frame(perceiver: Perceiver, samples: int = K) -> float:
         return p50(lambda: perceiver(image, samples))
 
-    found: dict[str, dict[str, float]] = {}
-    # first: exports leave PyTorch one thread
-    five = forced(LAYERS)
-    found |= {"hypotheses": {str(k): a_frame(five, k) for k in (1, 3, 5, 7, 9)}}
-    found["layers"] = {str(count): a_frame(forced(count)) for count in (1, 2, 3, 4, 5, 6, 7)}
-    found["frames, masks to source size"] = {}
-    for name, sides in SIDES.items():
-        large = np.zeros((*sides, 3), np.uint8)
-        found["frames, masks to source size"][name] = p50(lambda large=large: five(large, K).label())
-    found["cameras, as a batch"] = {str(n): p50(lambda n=n: five.batch([image] * n, K)) for n in (1, 2, 4, 8)}
-    return found
-
-    def p50(call: Any) -> float:
-        return quantiles(seconds(call, repeats))["p50_ms"]
-
-    def a_frame(perceiver: Perceiver, samples: int = K) -> float:
-        return p50(lambda: perceiver(image, samples))
-
-    found: dict[str, dict[str, float]] = {}
-    # first: exports leave PyTorch one thread
-    five = forced(LAYERS)
-    found |= {"hypotheses": {str(k): a_frame(five, k) for k in (1, 3, 5, 7, 9)}}
-    found["layers"] = {str(count): a_frame(forced(count)) for count in (1, 2, 3, 4, 5, 6, 7)}
-    found["frames, masks to source size"] = {}
-    for name, sides in SIDES.items():
-        large = np.zeros((*sides, 3), np.uint8)
-        found["frames, masks to source size"][name] = p50(lambda large=large: five(large, K).label())
-    found["cameras, as a batch"] = {str(n): p50(lambda n=n: five.batch([image] * n, K)) for n in (1, 2, 4, 8)}
-    found["masks, random weights in torch"] = {}
+    masks = {}  # first, as exports leave PyTorch one thread
     for side in (64, 128, 256):
         network = FastNetwork(FastSettings(image_size=4 * side, mask_size=side)).eval().requires_grad_(False)
-        settings = ModelSettings(network.settings, SequenceSettings(PASSES), steps)
+        settings = ModelSettings(network.settings, SequenceSettings(PASSES), sampling_steps=2)
         perceiver = Perceiver(Model(network, settings, "random"), device, "letterbox", "torch", lambda: None)
-        found["masks, random weights in torch"][str(side)] = a_frame(forced(LAYERS, perceiver))
-    return found
+        masks[str(side)] = a_frame(forced(LAYERS, perceiver))
+    five = forced(LAYERS)
+    sides = {name: np.zeros((*each, 3), np.uint8) for name, each in SIDES.items()}
+    return {
+        "hypotheses": {str(k): a_frame(five, k) for k in (1, 3, 5, 7, 9)},
+        "layers": {str(count): a_frame(forced(count)) for count in (1, 2, 3, 4, 5, 6, 7)},
+        "frames, masks to source size": {name: p50(lambda i=i: five(i, K).label()) for name, i in sides.items()},
+        "cameras, as a batch": {str(n): p50(lambda n=n: five.batch([image] * n, K)) for n in (1, 2, 4, 8)},
+        "masks, random weights in torch": masks,
+    }
 
 
 def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, float]:
