@@ -39,6 +39,8 @@ class Evaluation:
         majority_null = True if args.majority_null else None
         given = {"sampling_steps": args.steps, "majority_null": majority_null, "mirror": args.mirror, "runtime": args.runtime}
         self.perceiver = Perceiver.load(args.model, **given)
+        if args.runtime not in ("auto", self.perceiver.runtime):  # figures must not be another's
+            raise ValueError(f"runtime {args.runtime} is not to be had here: see the warning above")
         self.model = self.perceiver.model
         self.steps = self.model.settings.sampling_steps
         self.mask_size = self.model.settings.network.mask_size
@@ -47,6 +49,7 @@ class Evaluation:
         self.others = json.loads(args.against.read_text()) if args.against else None
         self.result: dict[str, Any] = {
             "model": self.perceiver.model_id,
+            "runtime": self.perceiver.runtime,
             "samples": args.samples,
             "steps": self.steps,
             "mirror": self.model.settings.mirror,
@@ -56,7 +59,7 @@ class Evaluation:
         mirror = "with" if self.model.settings.mirror else "without"
         print(
             f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, {mirror} mirror images, "
-            f"seed {args.seed}, device {self.perceiver.device}"
+            f"seed {args.seed}, device {self.perceiver.device}, runtime {self.perceiver.runtime}"
         )
 
     def of(

@@ -181,6 +181,7 @@ class TestEvaluate:
             ([], "give --set, or --data and --sprites"),
             (["--set", "{train}", "--data", "{train}"], "give --set, or --data and --sprites"),
             (["--set", "{absent}"], "no packed set in"),
+            (["--set", "{train}", "--runtime", "openvino"], "runtime openvino is not to be had here"),
         ],
     )
     def test_mistakes_are_told_in_a_line(self, tmp_path, sets, small_model_16, monkeypatch, capsys, change, message):
