@@ -4,6 +4,7 @@
 import torch
 from torch import Tensor
 
+from seqamodal_ros import Perceiver
 from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
 
 
@@ -37,3 +38,10 @@ class Forced:
             step = side // (self.layers + 3)
             mask[..., side // 4 : 3 * side // 4, layer * step : (layer + 3) * step] = 1
         return mask
+
+
+def force(perceiver: Perceiver, layers: int) -> Forced:
+    """Have a perceiver draw so many layers, whatever it sees; returns what counts its calls."""
+    forced = Forced(perceiver._network, layers, perceiver.model.settings.sampling_steps)
+    perceiver._network = forced
+    return forced

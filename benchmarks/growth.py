@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.forced import Forced
+from benchmarks.forced import force
 from benchmarks.methods import LAYERS, PASSES, K, frames
 from benchmarks.timing import quantiles, seconds
 from seqamodal_ros import Perceiver
@@ -29,7 +29,7 @@ def growth(model: str, device: str, runtime: str, repeats: int) -> dict[str, dic
 
     def forced(layers: int, perceiver: Perceiver | None = None) -> Perceiver:
         found = perceiver or Perceiver.load(model, device, runtime=runtime, max_layers=layers + 1)
-        found._network = Forced(found._network, layers, found.model.settings.sampling_steps)
+        force(found, layers)
         return found
 
     def p50(call: Any) -> float:
@@ -59,7 +59,7 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, floa
     """Operations and bytes of a frame of five layers over what the machine does by itself, and the share that is reached."""
     five = Perceiver.load(model, device, runtime=runtime, max_layers=PASSES)
     network, settings = five.model.network, five.model.settings
-    five._network = Forced(five._network, LAYERS, settings.sampling_steps)
+    force(five, LAYERS)
     shown = frames()[0]
     frame = quantiles(seconds(lambda: five(shown, K), repeats))["p50_ms"]  # first: PyTorch's threads would linger
     side, masks = settings.network.image_size, settings.network.mask_size

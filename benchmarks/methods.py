@@ -8,17 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
-from benchmarks.forced import Forced
+from benchmarks.forced import force
 from benchmarks.timing import peak_memory, quantiles, seconds
 from seqamodal_ros import Perceiver
 from seqamodal_ros.diffusion.adapter import conditioned, normalised, signed
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.scene.image_files import find_images, read_image
 from seqamodal_ros.share import share_folder
 
 LAYERS, PASSES, K = 5, 6, 3  # the blank sixth is drawn, too
@@ -28,8 +28,7 @@ Result = dict[str, Any]
 
 def frames() -> list[np.ndarray]:
     """The sample frames, uint8 [480, 640, 3] RGB."""
-    paths = sorted(share_folder("samples").glob("*.jpg"))
-    return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
+    return [read_image(path) for path in find_images([share_folder("samples")])]
 
 
 def ours(model: str, device: str, runtime: str, steps: int, repeats: int) -> Result:
@@ -39,9 +38,7 @@ def ours(model: str, device: str, runtime: str, steps: int, repeats: int) -> Res
     if perceiver.runtime != runtime:
         return {"missing": f"runtime {runtime} is not to be had here"}
     perceiver(np.zeros_like(images[0]), K)  # as the node does while it configures
-    network = perceiver._network
-    forced = Forced(network, LAYERS, steps)
-    perceiver._network = forced
+    forced = force(perceiver, LAYERS)
     began = time.perf_counter()
     perceiver(images[0], K)
     first = time.perf_counter() - began
@@ -122,15 +119,14 @@ def peer(device: str) -> Result:
 
 def sliced(calls: Callable[[int], None], steps: int, device: str) -> Result:
     """Time of a frame of `PASSES` layers of `steps` calls each: whole on a GPU, extrapolated from a slice on a CPU."""
-    timed = SLICE if device == "cpu" else PASSES * steps
+    passes = [SLICE] if device == "cpu" else [steps] * PASSES
     calls(1)
     began = time.perf_counter()
-    calls(timed if device == "cpu" else steps)
+    for count in passes:
+        calls(count)
     if device == "cuda":
-        for _ in range(PASSES - 1):
-            calls(steps)
         torch.cuda.synchronize()
-    a_call = (time.perf_counter() - began) / timed
+    a_call = (time.perf_counter() - began) / sum(passes)
     frame = 1000 * a_call * PASSES * steps
     return {
         "encodes": 0, "denoises": PASSES * steps, "p50_ms": frame, "p95_ms": None, "call_ms": 1000 * a_call,

@@ -14,7 +14,7 @@ from benchmarks.methods import frames
 from benchmarks.soak_node import NodeProcess, Robot, wait
 from seqamodal_ros.messages import fill_image, message_to_scene
 
-COUNT, WARM = 100, 5  # frames that are timed, and those before
+COUNT, WARM = 200, 5  # frames that are timed, as many as the node tells of, and those before
 NOISE, REPEATS = 4.0, 6  # grey levels, and noisy images of each sample frame
 
 

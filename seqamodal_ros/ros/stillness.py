@@ -4,15 +4,12 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from seqamodal_ros.scene.scene import LayeredScene
 
 if TYPE_CHECKING:
     from seqamodal_ros.ros.worker import Frame
-
-PATCHES = 32  # a side, into which an image is averaged: a sensor's noise averages out in them, a thing that moves does not
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +30,7 @@ class Stillness:
         seen = self._seen.get(frame.camera)
         if not frame.stillness or seen is None or seen.how != _how(frame):
             return None
-        if np.abs(_patches(frame) - seen.patches).max() > frame.stillness:
+        if np.abs(frame.patches - seen.patches).max() > frame.stillness:
             return None
         return seen.scene
 
@@ -41,15 +38,8 @@ class Stillness:
         """Remember a scene that was inferred for a camera's frame."""
         if frame.stillness:
             again = replace(scene, seconds=0.0)  # no time is spent on it then
-            self._seen[frame.camera] = _Seen(_how(frame), _patches(frame), again)
+            self._seen[frame.camera] = _Seen(_how(frame), frame.patches, again)
 
 
 def _how(frame: "Frame") -> tuple[object, ...]:
     return frame.image.shape, frame.num_samples, frame.seed, frame.region
-
-
-def _patches(frame: "Frame") -> np.ndarray:
-    """float32 [PATCHES, PATCHES, 3]: mean grey levels of what is looked at."""
-    x, y, width, height = frame.region or (0, 0, *frame.image.shape[1::-1])
-    image = frame.image[y : y + height, x : x + width]
-    return cv2.resize(image, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -7,8 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import cv2
 import numpy as np
 
 from seqamodal_ros.perceiver import Perceiver
@@ -18,6 +20,7 @@ from seqamodal_ros.ros.stillness import Stillness
 from seqamodal_ros.scene.pictures import overlay
 from seqamodal_ros.scene.scene import LayeredScene
 
+PATCHES = 32  # a side, into which an image is averaged: a sensor's noise averages out in them, a thing that moves does not
 LOOK_EVERY = 0.5  # seconds, while a thread is ended
 
 Region = tuple[int, int, int, int] | None  # x, y, width, height in source pixels; None for the whole image
@@ -55,6 +58,13 @@ class Frame:
     reply: "Callable[[Answer], None] | None" = None
     wanted: Callable[[], bool] = lambda: True
     received: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def patches(self) -> np.ndarray:
+        """float32 [PATCHES, PATCHES, 3]: mean grey levels of what is looked at."""
+        x, y, width, height = self.region or (0, 0, *self.image.shape[1::-1])
+        seen = self.image[y : y + height, x : x + width]
+        return cv2.resize(seen, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

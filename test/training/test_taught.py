@@ -64,22 +64,23 @@ def test_where_what_lies_on_top_is_hidden_itself_there_is_no_edge():
     assert behind.any(dim=0).nonzero()[:, 0].tolist() == [10, 11, 12]
 
 
-def test_the_head_learns_and_its_weight_counts():
+@pytest.mark.parametrize("task,heads", [("edges", {"edges": True, "layers": 0}), ("all_layers", {"edges": False, "layers": 3})])
+def test_a_head_learns_and_its_weight_counts(task, heads):
     torch.manual_seed(0)
-    network, batch = TaughtNetwork(SMALL, edges=True, layers=0), pair()
+    network, batch = TaughtNetwork(SMALL, **heads), pair()
     torch.manual_seed(1)
-    light = loss(network, batch, Schedule.linear(), ObjectiveSettings(edges=0.5), 0)
+    light = loss(network, batch, Schedule.linear(), ObjectiveSettings(**{task: 0.5}), 0)
     torch.manual_seed(1)
-    heavy = loss(network, batch, Schedule.linear(), ObjectiveSettings(edges=2.0), 0)
-    assert heavy["edges"].item() == pytest.approx(light["edges"].item())
-    assert (heavy["loss"] - light["loss"]).item() == pytest.approx(1.5 * light["edges"].item(), rel=1e-4)
+    heavy = loss(network, batch, Schedule.linear(), ObjectiveSettings(**{task: 2.0}), 0)
+    assert heavy[task].item() == pytest.approx(light[task].item())
+    assert (heavy["loss"] - light["loss"]).item() == pytest.approx(1.5 * light[task].item(), rel=1e-4)
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(40):
-        losses = loss(network, batch, Schedule.linear(), ObjectiveSettings(edges=1.0), 0)
+        losses = loss(network, batch, Schedule.linear(), ObjectiveSettings(**{task: 1.0}), 0)
         optimiser.zero_grad()
         losses["loss"].backward()
         optimiser.step()
-    assert losses["edges"] < 0.5 * light["edges"]
+    assert losses[task] < 0.5 * light[task]
 
 
 def test_a_network_without_the_head_has_no_such_loss():
@@ -132,23 +133,6 @@ class Watching(TaughtNetwork):
 def test_the_head_draws_every_layer_at_the_masks_size():
     network = TaughtNetwork(SMALL, edges=False, layers=4)
     assert network.all_layers(network.encode(torch.zeros(2, 3, 64, 64))).shape == (2, 4, 16, 16)
-
-
-def test_the_head_of_all_layers_learns_and_its_weight_counts():
-    torch.manual_seed(0)
-    network, batch = TaughtNetwork(SMALL, edges=False, layers=3), pair()
-    torch.manual_seed(1)
-    light = loss(network, batch, Schedule.linear(), ObjectiveSettings(all_layers=0.5), 0)
-    torch.manual_seed(1)
-    heavy = loss(network, batch, Schedule.linear(), ObjectiveSettings(all_layers=2.0), 0)
-    assert (heavy["loss"] - light["loss"]).item() == pytest.approx(1.5 * light["all_layers"].item(), rel=1e-4)
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for _ in range(40):
-        losses = loss(network, batch, Schedule.linear(), ObjectiveSettings(all_layers=1.0), 0)
-        optimiser.zero_grad()
-        losses["loss"].backward()
-        optimiser.step()
-    assert losses["all_layers"] < 0.5 * light["all_layers"]
 
 
 @pytest.mark.parametrize("own", [0.0, 1.0])
