@@ -53,6 +53,20 @@ def test_they_are_named_by_their_path_and_a_metre_long(folders):
 
 
 @pytest.mark.parametrize(
+    "faces,solid",
+    [
+        (BOX, True),
+        (BOX.replace("f 4 1 5 8\n", ""), False),  # open
+        (BOX.replace("f 4 1 5 8", "f 8 5 1 4"), False),  # one face looks inwards
+        ("\n".join(line if line[0] == "v" else "f " + line[:1:-1] for line in BOX.splitlines()), False),  # all do
+    ],
+)
+def test_what_is_seen_from_behind_is_no_solid(tmp_path, faces, solid):
+    (tmp_path / "box.obj").write_text(faces)
+    assert read_own_meshes(tmp_path)["box"].solid() == solid
+
+
+@pytest.mark.parametrize(
     "text,words",
     [
         ("v 0 0 0\n", "holds no face"),

@@ -73,12 +73,15 @@ class Compositor:
         amodal = np.zeros((count, s.mask_size, s.mask_size), bool)
         shadow = (rng.normal(size=2) * 0.02, rng.uniform(0.2, 0.6)) if rng.random() < s.shadow else None
         for index in reversed(range(count)):  # the farthest is drawn first
-            layer = _warp(rng, sprites[index], places[index], size * rng.uniform(0.75, 1.25), s.image_size)
-            alpha = layer[..., 3:]
+            layer, region = _warp(rng, sprites[index], places[index], size * rng.uniform(0.75, 1.25), s.image_size)
+            alpha = np.zeros((s.image_size, s.image_size), np.float32)
+            alpha[region] = layer[..., 3]
+            covered = cv2.resize(alpha, (s.mask_size, s.mask_size), interpolation=cv2.INTER_AREA)
             if shadow is not None:
-                canvas *= 1 - _soft_shadow(alpha[..., 0], *shadow)[..., None]
-            canvas = (1 - alpha) * canvas + layer[..., :3]
-            amodal[index] = cv2.resize(alpha[..., 0], (s.mask_size, s.mask_size), interpolation=cv2.INTER_AREA) >= 0.5
+                canvas *= _light(covered, *shadow, s.image_size)[..., None]
+            canvas[region] *= 1 - layer[..., 3:]
+            canvas[region] += layer[..., :3]
+            amodal[index] = covered >= 0.5
         amodal &= _inside(s.mask_size, width, height)
         occluded_by = occlusions(amodal, np.arange(count))
         s.check(amodal, occluded_by)
@@ -167,8 +170,10 @@ def _places(rng: np.random.Generator, count: int, spread: float) -> np.ndarray:
     return np.array(places)[rng.permutation(len(places))]
 
 
-def _warp(rng: np.random.Generator, sprite: np.ndarray, place: np.ndarray, size: float, side: int) -> np.ndarray:
-    """float32 [side, side, 4] in [0, 1], premultiplied: a sprite turned, scaled to `size` of the image and put at `place`."""
+def _warp(
+    rng: np.random.Generator, sprite: np.ndarray, place: np.ndarray, size: float, side: int
+) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """A sprite turned, scaled to `size` of the image, put at `place`: float32 [h, w, 4] in [0, 1], premultiplied, and where."""
     height, width = sprite.shape[:2]
     scale = size * side / max(height, width)
     if scale < 0.6:  # shrink by area first, as warping alone would alias
@@ -183,10 +188,13 @@ def _warp(rng: np.random.Generator, sprite: np.ndarray, place: np.ndarray, size:
     matrix[:, 2] += place * side
     if rng.random() < 0.5:
         sprite = sprite[:, ::-1]
-    warped = cv2.warpAffine(np.ascontiguousarray(sprite), matrix, (side, side), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+    corners = matrix @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
+    left, top = (corners.min(axis=1) - 2).astype(int).clip(0, side - 1)
+    right, bottom = (corners.max(axis=1) + 3).astype(int).clip(1, side)
+    matrix[:, 2] -= [left, top]
+    there = cv2.warpAffine(np.ascontiguousarray(sprite), matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
     gain = rng.uniform(0.75, 1.2) * rng.uniform(0.94, 1.06, 3)
-    warped[..., :3] *= gain
-    return warped
+    return there * (np.append(gain, 1) / 255).astype(np.float32), (slice(top, bottom), slice(left, right))
 
 
 def _recolour(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
@@ -224,16 +232,19 @@ def _bend(rng: np.random.Generator, sprite: np.ndarray) -> np.ndarray:
     return cut(bent) if (bent[..., 3] > 127).any() else sprite  # a hair may be bent out of sight
 
 
-def _soft_shadow(alpha: np.ndarray, offset: np.ndarray, strength: float) -> np.ndarray:
-    side = len(alpha)
-    matrix = np.array([[1, 0, offset[0] * side], [0, 1, offset[1] * side]], np.float32)
-    return strength * cv2.GaussianBlur(cv2.warpAffine(alpha, matrix, (side, side)), (0, 0), 0.03 * side)
+def _light(covered: np.ndarray, offset: np.ndarray, strength: float, side: int) -> np.ndarray:
+    """float32 [side, side]: what a soft shadow leaves of the light; it is worked out at the masks' size, as it has no edges."""
+    small = len(covered)
+    moved = cv2.warpAffine(covered, np.array([[1, 0, offset[0] * small], [0, 1, offset[1] * small]], np.float32), (small, small))
+    return cv2.resize(1 - strength * cv2.GaussianBlur(moved, (0, 0), 0.03 * small), (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 def camera(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     """uint8 image of the canvas: exposure, colour cast, blur and noise of a cheap camera."""
-    canvas = canvas.clip(0, 1) ** rng.uniform(0.8, 1.25) * rng.uniform(0.93, 1.07, 3)
+    gamma, cast = rng.uniform(0.8, 1.25), rng.uniform(0.93, 1.07, 3)
+    canvas = cv2.pow(canvas.clip(0, 1).astype(np.float32, copy=False), gamma) * (255 * cast).astype(np.float32)
     if rng.random() < 0.3:
         canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 1.0))
-    canvas = canvas + rng.normal(size=canvas.shape[:2])[..., None] * rng.uniform(0, 0.03)
-    return (255 * canvas).clip(0, 255).round().astype(np.uint8)
+    noise = rng.normal(size=canvas.shape[:2]).astype(np.float32)
+    canvas += (255 * rng.uniform(0, 0.03) * noise)[..., None]
+    return np.rint(canvas.clip(0, 255, out=canvas), out=canvas).astype(np.uint8)

@@ -101,6 +101,15 @@ class Model:
         """The model with each part turned inside out beside it, so that open shells are seen from within, too."""
         return Model(self.parts + tuple(part.inside_out() for part in self.parts))
 
+    def solid(self) -> bool:
+        """Whether no face is seen from behind: nearly all edges (999 of 1,000) run both ways, and faces look outwards."""
+        corners = np.concatenate([part.vertices[part.faces] for part in self.parts])
+        points = np.unique(corners.reshape(-1, 3).round(6), axis=0, return_inverse=True)[1].reshape(-1, 3)
+        start, end = points.ravel(), np.roll(points, -1, axis=1).ravel()
+        both_ways = np.isin(start * len(start) + end, end * len(start) + start).mean()
+        volume = (corners[:, 0] * np.cross(corners[:, 1], corners[:, 2])).sum()
+        return bool(both_ways > 0.999 and volume > 0)
+
     def surface(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Points on the surface, uniform by area: float64 [count, 3]."""
         corners = np.concatenate([part.vertices[part.faces] for part in self.parts])

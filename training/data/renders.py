@@ -21,6 +21,7 @@ from training.data.surfaces import SIDE, SURFACES
 Families = Mapping[str, Mapping[str, Callable[[], Model]]]
 
 BEHIND = 0.006  # metres: objects sink into the table by less
+AIMS = 3  # a camera is aimed so often for each view that is wanted, as many a view hides an object
 SHARPER = 1.5  # pictures are so much wider than they are kept, or 1.1 times as high
 
 
@@ -106,7 +107,9 @@ def _scene(stage: Stage, place: Place, settings: RenderSettings, rng: np.random.
     except Rejected as rule:
         dropped[f"scene: {rule}"] += 1
         return views
-    for _ in range(settings.views):
+    for _ in range(AIMS * settings.views):
+        if len(views) == settings.views:
+            break
         try:
             stage.aim(place.tilts, (0.6, 1.05), rng, distances=(0.2, 2.0), turns=place.turns)
             views.append(_view(stage, settings, rng))

@@ -23,7 +23,7 @@ FOCAL = 620.0  # pixels, both axes
 SUPERSAMPLING = 2
 STEP = 0.002  # seconds of physics
 LAMP = 0.9  # metres from the table's centre; its shadows reach a little farther than twice that
-VISIBLE_GROUPS = (1, 2)  # of geoms: 1 objects, 2 the table; 3 collides, unseen
+SHOWN, TABLE_GROUP, HIDDEN = 1, 2, 4  # groups of geoms: objects, table and walls, objects that are not rendered; 3 collides
 
 Cells = tuple[int, int, int]
 
@@ -78,7 +78,8 @@ class Stage:
         self.data: mujoco.MjData = mujoco.MjData(self.model)
         self.points = [model.surface(400, np.random.default_rng(0)) for model in models]
         self.option = mujoco.MjvOption()
-        self.option.geomgroup[:] = [group in VISIBLE_GROUPS for group in range(len(self.option.geomgroup))]
+        self.option.geomgroup[:] = [group in (SHOWN, TABLE_GROUP) for group in range(len(self.option.geomgroup))]
+        self._looks = np.flatnonzero(self.model.geom_group == SHOWN)  # geoms of objects
         self._renderers: dict[int, mujoco.Renderer] = {}
 
     def __enter__(self) -> "Stage":
@@ -101,6 +102,7 @@ class Stage:
             Rejected: they still move.
         """
         self.present = list(range(self.count) if present is None else present)
+        self._show(self.present)
         self.mujoco.mj_resetData(self.model, self.data)
         self.model.body_gravcomp[1:] = [k not in self.present for k in range(self.count)]  # the others float: no contacts
         poses, velocity = self.data.qpos.reshape(self.count, 7), self.data.qvel.reshape(self.count, 6)
@@ -159,34 +161,29 @@ class Stage:
 
     def depths(self) -> np.ndarray:
         """Depth of each present object rendered alone: float32 [N, height, width], metres, infinite where it is not."""
-        rest = self.data.qpos.copy()
         depths = np.full((len(self.present), self.height, self.width), np.inf, np.float32)
-        self.option.geomgroup[2] = 0
+        self.option.geomgroup[TABLE_GROUP] = 0
         renderer = self._renderer(1)
         renderer.enable_depth_rendering()
         for n, k in enumerate(self.present):
-            poses = rest.copy().reshape(self.count, 7)
-            poses[np.arange(self.count) != k, 2] -= 100  # far below, beyond what the depth below counts
-            self.data.qpos[:] = poses.ravel()
-            self.mujoco.mj_kinematics(self.model, self.data)
+            self._show([k])
             renderer.update_scene(self.data, "view", self.option)
             depth = renderer.render()
-            depths[n][depth < 5] = depth[depth < 5]
+            depths[n][depth < 5] = depth[depth < 5]  # where nothing is rendered, it is the farthest that can be seen
         renderer.disable_depth_rendering()
-        self.option.geomgroup[2] = 1
-        self.data.qpos[:] = rest
-        self.mujoco.mj_forward(self.model, self.data)
+        self.option.geomgroup[TABLE_GROUP] = 1
+        self._show(self.present)
         return depths
 
     def surroundings(self) -> np.ndarray:
         """Depth of the table and what stands on it, without objects: float32 [height, width], metres."""
-        self.option.geomgroup[1] = 0
+        self.option.geomgroup[SHOWN] = 0
         renderer = self._renderer(1)
         renderer.enable_depth_rendering()
         renderer.update_scene(self.data, "view", self.option)
         depth = renderer.render().copy()
         renderer.disable_depth_rendering()
-        self.option.geomgroup[1] = 1
+        self.option.geomgroup[SHOWN] = 1
         return depth
 
     def photograph(self, rng: np.random.Generator, lamps: int = 10, sky: int = 22) -> np.ndarray:
@@ -228,6 +225,11 @@ class Stage:
             self._renderers[times] = self.mujoco.Renderer(self.model, self.height * times, self.width * times)
         return self._renderers[times]
 
+    def _show(self, objects: Sequence[int]) -> None:
+        """Render these objects alone: what lies elsewhere would cost time in every picture and every shadow."""
+        shown = np.isin(self.model.geom_bodyid[self._looks] - 1, objects)
+        self.model.geom_group[self._looks] = np.where(shown, SHOWN, HIDDEN)
+
     def _world(self, k: int) -> np.ndarray:
         """Points on the surface of object k where it is now: float64 [P, 3], metres."""
         return self.points[k] @ self.data.xmat[k + 1].reshape(3, 3).T + self.data.xpos[k + 1]
@@ -252,10 +254,11 @@ def _describe(
     assets = {"table.png": _png(table)}
     meshes, bodies = [], []
     for k, (model, cut) in enumerate(zip(models, cells, strict=True)):
-        geoms = []
+        geoms, solid = [], model.solid()
         for p, part in enumerate(model.parts):
             label = f"o{k}p{p}"
-            assets[f"{label}.obj"], assets[f"{label}i.obj"] = part.to_obj(), part.inside_out().to_obj()
+            sides = {label: part} if solid else {label: part, f"{label}i": part.inside_out()}  # open shells are seen from within
+            assets |= {f"{name}.obj": side.to_obj() for name, side in sides.items()}
             shine = f'specular="{0.35 * part.specular:.3f}" shininess="0.35"'
             if part.texture is None:
                 look = f'<material name="{label}" rgba="{" ".join(f"{c:.4f}" for c in part.colour)} 1" {shine}/>'
@@ -264,7 +267,7 @@ def _describe(
                 look = f'<texture name="{label}" type="2d" file="{label}.png"/>'
                 look += f'<material name="{label}" texture="{label}" {shine}/>'
             meshes.append(look)
-            for side in (label, f"{label}i"):  # open shells are seen from within, too
+            for side in sides:
                 meshes.append(f'<mesh name="{side}" file="{side}.obj" inertia="shell"/>')
                 geoms.append(f'<geom class="seen" mesh="{side}" material="{label}"/>')
         for c, piece in enumerate(_pieces(model, cut)):
