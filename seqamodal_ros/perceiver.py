@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE, Geometry
+from seqamodal_ros.scene.probability import calibrated
 from seqamodal_ros.scene.scene import LayeredScene
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class Perceiver:
         return [
             LayeredScene.assemble(
                 amodal=result.amodal,
-                probability=result.probability,
+                probability=calibrated(result.probability, result.amodal, settings.temperatures) * within.numpy(),
                 hypotheses=result.hypotheses,
                 geometry=geometry,
                 area_min=settings.sequence.area_min,
@@ -219,7 +220,7 @@ class Perceiver:
                 seed=seed,
                 seconds=seconds,
             )
-            for result, geometry in zip(found, geometries, strict=True)
+            for result, geometry, within in zip(found, geometries, inside, strict=True)
         ]
 
     def _geometry(self, image: np.ndarray, region: tuple[int, int, int, int] | None) -> Geometry:

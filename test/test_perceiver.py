@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,17 @@ def blank_model(small_model, tmp_path_factory) -> str:
     state["denoiser.out.3.bias"] = state["denoiser.out.3.bias"] - 1000
     path = tmp_path_factory.mktemp("models") / "blank.safetensors"
     save_model(path, state, model.settings)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def tempered_model(small_model, tmp_path_factory) -> str:
+    """The small model, its published probabilities less sure."""
+    from seqamodal_ros.diffusion.weights import load_model, save_model
+
+    model = load_model(str(small_model))
+    path = tmp_path_factory.mktemp("models") / "tempered.safetensors"
+    save_model(path, model.network.state_dict(), replace(model.settings, temperatures=(1.5, 3.0)))
     return str(path)
 
 
@@ -120,6 +132,15 @@ class TestSeeing:
         assert scene.hypotheses.shape == (0, 4, 32, 32)
         assert scene.objects == scene.pick_order == ()
         assert not scene.truncated
+
+    def test_temperatures_change_probabilities_alone(self, perceiver, tempered_model):
+        image = picture(120, 160)
+        sure, unsure = perceiver(image), Perceiver.load(tempered_model, device="cpu")(image)
+        check_scene(unsure, 3, len(sure.amodal[0]), 3)
+        assert np.array_equal(sure.amodal, unsure.amodal) and np.array_equal(sure.hypotheses, unsure.hypotheses)
+        inside = sure.geometry.inside(len(sure.amodal[0]))
+        distance, before = (np.abs(scene.probability - 0.5)[:, inside] for scene in (unsure, sure))
+        assert (distance <= before).all() and distance.mean() < 0.9 * before.mean()
 
     def test_a_region_is_seen_as_if_it_were_cut_out(self, perceiver):
         image = picture(200, 300)

@@ -15,6 +15,7 @@ from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.pictures import write_image
 from seqamodal_ros.share import share_folder
+from training.calibration import draw, reliabilities
 from training.data.compositor import draw_composites
 from training.data.packed import evenly, to_measure_on
 from training.data.samples import Sample, letterboxed, read_samples
@@ -78,7 +79,9 @@ class Evaluation:
             worst = worst_first(figures)[:SHOWN]
             path = self.args.sheets / f"{name.replace(' ', '_')}_worst.png"
             write_image(path, answer_sheet([scenes[k] for k in worst], [predicted[k].amodal for k in worst]))
-            print(f"\nthe worst of them, beside the truth and what was seen: {path}")
+            diagram = self.args.sheets / f"{name.replace(' ', '_')}_reliability.png"
+            draw(reliabilities(predicted, truth), diagram)
+            print(f"\nthe worst of them, beside the truth and what was seen: {path}; how far to believe probabilities: {diagram}")
 
     def add(self, figures: Figures) -> Figures:
         """Print figures, and their difference to those of `--against`; keep them."""
@@ -152,7 +155,9 @@ def main() -> None:
     parser.add_argument("--majority-null", action="store_true", help="stop where most hypotheses are null")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file too")
     parser.add_argument("--against", type=Path, help="a JSON file of --out: print differences to it, paired by scene")
-    parser.add_argument("--sheets", type=Path, help="a folder for a sheet of the worst images of each set")
+    parser.add_argument(
+        "--sheets", type=Path, help="a folder for a sheet of the worst images of each set, and a reliability diagram"
+    )
     args = parser.parse_args()
     if (args.set is None) == (args.data is None) or (args.data and not args.sprites):
         parser.error("give --set, or --data and --sprites")

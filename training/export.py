@@ -30,6 +30,14 @@ def main() -> None:
         help="of the fast network: taken from the log-odds of every pixel, so that layers take in less and more layers follow; "
         "chosen on val (default: %(default)s)",
     )
+    parser.add_argument(
+        "--temperatures",
+        type=float,
+        nargs=2,
+        default=(1.0, 1.0),
+        metavar=("SEEN", "HIDDEN"),
+        help="for probabilities that mean what they say, as training.evaluate prints them on val (default: 1 1)",
+    )
     args = parser.parse_args()
     settings = read_settings(args.config)
     if isinstance(settings.network, OneShotSettings):
@@ -40,7 +48,8 @@ def main() -> None:
     state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
     sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
     steps, sampler = args.sampling_steps or network.sampling_steps, args.sampler or network.sampler
-    model = ModelSettings(network, sequence, steps, sampler, args.mirror, args.bias)
+    seen, hidden = args.temperatures
+    model = ModelSettings(network, sequence, steps, sampler, args.mirror, args.bias, (seen, hidden))
     weights = without_heads(state["ema"])
     if args.bias:
         weights["denoiser.out.3.bias"] -= args.bias

@@ -8,6 +8,7 @@ import numpy as np
 
 from seqamodal_ros.scene.scene import LayeredScene
 from training.baselines import hull_layers, visible_layers
+from training.calibration import reliabilities
 from training.data.packed import fingerprint
 from training.data.scene import Scene
 from training.instances import ap_by_object, coco_ap, pickable
@@ -66,6 +67,10 @@ def measure(
         "coco_ap_50": ap_50,
         "pickable_precision": mean_of([free.precision]),
         "pickable_recall": mean_of([free.recall]),
+        "calibration": {
+            name: None if each is None else {"error": each.error, "temperature": each.temperature}
+            for name, each in reliabilities(predicted, truth).items()
+        },
         "agreement": mean_of([float(value) for scene in predicted for value in scene.agreement]),
         "layers": [
             {**_layer(truth, told, stacks, forced, layer), **_interval(by_image, groups, layer)}
@@ -132,6 +137,8 @@ def markdown(figures: Figures) -> str:
         f"can be picked now: precision {f['pickable_precision']}, recall {f['pickable_recall']}; agreement of the hypotheses "
         f"{f['agreement']}.",
         "",
+        *calibration(figures["calibration"]),
+        "",
         "| layer | images | conditional IOU [95 %] | AP | pi | pooled IOU | AP | pi | teacher-forced IOU | AP |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -149,6 +156,17 @@ def markdown(figures: Figures) -> str:
         *(f"| {row['layer']} | " + " | ".join(percent(row[key]) for key in hidden + whole) + " |" for row in figures["layers"]),
     ]
     return "\n".join(lines)
+
+
+def calibration(of: Mapping[str, Mapping[str, float] | None]) -> list[str]:
+    """Lines on how far the probabilities can be believed; none where no layer was predicted."""
+    where = {"seen": "where nothing lies in front", "hidden": "where something does"}
+    said = [
+        f"{percent(each['error'])} % {where[name]} (a temperature of {each['temperature']:g} would fit best)"
+        for name, each in of.items()
+        if each is not None
+    ]
+    return [f"Expected calibration error of the probabilities: {', '.join(said)}."] if said else []
 
 
 def difference(figures: Figures, other: Figures) -> str:

@@ -34,6 +34,7 @@ class ModelSettings:
         sampler: "ddim" or "ancestral".
         mirror: look at the mirror image too, see `Mirrored`.
         bias: what was taken from the log-odds of every pixel after training; the weights have it in them.
+        temperatures: what the log-odds of published probabilities are divided by, see `calibrated`; masks do not change by it.
     """
 
     network: NetworkSettings = field(default_factory=FastSettings)
@@ -42,8 +43,11 @@ class ModelSettings:
     sampler: str = "ddim"
     mirror: bool = False
     bias: float = 0.0
+    temperatures: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
+        if min(self.temperatures) <= 0:
+            raise ValueError(f"temperatures must be more than 0, not {self.temperatures}")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
 

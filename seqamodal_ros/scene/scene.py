@@ -43,7 +43,7 @@ class LayeredScene:
 
     Attributes:
         amodal: bool [L, h, w], front first; L may be 0.
-        probability: float32 [L, h, w] in [0, 1], the mean of the K soft masks.
+        probability: float32 [L, h, w] in [0, 1], the mean of the K soft masks, calibrated as the model's settings say.
         hypotheses: bool [L, K, h, w]; a null hypothesis is blank.
         geometry: where the masks lie in the source image.
         objects: front to back, left to right within a layer.

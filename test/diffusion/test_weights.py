@@ -160,3 +160,10 @@ def test_the_shipped_models_load():
     for name, entry in manifest["models"].items():
         assert load_model(name).model_id.endswith(entry["sha256"])
         assert (folder / entry["file"]).stat().st_size <= 16e6
+
+
+def test_a_temperature_that_is_none(models):
+    path = models / "small.safetensors"
+    rewrite(path, {"temperatures": [1, 0]})
+    with pytest.raises(ValueError, match="temperatures must be more than 0"):
+        load_model(str(path))

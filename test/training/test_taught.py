@@ -109,11 +109,11 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     assert heads == {"edges", "all_layers"}
 
     bias = ema["denoiser.out.3.bias"].clone()
-    options = ["--mirror", "--bias", "0.5"]
+    options = ["--mirror", "--bias", "0.5", "--temperatures", "1.5", "3"]
     monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(weights), *options])
     training.export.main()
     exported = load_model(str(weights))
-    assert exported.settings.mirror
+    assert exported.settings.mirror and exported.settings.temperatures == (1.5, 3)
     assert exported.network.denoiser.out[3].bias.item() == pytest.approx(bias.item() - 0.5, abs=1e-3)
 
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "on"), "--init", str(weights)])
