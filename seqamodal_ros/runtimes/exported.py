@@ -13,11 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from seqamodal_ros import diffusion
 from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
 from seqamodal_ros.diffusion.weights import Model
 
 CARD = "export.json"
 ENCODER, DENOISER = "encoder.onnx", "denoiser.onnx"
+NETWORK_CODE = ("backbone.py", "blocks.py", "fast.py", "mirrored.py", "paper.py")
 PARITY = 1e-4  # largest relative difference to PyTorch, both in float32
 BATCH = 2  # of the example that is traced; the exported model takes any
 
@@ -31,6 +33,7 @@ class Card:
         prediction, blank: the network's, see `Network`.
         features: number of tensors that the encoder gives.
         sha256: of each file.
+        code: `code_version` of what wrote it.
     """
 
     model_id: str
@@ -38,12 +41,19 @@ class Card:
     blank: float
     features: int
     sha256: dict[str, str]
+    code: str = ""
 
 
 def threads() -> int:
     """How many a runtime takes: as many as PyTorch would."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
+
+
+def code_version() -> str:
+    """sha256 of the networks' code: the same weights in changed code are another function."""
+    folder = Path(diffusion.__file__).parent
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in NETWORK_CODE)).hexdigest()
 
 
 def export_folder(model_id: str) -> Path:
@@ -70,6 +80,8 @@ def read_card(folder: Path, model_id: str) -> Card:
         raise ValueError(f"the export in {folder} is damaged ({error}): {anew}") from error
     if card.model_id != model_id:
         raise ValueError(f"the export in {folder} is of {card.model_id[:40]}, not of {model_id[:40]}: {anew}")
+    if card.code != code_version():
+        raise ValueError(f"the export in {folder} was made by another version of this package: {anew}")
     if any(hashlib.sha256(content).hexdigest() != card.sha256[name] for name, content in files.items()):
         raise ValueError(f"the export in {folder} is not what was written there: {anew}")
     return card
@@ -97,7 +109,7 @@ def export(model: Model, folder: Path, check: Callable[[Path, Card], Network]) -
     try:
         features = _write(model, part)
         digests = {name: hashlib.sha256((part / name).read_bytes()).hexdigest() for name in (ENCODER, DENOISER)}
-        card = Card(model.model_id, model.network.prediction, model.network.blank, features, digests)
+        card = Card(model.model_id, model.network.prediction, model.network.blank, features, digests, code_version())
         (part / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
         difference = max(_difference(model, check(part, card), batch) for batch in (1, 3))
         if difference > PARITY:

@@ -112,21 +112,25 @@ def _truncate(folder):
     (folder / DENOISER).write_bytes((folder / DENOISER).read_bytes()[:-100])
 
 
-def _other_weights(folder):
-    card = json.loads((folder / CARD).read_text())
-    (folder / CARD).write_text(json.dumps({**card, "model_id": "other@sha256:1234"}))
+def _card_with(**values):
+    def change(folder):
+        card = json.loads((folder / CARD).read_text())
+        (folder / CARD).write_text(json.dumps({**card, **values}))
+
+    return change
 
 
 @pytest.mark.parametrize(
     "damage,words",
     [
         (_truncate, "is not what was written there"),
-        (_other_weights, "is of other@sha256:1234"),
+        (_card_with(model_id="other@sha256:1234"), "is of other@sha256:1234"),
+        (_card_with(code="0" * 64), "was made by another version"),
         (lambda folder: (folder / DENOISER).unlink(), "is damaged"),
         (lambda folder: (folder / CARD).write_text("{"), "is damaged"),
         (lambda folder: (folder / CARD).write_text('{"kind": 1}'), "is damaged"),
     ],
-    ids=["truncated", "other weights", "missing file", "no json", "other card"],
+    ids=["truncated", "other weights", "other code", "missing file", "no json", "other card"],
 )
 def test_an_export_that_cannot_be_trusted_is_refused(cache, small_model, caplog, damage, words):
     folder = folder_of(small_model)
