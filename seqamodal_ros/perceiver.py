@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE, Geometry
+from seqamodal_ros.scene.layers import cumulative_masks
 from seqamodal_ros.scene.probability import calibrated
 from seqamodal_ros.scene.scene import LayeredScene
 
@@ -208,6 +209,8 @@ class Perceiver:
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
             features = network.encode(normalised(pixels))
         found = run([sequence(settings.sequence, (size, size), num_samples) for _ in images], propose)
+        with torch.inference_mode():
+            to_centres = self._to_centres([result.amodal for result in found], features)
         seconds = time.monotonic() - began
         return [
             LayeredScene.assemble(
@@ -215,13 +218,38 @@ class Perceiver:
                 probability=calibrated(result.probability, result.amodal, settings.temperatures) * within.numpy(),
                 hypotheses=result.hypotheses,
                 geometry=geometry,
+                to_centres=ways,
                 area_min=settings.sequence.area_min,
                 truncated=result.truncated,
                 seed=seed,
                 seconds=seconds,
             )
-            for result, geometry, within in zip(found, geometries, inside, strict=True)
+            for result, geometry, within, ways in zip(found, geometries, inside, to_centres, strict=True)
         ]
+
+    def _to_centres(self, stacks: Sequence[np.ndarray], features: tuple[Any, ...]) -> list[np.ndarray | None]:
+        """Of each image's layers bool [L, h, w], float [L, 2, h, w], see `FastNetwork.to_centres`; None of a network without it.
+
+        PyTorch computes it whatever the runtime is: it is one small call a frame.
+        """
+        import torch
+
+        from seqamodal_ros.diffusion.adapter import signed
+        from seqamodal_ros.diffusion.fast import FastNetwork
+
+        network = self.model.network
+        counts = [len(stack) for stack in stacks]
+        if not isinstance(network, FastNetwork) or network.centres is None or not sum(counts):
+            return [None] * len(stacks)
+        cumulative = np.concatenate([cumulative_masks(stack)[:-1] for stack in stacks])
+        layers, in_front = (
+            signed(torch.from_numpy(masks)[:, None]).to(self._device) for masks in (np.concatenate(stacks), cumulative)
+        )
+        of_image = torch.repeat_interleave(torch.arange(len(stacks)), torch.tensor(counts)).to(self._device)
+        if self.model.settings.mirror:
+            features = tuple(each[:, 0] for each in features)  # those of the image itself
+        ways = network.to_centres(layers, in_front, tuple(each[of_image].float() for each in features))
+        return list(np.split(ways.cpu().numpy(), np.cumsum(counts)[:-1]))
 
     def _geometry(self, image: np.ndarray, region: tuple[int, int, int, int] | None) -> Geometry:
         height, width = image.shape[:2]

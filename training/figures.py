@@ -11,7 +11,7 @@ from training.baselines import hull_layers, visible_layers
 from training.calibration import reliabilities
 from training.data.packed import fingerprint
 from training.data.scene import Scene
-from training.instances import ap_by_object, coco_ap, pickable
+from training.instances import ap_by_object, coco_ap, pickable, told_apart
 from training.metrics import (
     ap_with_layer,
     ap_without_layer,
@@ -54,6 +54,7 @@ def measure(
     groups = list(range(len(scenes))) if groups is None else list(groups)
     ap, ap_50 = coco_ap(predicted, scenes)
     free = pickable(predicted, scenes)
+    apart = told_apart(predicted, scenes)
     return {
         "set": name,
         "images": len(scenes),
@@ -67,6 +68,8 @@ def measure(
         "coco_ap_50": ap_50,
         "pickable_precision": mean_of([free.precision]),
         "pickable_recall": mean_of([free.recall]),
+        "merged": mean_of([apart.merged]),
+        "split": mean_of([apart.split]),
         "calibration": {
             name: None if each is None else {"error": each.error, "temperature": each.temperature}
             for name, each in reliabilities(predicted, truth).items()
@@ -134,8 +137,8 @@ def markdown(figures: Figures) -> str:
         f"{figures['false_layers']:.2f} false layers an image; AP with layer {f['ap_with_layer']}, against the best layer "
         f"{f['ap_without_layer']}, matched by object {f['ap_by_object']}; COCO AP of objects {f['coco_ap']}, "
         f"at 0.5 {f['coco_ap_50']}; "
-        f"can be picked now: precision {f['pickable_precision']}, recall {f['pickable_recall']}; agreement of the hypotheses "
-        f"{f['agreement']}.",
+        f"can be picked now: precision {f['pickable_precision']}, recall {f['pickable_recall']}; of the objects merged with "
+        f"another {f['merged']}, split {f['split']}; agreement of the hypotheses {f['agreement']}.",
         "",
         *calibration(figures["calibration"]),
         "",

@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,36 @@ def pickable(predicted: Sequence[LayeredScene], scenes: Sequence[Scene]) -> Pick
         free += int(unoccluded.sum())
         found += len(hits)
     return Pickable(right / said if said else float("nan"), found / free if free else float("nan"))
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How often objects were not told apart; shares of all true objects, NaN where there are none.
+
+    Attributes:
+        merged: of whose visible pixels most are seen as those of an object that has most of another one's, too.
+        split: of the others, those in whose visible pixels most of each of two objects is seen.
+    """
+
+    merged: float
+    split: float
+
+
+def told_apart(predicted: Sequence[LayeredScene], scenes: Sequence[Scene]) -> Apart:
+    """Objects are compared whatever their layer; what was not found at all is neither merged nor split."""
+    count = merged = split = 0
+    for scene, true in zip(predicted, scenes, strict=True):
+        pixels = math.prod(true.amodal.shape[1:])
+        visible = true.visible.reshape(-1, pixels).astype(int)
+        seen = np.array([obj.visible.ravel() for obj in scene.objects], int).reshape(-1, pixels)
+        shared = visible @ seen.T
+        owned = 2 * shared > visible.sum(axis=1)[:, None]
+        together = (owned & (owned.sum(axis=0) > 1)).any(axis=1)
+        parts = (2 * shared > seen.sum(axis=1)).sum(axis=1)
+        count += len(visible)
+        merged += int(together.sum())
+        split += int((~together & (parts > 1)).sum())
+    return Apart(merged / count, split / count) if count else Apart(float("nan"), float("nan"))
 
 
 def _match(mask: np.ndarray, amodal: np.ndarray) -> int | None:

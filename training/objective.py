@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
+from training.centres import centre_loss
 from training.data.batches import Batch, all_layers, union
 from training.edges import occlusion_edges
 from training.rows import check_rows, independent_rows, layer_alone, omitted_layers
@@ -22,6 +23,8 @@ class TrainableNetwork(Protocol):
     def encode(self, image: Tensor) -> tuple[Tensor, ...]: ...
 
     def logits(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor: ...
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class ObjectiveSettings:
             freely, all layers rest on the first. Not of rows of `only_layer`.
         edges: weight of the loss of `training.edges`; 0 trains without that head.
         all_layers: weight of the loss of a head that draws all layers at once, see `training.taught`; 0 trains without it.
+        centres: weight of the loss of the network's ways to centres, see `training.centres`; 0 leaves them as they are.
+        only_centres: train those alone, on a network that is trained: no other loss, and no other weight changes.
     """
 
     kind: ClassVar[str] = "fast"
@@ -59,13 +64,16 @@ class ObjectiveSettings:
     first: float = 0.0
     edges: float = 0.0
     all_layers: float = 0.0
+    centres: float = 0.0
+    only_centres: bool = False
 
     def __post_init__(self) -> None:
         check_rows(self.noise_introduction, self.only_layer)
         if not 0 <= self.first <= 1:
             raise ValueError(f"first is a share and must be in 0..1, not {self.first}")
-        if min(self.edges, self.all_layers) < 0:
-            raise ValueError(f"edges and all_layers are weights and must be 0 or more, not {self.edges} and {self.all_layers}")
+        if min(self.edges, self.all_layers, self.centres) < 0:
+            weights = f"{self.edges}, {self.all_layers} and {self.centres}"
+            raise ValueError(f"edges, all_layers and centres are weights and must be 0 or more, not {weights}")
 
 
 def next_layer(amodal: Tensor, occluded_by: Tensor, drawn: Tensor) -> Tensor:
@@ -141,6 +149,10 @@ def loss(
     network: TrainableNetwork, batch: Batch, schedule: Schedule, settings: ObjectiveSettings, step: int
 ) -> dict[str, Tensor]:
     """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"; and those of the heads that a network has."""
+    if settings.only_centres:
+        with torch.no_grad():
+            features = network.encode(normalised(batch.image))
+        return {"loss": centre_loss(network.to_centres, features, batch)}
     features = network.encode(normalised(batch.image))
     image = torch.arange(len(batch.image), device=batch.image.device).repeat(settings.rows)
     if settings.only_layer:
@@ -155,6 +167,9 @@ def loss(
     x_t, t = noisy(x0, schedule, settings.noise_only)
     logits = network.logits(x_t, t, signed(cumulative), tuple(f[image] for f in features)).float()
     losses = mask_losses(logits, target.float(), settings.dice)
+    if settings.centres:
+        losses["centres"] = centre_loss(network.to_centres, features, batch)
+        losses["loss"] = losses["loss"] + settings.centres * losses["centres"]
     if isinstance(network, TaughtNetwork):
         tasks = {}
         if network.edges is not None:

@@ -3,7 +3,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,11 @@ class TrainSettings:
             )
         image, masks = self.composites.image_size, self.composites.mask_size
         fits = image % self.network.image_size == 0 if network == "paper" else image == self.network.image_size
+        if isinstance(self.objective, ObjectiveSettings) and isinstance(self.network, FastSettings):
+            if (self.objective.centres > 0 or self.objective.only_centres) and not self.network.centre_channels:
+                raise ValueError(
+                    "the network has no part that learns centres: give it `network: {centre_channels: [16, 32, 48]}`"
+                )
         if masks != self.network.mask_size or not fits:
             raise ValueError(
                 f"the network takes images of {self.network.image_size} and masks of {self.network.mask_size}, "
@@ -112,6 +117,11 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
     return [each.amodal for each in found]
 
 
+def without_centres(settings: NetworkSettings | OneShotSettings) -> NetworkSettings | OneShotSettings:
+    """What is left of a network's settings without those of its centres, which may be added to a network that is trained."""
+    return replace(settings, centre_channels=()) if isinstance(settings, FastSettings) else settings
+
+
 def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork:
     """The network of these settings, with random weights; of `build_network`, and those that are of training alone."""
     return OneShotNetwork(settings) if isinstance(settings, OneShotSettings) else build_network(settings)
@@ -132,14 +142,21 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
             network = TaughtNetwork(settings.network, objective.edges > 0, layers)
     if initial:
         loaded = load_model(str(initial))
-        if loaded.settings.network != settings.network:
+        if without_centres(loaded.settings.network) != without_centres(settings.network):
             raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
-        network.load_state_dict({**network.state_dict(), **loaded.network.state_dict()})  # heads of training are not in the file
+        begun = {
+            **network.state_dict(),
+            **loaded.network.state_dict(),
+        }  # heads of training are not in the file, nor centres in each
+        network.load_state_dict({name: begun[name] for name in network.state_dict()})
     if isinstance(network, FastNetwork):
         backbone = network.encoder.backbone
         if settings.backbone.imagenet and not initial:
             load_imagenet(backbone, imagenet_file())
         freeze(backbone, settings.backbone.frozen_stages)
+        if isinstance(objective, ObjectiveSettings) and objective.only_centres and network.centres is not None:
+            network.requires_grad_(False)
+            network.centres.requires_grad_(True)
         if not torch.cuda.is_available():
             filters_in_float32(backbone)
     return network

@@ -14,6 +14,7 @@ from seqamodal_ros.diffusion.schedule import Schedule
 
 GROUPS = 8
 HEADS = 4  # of attention
+REACH = 16.0  # mask pixels, the unit of the way to an object's centre
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class FastSettings:
         mask_size: side of the masks, pixels.
         encoder_channels: channels of the encoder's pyramid at 1, 1/2, 1/4 and 1/8 of the mask's size.
         denoiser_channels: channels of the denoiser at 1/2, 1/4 and 1/8 of the mask's size.
+        centre_channels: likewise of the part that tells objects of a layer apart, see `FastNetwork.to_centres`; () without it.
     """
 
     # what files call this network, and how it is sampled unless they say otherwise
@@ -36,13 +38,17 @@ class FastSettings:
     mask_size: int = 64
     encoder_channels: tuple[int, int, int, int] = (32, 64, 128, 160)
     denoiser_channels: tuple[int, int, int] = (32, 96, 160)
+    centre_channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mask_size < 16 or self.mask_size % 16 or self.image_size != 4 * self.mask_size:
             raise ValueError(
                 f"mask_size must be a multiple of 16 and image_size four times that, not {self.mask_size}, {self.image_size}"
             )
-        if any(channels < GROUPS or channels % GROUPS for channels in (*self.encoder_channels, *self.denoiser_channels)):
+        if len(self.centre_channels) not in (0, 3):
+            raise ValueError(f"centre_channels must be three numbers, or none, not {self.centre_channels}")
+        every = (*self.encoder_channels, *self.denoiser_channels, *self.centre_channels)
+        if any(channels < GROUPS or channels % GROUPS for channels in every):
             raise ValueError(f"channels must be multiples of {GROUPS}")
 
 
@@ -177,7 +183,8 @@ class Denoiser(nn.Module):
 class FastNetwork(nn.Module):
     """Encoder and denoiser; predicts x0.
 
-    `encode` runs once a frame; `denoise` once a layer and sampling step, on the K hypotheses as a batch.
+    `encode` runs once a frame; `denoise` once a layer and sampling step, on the K hypotheses as a batch; `to_centres`, if there
+    is one, once a frame, on its layers as a batch.
     """
 
     prediction = "x0"
@@ -188,6 +195,10 @@ class FastNetwork(nn.Module):
         self.settings = settings
         self.encoder = Encoder(settings.encoder_channels)
         self.denoiser = Denoiser(settings.encoder_channels, settings.denoiser_channels)
+        self.centres: Denoiser | None = None
+        if settings.centre_channels:
+            half, quarter, eighth = settings.centre_channels
+            self.centres = Denoiser(settings.encoder_channels, (half, quarter, eighth), drawn=2)
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B."""
@@ -207,3 +218,20 @@ class FastNetwork(nn.Module):
             image_features: what `encode` returned, of batch B.
         """
         return torch.tanh(self.logits(x_t, t, cumulative_mask, image_features).float() / 2)
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
+        """From each pixel of a layer, the way to the centre of the object that it belongs to there.
+
+        It has the shape of a denoiser whose mask is free of noise already.
+
+        Args:
+            layer: float [B, 1, h, w] at +-1, its amodal mask.
+            cumulative_mask: float [B, 1, h, w] at +-1, of the layers in front.
+            image_features: what `encode` returned, of batch B.
+
+        Returns:
+            float [B, 2, h, w], x and y in mask pixels; of no meaning outside of the layer.
+        """
+        assert self.centres is not None, "settings.centre_channels says whether there are centres"
+        noise_free = torch.zeros(len(layer), dtype=torch.int64, device=layer.device)
+        return REACH * self.centres(layer, noise_free, cumulative_mask, image_features).float()

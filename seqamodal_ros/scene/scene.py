@@ -4,9 +4,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 
+from seqamodal_ros.scene.components import around_centres, components
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.picking import pick_order
@@ -14,7 +14,7 @@ from seqamodal_ros.scene.picking import pick_order
 
 @dataclass(frozen=True, eq=False)
 class SceneObject:
-    """One object: an 8-connected component of a layer's amodal mask.
+    """One object: a part of a layer's amodal mask, see `components` and `around_centres`.
 
     Attributes:
         id: from 1, front to back and left to right; holds for one scene.
@@ -69,13 +69,22 @@ class LayeredScene:
         hypotheses: np.ndarray,
         geometry: Geometry,
         *,
+        to_centres: np.ndarray | None = None,
         area_min: int = 10,
         truncated: bool = False,
         seed: int = 0,
         seconds: float = float("nan"),
     ) -> "LayeredScene":
-        """A scene from its layers; components of at least `area_min` pixels are its objects. See the attributes."""
-        objects = _find_objects(amodal, visible_masks(amodal), probability, area_min)
+        """A scene from its layers; see the attributes.
+
+        Its objects are the connected components of at least `area_min` pixels, or, given `to_centres`, float [L, 2, h, w], the
+        parts of such an area whose pixels point to one centre.
+        """
+        if to_centres is None:
+            parts = [components(mask, area_min) for mask in amodal]
+        else:
+            parts = [around_centres(mask, ways, area_min) for mask, ways in zip(amodal, to_centres, strict=True)]
+        objects = _objects(parts, visible_masks(amodal), probability)
         return cls(amodal, probability, hypotheses, geometry, objects, truncated, seed, seconds)
 
     @property
@@ -110,11 +119,11 @@ class LayeredScene:
         return label
 
 
-def _find_objects(amodal: np.ndarray, visible: np.ndarray, probability: np.ndarray, area_min: int) -> tuple[SceneObject, ...]:
+def _objects(parts: list[list[np.ndarray]], visible: np.ndarray, probability: np.ndarray) -> tuple[SceneObject, ...]:
     found: list[SceneObject] = []
-    for layer in range(len(amodal)):
+    for layer, masks in enumerate(parts):
         earlier = tuple(found)
-        for mask in _components(amodal[layer], area_min):
+        for mask in masks:
             seen = mask & visible[layer]
             hidden = probability[layer][mask & ~seen]
             found.append(
@@ -130,13 +139,6 @@ def _find_objects(amodal: np.ndarray, visible: np.ndarray, probability: np.ndarr
                 )
             )
     return tuple(found)
-
-
-def _components(mask: np.ndarray, area_min: int) -> list[np.ndarray]:
-    """8-connected components of at least `area_min` pixels, left to right (by centroid, then top to bottom)."""
-    count, labels, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= area_min]
-    return [labels == k for k in sorted(large, key=lambda k: tuple(centroids[k]))]
 
 
 def _agreement(selected: np.ndarray, hypotheses: np.ndarray) -> float:

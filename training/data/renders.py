@@ -33,6 +33,7 @@ class RenderSettings(SceneRules):
         stock: objects that wait beside a table; each of its scenes takes some of them.
         scenes: scenes on a table.
         objects: fewest and most objects of a scene.
+        crowding: a scene has the highest of so many draws from these, as views of few objects break fewer rules.
         views: cameras a scene.
         longest: range of an object's longest side, metres.
         painted: probability of a painted table; else it is one of the textures.
@@ -43,6 +44,7 @@ class RenderSettings(SceneRules):
     stock: int = 12
     scenes: int = 20
     objects: tuple[int, int] = (2, 6)
+    crowding: int = 1
     views: int = 4
     longest: tuple[float, float] = (0.09, 0.2)
     painted: float = 0.5
@@ -52,7 +54,15 @@ class RenderSettings(SceneRules):
 
 # 5 to 10 objects, up to 7 layers, six views a scene (papers/003, Section 3)
 MUVA = RenderSettings(
-    max_layers=7, stock=16, scenes=8, objects=(5, 10), views=6, longest=(0.07, 0.17), places=("bin", "shelf"), square=1.0
+    max_layers=7,
+    stock=16,
+    scenes=8,
+    objects=(5, 10),
+    crowding=2,
+    views=6,
+    longest=(0.07, 0.17),
+    places=("bin", "shelf"),
+    square=1.0,
 )
 
 
@@ -100,7 +110,7 @@ def _drawn(families: Families, settings: RenderSettings, rng: np.random.Generato
 
 
 def _scene(stage: Stage, place: Place, settings: RenderSettings, rng: np.random.Generator, dropped: Counter[str]) -> list[Scene]:
-    count = rng.integers(settings.objects[0], settings.objects[1] + 1)
+    count = rng.integers(settings.objects[0], settings.objects[1] + 1, settings.crowding).max()
     views: list[Scene] = []
     try:
         stage.settle(rng.uniform(0.005, 0.05), rng, rng.permutation(stage.count)[:count].tolist())

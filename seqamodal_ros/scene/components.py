@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects of a layer: its connected components, or, where a network knows their centres, what shares one."""
+
+import cv2
+import numpy as np
+
+BLUR = 1.25  # mask pixels, deviation by which ways to the same centre are taken to differ
+NEAR = 4  # mask pixels: a centre is the densest place as far around
+
+
+def components(mask: np.ndarray, area_min: int) -> list[np.ndarray]:
+    """8-connected components of bool [h, w] of at least `area_min` pixels, left to right (by centroid, then top to bottom)."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return _left_to_right([labels == k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= area_min])
+
+
+def around_centres(mask: np.ndarray, to_centres: np.ndarray, area_min: int) -> list[np.ndarray]:
+    """Parts of a mask whose pixels point to one centre, so that things that touch come apart, and what is cut in two does not.
+
+    Args:
+        mask: bool [h, w].
+        to_centres: float [2, h, w], x and y from each pixel to the centre of its object, pixels.
+        area_min: smallest area of an object, pixels; smaller parts go to the nearest other.
+
+    Returns:
+        bool [h, w] each, left to right; together the mask, but where all of it is smaller.
+    """
+    rows, columns = np.nonzero(mask)
+    if len(rows) < area_min:
+        return []
+    height, width = mask.shape
+    ends = np.stack([columns + to_centres[0][mask], rows + to_centres[1][mask]], axis=1)
+    x, y = ends.round().astype(int).clip(0, [width - 1, height - 1]).T
+    votes = np.zeros(mask.shape, np.float32)
+    np.add.at(votes, (y, x), 1)
+    centres = _peaks(cv2.GaussianBlur(votes, (0, 0), BLUR))
+    while True:
+        nearest = ((ends[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
+        areas = np.bincount(nearest, minlength=len(centres))
+        if len(centres) == 1 or areas.min() >= area_min:
+            break
+        centres = np.delete(centres, areas.argmin(), axis=0)
+    parts = np.zeros((len(centres), *mask.shape), bool)
+    parts[nearest, rows, columns] = True
+    return _left_to_right(list(parts))
+
+
+def _peaks(density: np.ndarray) -> np.ndarray:
+    """Where a density float [h, w] is highest within `NEAR` pixels around: float [n, 2], x and y."""
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * NEAR + 1,) * 2)
+    highest = (density > 0) & (density >= cv2.dilate(density, around))
+    count, _, _, centroids = cv2.connectedComponentsWithStats(highest.astype(np.uint8), connectivity=8)  # neighbours may tie
+    return centroids[1:count]
+
+
+def _left_to_right(masks: list[np.ndarray]) -> list[np.ndarray]:
+    return sorted(masks, key=lambda mask: tuple(np.argwhere(mask).mean(axis=0)[::-1]))

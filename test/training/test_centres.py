@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to centres: their truth, their loss, and that they alone can be trained on a network that is."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from seqamodal_ros.diffusion.fast import REACH, FastNetwork, FastSettings
+from seqamodal_ros.diffusion.schedule import Schedule
+from training.centres import a_layer_of_each, centre_loss, ways
+from training.data.batches import Batch
+from training.objective import ObjectiveSettings, loss
+from training.train import TrainSettings, begin
+
+SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), centre_channels=(8, 8, 16))
+
+
+def pair() -> Batch:
+    """One image: two boxes that touch in the first layer, one in the second below both."""
+    amodal = torch.zeros(1, 4, 16, 16, dtype=torch.bool)  # the fourth is padding
+    amodal[0, 0, 2:8, 1:5] = amodal[0, 1, 2:8, 5:11] = amodal[0, 2, 6:14, 3:9] = True
+    occluded_by = torch.zeros(1, 4, 4, dtype=torch.bool)
+    occluded_by[0, 2, :2] = True
+    return Batch(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8), amodal, occluded_by, torch.tensor([[1, 1, 2, 0]]))
+
+
+def test_each_pixel_points_to_the_centre_of_the_nearest_object_that_holds_it():
+    found = ways(pair().amodal)
+    assert found[0, :, 3, 1].tolist() == [1.5, 1.5]
+    assert found[0, :, 7, 4].tolist() == [-1.5, -2.5]  # of the first box, not of the one below
+    assert found[0, :, 7, 5].tolist() == [2.5, -2.5]
+    assert found[0, :, 13, 3].tolist() == [2.5, -3.5]
+    assert not found[0, :, 15, 15].any()
+
+
+def test_layers_are_drawn_evenly_and_strays_come_from_behind():
+    torch.manual_seed(0)
+    batch = pair()
+    many = Batch(*(value.expand(2000, *value.shape[1:]) for value in vars(batch).values()))
+    drawn, chosen = a_layer_of_each(many)
+    second = drawn[:, 0]
+    assert 0.45 < second.float().mean() < 0.55 and (drawn[:, 1] == second).all() and not drawn[:, 2:].any()
+    assert (chosen[:, :2] == ~second[:, None]).all() and chosen[second][:, 2].all() and not chosen[:, 3].any()
+    assert 0.1 < chosen[~second][:, 2].float().mean() < 0.2
+
+
+def test_the_loss_is_zero_for_the_truth_and_counts_pixels_of_the_layer_alone():
+    batch = pair()
+    batch = replace(batch, amodal=batch.amodal[:, :2], occluded_by=batch.occluded_by[:, :2, :2], layers=batch.layers[:, :2])
+    true = ways(batch.amodal)
+    outside = ~batch.amodal.any(dim=1, keepdim=True)
+    assert centre_loss(lambda layer, cumulative, features: true + 100 * outside, (), batch) == 0
+    off = centre_loss(lambda layer, cumulative, features: true + REACH, (), batch)
+    assert off.item() == pytest.approx(2 * (1 - 0.05))  # smooth L1, beta 0.1, of a whole REACH in x and in y
+    blank = Batch(batch.image, batch.amodal[:, :0], batch.occluded_by[:, :0, :0], torch.zeros(1, 1, dtype=torch.int64))
+    blank = replace(blank, amodal=torch.zeros(1, 1, 16, 16, dtype=torch.bool))
+    assert centre_loss(lambda layer, cumulative, features: torch.ones(1, 2, 16, 16), (), blank) == 0
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_learns(alone):
+    objective = ObjectiveSettings(rows=2, centres=0.5, only_centres=alone)
+    settings = TrainSettings(
+        network=SMALL,
+        backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
+        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
+        objective=objective,
+    )
+    network = begin(settings)
+    losses = loss(network, pair(), Schedule.linear(), objective, 0)
+    assert set(losses) == ({"loss"} if alone else {"loss", "bce", "dice", "centres"})
+    losses["loss"].backward()
+    learns = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert learns == ({"centres"} if alone else {"centres", "encoder", "denoiser"})
+
+
+def test_a_network_without_centres_cannot_learn_them():
+    with pytest.raises(ValueError, match="no part that learns centres"):
+        TrainSettings(objective=ObjectiveSettings(centres=1.0))
+    with pytest.raises(ValueError, match="three numbers"):
+        FastSettings(centre_channels=(8, 8))
+
+
+def test_it_learns_two_boxes():
+    torch.manual_seed(0)
+    network, batch = FastNetwork(SMALL), pair()
+    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+    first = None
+    for _ in range(60):
+        value = centre_loss(network.to_centres, network.encode(batch.image.float() / 127.5 - 1), batch)
+        first = value.item() if first is None else first
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+    assert value.item() < 0.4 * first

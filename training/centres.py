@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects of a layer, told apart: what `FastNetwork.to_centres` learns.
+
+Things of one layer touch often, and their union does not say where one ends. Each pixel learns the way to the centre of its
+object instead, so that the pixels of one object end up at one place.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqamodal_ros.diffusion.adapter import signed
+from seqamodal_ros.diffusion.fast import REACH
+from training.data.batches import Batch, union
+
+ToCentres = Callable[[Tensor, Tensor, tuple[Tensor, ...]], Tensor]  # `FastNetwork.to_centres`
+
+STRAY = 0.15  # share of deeper objects that a layer takes in too, as drawn layers do
+
+
+def centre_loss(to_centres: ToCentres, features: tuple[Tensor, ...], batch: Batch) -> Tensor:
+    """Of a layer of each image: the mean over its pixels of the smooth L1 distance to the true way, in `REACH`; scalar."""
+    drawn, chosen = a_layer_of_each(batch)
+    layer, cumulative = union(batch.amodal, chosen), union(batch.amodal, drawn)
+    said = to_centres(signed(layer), signed(cumulative), features)
+    distance = F.smooth_l1_loss(said / REACH, ways(batch.amodal & chosen[..., None, None]) / REACH, beta=0.1, reduction="none")
+    return (distance.sum(dim=1, keepdim=True) * layer).sum() / layer.sum().clamp(min=1)
+
+
+def a_layer_of_each(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Objects before a layer of each image, drawn uniformly, and those in it, with strays: bool [B, O] each."""
+    depth = batch.layers.amax(dim=1)
+    number = 1 + (torch.rand_like(depth, dtype=torch.float32) * depth).long()[:, None]
+    stray = (batch.layers > number) & (torch.rand_like(number.expand_as(batch.layers), dtype=torch.float32) < STRAY)
+    return (batch.layers > 0) & (batch.layers < number), (batch.layers > 0) & (batch.layers == number) | stray
+
+
+def ways(amodal: Tensor) -> Tensor:
+    """From each pixel to the centroid of the first of the objects bool [B, O, h, w] that holds it: float [B, 2, h, w], x and y.
+
+    Zero where there is none. Objects come nearest first, so where two share a pixel it is the nearer one's.
+    """
+    height, width = amodal.shape[2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    at = torch.stack([x, y]).to(amodal.device, torch.float32)
+    mass = amodal.flatten(2).float()
+    centroids = (mass @ at.flatten(1).T) / mass.sum(dim=2, keepdim=True).clamp(min=1)
+    owner = amodal.to(torch.uint8).argmax(dim=1)  # the first
+    of_pixel = centroids.gather(1, owner.flatten(1)[..., None].expand(-1, -1, 2)).transpose(1, 2).unflatten(2, (height, width))
+    return (of_pixel - at) * amodal.any(dim=1, keepdim=True)
