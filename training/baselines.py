@@ -4,8 +4,17 @@
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.layers import layer_indices, layer_masks
+from seqamodal_ros.scene.components import components
+from seqamodal_ros.scene.layers import layer_indices, layer_masks, visible_masks
 from training.data.scene import Scene
+
+
+def connected(scene: Scene) -> list[np.ndarray]:
+    """The visible masks bool [h, w] of connected parts of the true layers: the objects of who knows the layers and no centres."""
+    layers = scene.layers
+    return [
+        part & seen for layer, seen in zip(layers, visible_masks(layers), strict=True) for part in components(layer, area_min=1)
+    ]
 
 
 def visible_layers(scene: Scene) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seqamodal_ros.scene.scene import LayeredScene
-from training.baselines import hull_layers, visible_layers
+from training.baselines import connected, hull_layers, visible_layers
 from training.calibration import reliabilities
 from training.data.packed import fingerprint
 from training.data.scene import Scene
@@ -54,7 +54,8 @@ def measure(
     groups = list(range(len(scenes))) if groups is None else list(groups)
     ap, ap_50 = coco_ap(predicted, scenes)
     free = pickable(predicted, scenes)
-    apart = told_apart(predicted, scenes)
+    apart = told_apart([[obj.visible for obj in scene.objects] for scene in predicted], scenes)
+    connected_apart = told_apart([connected(scene) for scene in scenes], scenes)
     return {
         "set": name,
         "images": len(scenes),
@@ -70,6 +71,8 @@ def measure(
         "pickable_recall": mean_of([free.recall]),
         "merged": mean_of([apart.merged]),
         "split": mean_of([apart.split]),
+        "merged_connected": mean_of([connected_apart.merged]),
+        "split_connected": mean_of([connected_apart.split]),
         "calibration": {
             name: None if each is None else {"error": each.error, "temperature": each.temperature}
             for name, each in reliabilities(predicted, truth).items()
@@ -138,7 +141,8 @@ def markdown(figures: Figures) -> str:
         f"{f['ap_without_layer']}, matched by object {f['ap_by_object']}; COCO AP of objects {f['coco_ap']}, "
         f"at 0.5 {f['coco_ap_50']}; "
         f"can be picked now: precision {f['pickable_precision']}, recall {f['pickable_recall']}; of the objects merged with "
-        f"another {f['merged']}, split {f['split']}; agreement of the hypotheses {f['agreement']}.",
+        f"another {f['merged']}, split {f['split']} (connected parts of the true layers: {f['merged_connected']}, "
+        f"{f['split_connected']}); agreement of the hypotheses {f['agreement']}.",
         "",
         *calibration(figures["calibration"]),
         "",

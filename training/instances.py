@@ -98,13 +98,13 @@ class Apart:
     split: float
 
 
-def told_apart(predicted: Sequence[LayeredScene], scenes: Sequence[Scene]) -> Apart:
-    """Objects are compared whatever their layer; what was not found at all is neither merged nor split."""
+def told_apart(predicted: Sequence[Sequence[np.ndarray]], scenes: Sequence[Scene]) -> Apart:
+    """Of the visible masks bool [h, w] of each scene's objects, whatever their layer; what was not found at all is neither."""
     count = merged = split = 0
-    for scene, true in zip(predicted, scenes, strict=True):
+    for masks, true in zip(predicted, scenes, strict=True):
         pixels = math.prod(true.amodal.shape[1:])
         visible = true.visible.reshape(-1, pixels).astype(int)
-        seen = np.array([obj.visible.ravel() for obj in scene.objects], int).reshape(-1, pixels)
+        seen = np.array([mask.ravel() for mask in masks], int).reshape(-1, pixels)
         shared = visible @ seen.T
         owned = 2 * shared > visible.sum(axis=1)[:, None]
         together = (owned & (owned.sum(axis=0) > 1)).any(axis=1)
