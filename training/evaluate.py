@@ -4,6 +4,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.pictures import write_image
 from seqamodal_ros.share import share_folder
 from training.calibration import draw, reliabilities
-from training.data.compositor import draw_composites
+from training.data.compositor import TEST_COMPOSITES, Compositor, draw_composites
 from training.data.packed import evenly, to_measure_on
 from training.data.samples import Sample, letterboxed, read_samples
 from training.data.scene import Scene
 from training.data.sheets import answer_sheet
+from training.data.sprites import load_material
 from training.figures import Figures, difference, markdown, measure, percent, worst_first
-from training.metrics import layer_figures
+from training.metrics import both_found, hidden_iou, layer_figures, mean_of
 from training.predictions import free_running, teacher_forced
 
 SHOWN = 24  # images of a sheet
+TWO_TRUTHS, HYPOTHESES = 100, 9  # images that two scenes agree with, and how many hypotheses are drawn of each
 
 
 class Evaluation:
@@ -105,8 +108,32 @@ class Evaluation:
         self.of(f"{a.split} composites", scenes, None, a.seed, () if a.split == "unseen" else ("fruits", "objects"))
         frames = [sample_scene(frame, self.mask_size) for frame in read_samples(share_folder("samples"))]
         self.of("sample frames", frames, None, 0)
+        self.result["two_truths"] = self._two_truths()
         if a.split != "unseen":
             self.result["bare_textures_blank"] = self._bare_textures()
+
+    def _two_truths(self) -> dict[str, float | None]:
+        """Of images that two scenes agree with: how often both are among the hypotheses of layer 2, and how far the best gets."""
+        a = self.args
+        compositor = Compositor(load_material(a.data, a.sprites, a.split), replace(TEST_COMPOSITES, image_size=a.image_size))
+        families = list(compositor.material.sprites)
+        rngs = [np.random.default_rng([a.seed, k]) for k in range(TWO_TRUTHS)]
+        pairs = [compositor.two_truths(rng, families[k % len(families)]) for k, rng in enumerate(rngs)]
+        seen = free_running(self.perceiver, [whole.image for whole, _ in pairs], HYPOTHESES, a.seed)
+        found, best, mean = [], [], []
+        for (whole, cut), scene in zip(pairs, seen, strict=True):
+            drawn = scene.hypotheses[1] if len(scene.hypotheses) > 1 else np.zeros((HYPOTHESES, *whole.amodal.shape[1:]), bool)
+            found.append(both_found(drawn, [whole.amodal[1], cut.amodal[1]]))
+            for each in (whole, cut):
+                best.append(max(hidden_iou(one, each.amodal[1], each.visible[1]) for one in drawn[:3]))
+                mean.append(hidden_iou(drawn.mean(axis=0) >= 0.5, each.amodal[1], each.visible[1]))
+        figures = {"both_found": float(np.mean(found)), "best_of_3": mean_of(best), "mean_hypothesis": mean_of(mean)}
+        both, nearest, middle = map(percent, figures.values())
+        print(
+            f"\n{TWO_TRUTHS} {a.split} images that two scenes agree with, K = {HYPOTHESES}: both are found in {both} %; "
+            f"hidden part, IOU: best of 3 {nearest}, mean hypothesis {middle}"
+        )
+        return figures
 
     def packed(self) -> None:
         """A packed set, or a share of it that is spread evenly."""

@@ -89,6 +89,11 @@ def best_iou(predicted: np.ndarray, true: np.ndarray) -> float:
     return max((iou(layer, true) for layer in predicted), default=0.0)
 
 
+def both_found(hypotheses: np.ndarray, truths: Sequence[np.ndarray], least: float = 0.75) -> bool:
+    """Whether each of the truths bool [h, w] has a hypothesis of bool [K, h, w] whose IOU with it is `least` or more."""
+    return all(best_iou(hypotheses, true) >= least for true in truths)
+
+
 def ap_with_layer(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float | None:
     """Mean AP of all layers of all images, each bool [L, h, w], against the predicted layer of the same number (Table 5)."""
     return mean_of(

@@ -11,7 +11,8 @@ import pytest
 from seqamodal_ros.scene.geometry import PADDING, Geometry
 from seqamodal_ros.scene.layers import cumulative_masks, layer_indices, visible_masks
 from training.data.batches import SceneBatches
-from training.data.compositor import CompositeSettings, Compositor, _bend, _retexture
+from training.data.compositor import CompositeSettings, Compositor
+from training.data.painting import bend, retexture
 from training.data.sprites import crop, load_material, shrink_pictures
 
 from .conftest import disc
@@ -205,7 +206,7 @@ class TestShapesAndSurfaces:
 
     def test_another_surface_keeps_the_outline(self, sprite):
         texture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-        other = _retexture(np.random.default_rng(1), sprite, texture)
+        other = retexture(np.random.default_rng(1), sprite, texture)
         assert other.shape == sprite.shape
         assert other.dtype == np.uint8
         assert np.array_equal(other[..., 3], sprite[..., 3])
@@ -216,11 +217,11 @@ class TestShapesAndSurfaces:
     def test_light_and_shade_stay(self, sprite):
         shaded = sprite.copy()
         shaded[:22, :, :3] //= 4
-        other = _retexture(np.random.default_rng(1), shaded, np.full((40, 40, 3), 128, np.uint8))
+        other = retexture(np.random.default_rng(1), shaded, np.full((40, 40, 3), 128, np.uint8))
         assert other[30:36, 18:26, :3].mean() > 1.5 * other[8:14, 18:26, :3].mean()
 
     def test_bending_moves_the_outline_and_keeps_the_colour(self, sprite):
-        bent = [_bend(np.random.default_rng(seed), sprite) for seed in range(5)]
+        bent = [bend(np.random.default_rng(seed), sprite) for seed in range(5)]
         assert len({int((one[..., 3] > 127).sum()) for one in bent}) == 5
         for one in bent:
             assert (one[..., :3] <= one[..., 3:].astype(int) + 1).all()

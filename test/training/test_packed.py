@@ -10,8 +10,9 @@ import pytest
 
 import training.data.packed
 from training.data.batches import Mixture, SceneBatches, varied
-from training.data.compositor import CompositeSettings, Compositor, camera
+from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import MOST_OBJECTS, PackedScenes, fingerprint, pack
+from training.data.painting import camera
 from training.data.scene import Scene
 
 

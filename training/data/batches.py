@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 
 from seqamodal_ros.scene.geometry import PADDING
 from seqamodal_ros.scene.layers import layer_indices
-from training.data.compositor import Compositor, camera
+from training.data.compositor import Compositor
 from training.data.packed import PackedScenes
+from training.data.painting import camera
 from training.data.scene import Scene
 
 
