@@ -236,6 +236,7 @@ class Perceiver:
 
         from seqamodal_ros.diffusion.adapter import signed
         from seqamodal_ros.diffusion.fast import FastNetwork
+        from seqamodal_ros.diffusion.in_parts import in_parts
 
         network = self.model.network
         counts = [len(stack) for stack in stacks]
@@ -248,8 +249,15 @@ class Perceiver:
         of_image = torch.repeat_interleave(torch.arange(len(stacks)), torch.tensor(counts)).to(self._device)
         if self.model.settings.mirror:
             features = tuple(each[:, 0] for each in features)  # those of the image itself
-        ways = network.to_centres(layers, in_front, tuple(each[of_image].float() for each in features))
-        return list(np.split(ways.cpu().numpy(), np.cumsum(counts)[:-1]))
+        self._before_call()
+        ways, _ = in_parts(
+            lambda part: network.to_centres(
+                layers[part], in_front[part], tuple(each[of_image[part]].float() for each in features)
+            ),
+            len(layers),
+            0,
+        )
+        return list(np.split(torch.cat(ways).cpu().numpy(), np.cumsum(counts)[:-1]))
 
     def _geometry(self, image: np.ndarray, region: tuple[int, int, int, int] | None) -> Geometry:
         height, width = image.shape[:2]

@@ -59,9 +59,10 @@ def reliabilities(predicted: Sequence[LayeredScene], truth: Sequence[np.ndarray]
     """
     probability, true, hidden = [np.zeros(0)], [np.zeros(0, bool)], [np.zeros(0, bool)]  # where no layer was predicted
     for scene, layers in zip(predicted, truth, strict=True):
-        probability.append(scene.probability.ravel())
-        true += [layer_of(layers, number).ravel() for number in range(1, len(scene.amodal) + 1)]
-        hidden.append(cumulative_masks(scene.amodal)[:-1].ravel())
+        inside = scene.geometry.inside(scene.amodal.shape[1])  # not the padding, of which all is known
+        probability.append(scene.probability[:, inside].ravel())
+        true += [layer_of(layers, number)[inside] for number in range(1, len(scene.amodal) + 1)]
+        hidden.append(cumulative_masks(scene.amodal)[:-1, inside].ravel())
     p, t, h = (np.concatenate(parts) for parts in (probability, true, hidden))
     return {"seen": reliability(p[~h], t[~h]), "hidden": reliability(p[h], t[h])}
 

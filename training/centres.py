@@ -42,6 +42,11 @@ def ways(amodal: Tensor) -> Tensor:
 
     Zero where there is none. Objects come nearest first, so where two share a pixel it is the nearer one's.
     """
+    with torch.autocast(amodal.device.type, enabled=False):  # bfloat16 would move centroids by a quarter of a pixel
+        return _ways(amodal)
+
+
+def _ways(amodal: Tensor) -> Tensor:
     height, width = amodal.shape[2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     at = torch.stack([x, y]).to(amodal.device, torch.float32)

@@ -126,12 +126,12 @@ class Evaluation:
             found.append(both_found(drawn, [whole.amodal[1], cut.amodal[1]]))
             for each in (whole, cut):
                 best.append(max(hidden_iou(one, each.amodal[1], each.visible[1]) for one in drawn[:3]))
-                mean.append(hidden_iou(drawn.mean(axis=0) >= 0.5, each.amodal[1], each.visible[1]))
+                mean.append(hidden_iou(drawn[:3].mean(axis=0) >= 0.5, each.amodal[1], each.visible[1]))
         figures = {"both_found": float(np.mean(found)), "best_of_3": mean_of(best), "mean_hypothesis": mean_of(mean)}
         both, nearest, middle = map(percent, figures.values())
         print(
             f"\n{TWO_TRUTHS} {a.split} images that two scenes agree with, K = {HYPOTHESES}: both are found in {both} %; "
-            f"hidden part, IOU: best of 3 {nearest}, mean hypothesis {middle}"
+            f"hidden part, IOU: best of 3 {nearest}, mean of these {middle}"
         )
         return figures
 

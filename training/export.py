@@ -2,6 +2,7 @@
 """Writes a run's moving-average weights as safetensors: ``python -m training.export RUN CONFIG --out FILE``."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
-from seqamodal_ros.diffusion.weights import ModelSettings, save_model
+from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
 from training.one_shot import OneShotSettings
 from training.taught import without_heads
 from training.train import read_settings
@@ -34,9 +35,13 @@ def main() -> None:
         "--temperatures",
         type=float,
         nargs=2,
-        default=(1.0, 1.0),
         metavar=("SEEN", "HIDDEN"),
         help="for probabilities that mean what they say, as training.evaluate prints them on val (default: 1 1)",
+    )
+    parser.add_argument(
+        "--like",
+        type=Path,
+        help="take over the settings of this .safetensors file, but for those given here, for a run that changed centres alone",
     )
     args = parser.parse_args()
     settings = read_settings(args.config)
@@ -46,10 +51,13 @@ def main() -> None:
     if args.bias and not isinstance(network, FastSettings):
         parser.error("--bias is of the fast network: this one draws no log-odds")
     state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
-    sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
-    steps, sampler = args.sampling_steps or network.sampling_steps, args.sampler or network.sampler
-    seen, hidden = args.temperatures
-    model = ModelSettings(network, sequence, steps, sampler, args.mirror, args.bias, (seen, hidden))
+    if args.like:
+        like = load_model(str(args.like)).settings
+    else:
+        sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
+        like = ModelSettings(network, sequence, network.sampling_steps, network.sampler)
+    given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures") if getattr(args, name)}
+    model = replace(like, network=network, bias=like.bias + args.bias, **given)
     weights = without_heads(state["ema"])
     if args.bias:
         weights["denoiser.out.3.bias"] -= args.bias

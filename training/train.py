@@ -142,7 +142,7 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
             network = TaughtNetwork(settings.network, objective.edges > 0, layers)
     if initial:
         loaded = load_model(str(initial))
-        if without_centres(loaded.settings.network) != without_centres(settings.network):
+        if loaded.settings.network not in (settings.network, without_centres(settings.network)):
             raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
         begun = {
             **network.state_dict(),
@@ -154,9 +154,10 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
         if settings.backbone.imagenet and not initial:
             load_imagenet(backbone, imagenet_file())
         freeze(backbone, settings.backbone.frozen_stages)
-        if isinstance(objective, ObjectiveSettings) and objective.only_centres and network.centres is not None:
-            network.requires_grad_(False)
-            network.centres.requires_grad_(True)
+        if isinstance(objective, ObjectiveSettings) and network.centres is not None:
+            if objective.only_centres:
+                network.requires_grad_(False)
+            network.centres.requires_grad_(objective.only_centres or objective.centres > 0)
         if not torch.cuda.is_available():
             filters_in_float32(backbone)
     return network
@@ -226,8 +227,11 @@ def main() -> None:
     args = parser.parse_args()
     try:
         settings = read_settings(args.config)
-        if (args.out / "checkpoint.pt").is_file() and not args.resume:
+        begun = (args.out / "checkpoint.pt").is_file()
+        if begun and not args.resume:
             raise ValueError(f"{args.out} holds a run: go on with it by --resume, or give another --out")
+        if isinstance(settings.objective, ObjectiveSettings) and settings.objective.only_centres and not (begun or args.init):
+            raise ValueError("only_centres trains a part of a network whose others are trained: give its weights by --init")
         source = scene_source(settings, args)
         network = begin(settings, args.init)
     except (OSError, ImportError, ValueError) as error:

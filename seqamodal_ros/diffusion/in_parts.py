@@ -26,12 +26,12 @@ class InParts:
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's."""
-        parts, self._encodes = _in_parts(lambda part: self.network.encode(image[part]), len(image), self._encodes)
+        parts, self._encodes = in_parts(lambda part: self.network.encode(image[part]), len(image), self._encodes)
         return tuple(map(_joined, zip(*parts, strict=True)))
 
     def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's."""
-        parts, self._denoises = _in_parts(
+        parts, self._denoises = in_parts(
             lambda part: self.network.denoise(x_t[part], t[part], cumulative_mask[part], tuple(f[part] for f in image_features)),
             len(x_t),
             self._denoises,
@@ -39,7 +39,7 @@ class InParts:
         return _joined(parts)
 
 
-def _in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[list[Answer], int]:
+def in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[list[Answer], int]:
     """What `call` answers for the parts of a batch of `count`, of at most `most` each, and what `most` has become."""
     done: list[Answer] = []
     start = 0

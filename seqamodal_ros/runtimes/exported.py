@@ -19,7 +19,7 @@ from seqamodal_ros.diffusion.weights import Model
 
 CARD = "export.json"
 ENCODER, DENOISER = "encoder.onnx", "denoiser.onnx"
-NETWORK_CODE = ("backbone.py", "blocks.py", "fast.py", "mirrored.py", "paper.py")
+NETWORK_CODE = ("backbone.py", "blocks.py", "fast.py", "paper.py", "schedule.py")
 PARITY = 1e-4  # largest relative difference to PyTorch, both in float32
 BATCH = 2  # of the example that is traced; the exported model takes any
 

@@ -20,27 +20,32 @@ def around_centres(mask: np.ndarray, to_centres: np.ndarray, area_min: int) -> l
     Args:
         mask: bool [h, w].
         to_centres: float [2, h, w], x and y from each pixel to the centre of its object, pixels.
-        area_min: smallest area of an object, pixels; smaller parts go to the nearest other.
+        area_min: smallest area of an object, pixels. Connected components that are smaller belong to none, as in `components`;
+            smaller parts of larger ones go to the nearest centre.
 
     Returns:
-        bool [h, w] each, left to right; together the mask, but where all of it is smaller.
+        bool [h, w] each, left to right. Things whose centres are less than about `NEAR` pixels apart stay one, such as a ring and
+        the disc in it.
     """
-    rows, columns = np.nonzero(mask)
-    if len(rows) < area_min:
+    large = components(mask, area_min)
+    if not large:
         return []
+    mask = np.logical_or.reduce(large)
+    rows, columns = np.nonzero(mask)
     height, width = mask.shape
     ends = np.stack([columns + to_centres[0][mask], rows + to_centres[1][mask]], axis=1)
     x, y = ends.round().astype(int).clip(0, [width - 1, height - 1]).T
     votes = np.zeros(mask.shape, np.float32)
     np.add.at(votes, (y, x), 1)
     centres = _peaks(cv2.GaussianBlur(votes, (0, 0), BLUR))
+    distances = ((ends[:, None] - centres[None]) ** 2).sum(axis=2)
     while True:
-        nearest = ((ends[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
-        areas = np.bincount(nearest, minlength=len(centres))
-        if len(centres) == 1 or areas.min() >= area_min:
+        nearest = distances.argmin(axis=1)
+        areas = np.bincount(nearest, minlength=distances.shape[1])
+        if len(areas) == 1 or areas.min() >= area_min:
             break
-        centres = np.delete(centres, areas.argmin(), axis=0)
-    parts = np.zeros((len(centres), *mask.shape), bool)
+        distances = np.delete(distances, areas.argmin(), axis=1)
+    parts = np.zeros((len(areas), *mask.shape), bool)
     parts[nearest, rows, columns] = True
     return _left_to_right(list(parts))
 

@@ -46,6 +46,21 @@ def test_parts_that_are_too_small_go_to_the_nearest():
     assert same(around_centres(large | speck, ways(large, speck), 10), [large | speck])
 
 
+def test_specks_belong_to_none():
+    large, speck = box(2, 14), box(28, 30, 28, 30)
+    assert same(around_centres(large | speck, ways(large), 10), [large])
+    other = box(2, 5, 28, 30)
+    assert around_centres(speck | other, ways(speck | other), 10) == []  # not even where they would be one
+
+
+def test_a_disc_in_a_ring_is_one_with_it():
+    """A limit: they have the same centre."""
+    ring = box(4, 24, 4, 24) & ~box(8, 20, 8, 20)
+    disc = box(10, 18, 10, 18)
+    assert len(components(ring | disc, 10)) == 2
+    assert same(around_centres(ring | disc, ways(ring, disc), 10), [ring | disc])
+
+
 def test_a_mask_that_is_too_small_holds_no_object():
     speck = box(2, 4, 2, 4)
     assert around_centres(speck, ways(speck), 10) == components(speck, 10) == []

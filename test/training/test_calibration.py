@@ -50,6 +50,12 @@ def test_pixels_with_a_layer_in_front_are_hidden_and_layers_too_many_are_wrong(t
     assert (tmp_path / "diagram.png").stat().st_size > 1000
 
 
+def test_padding_does_not_count():
+    amodal = np.ones((1, 4, 4), bool)
+    wide = LayeredScene.assemble(amodal, amodal.astype(np.float32), amodal[:, None], Geometry.letterbox(8, 4), area_min=1)
+    assert reliabilities([wide], [amodal])["seen"].pixels.sum() == 8
+
+
 def test_nothing_predicted_is_nothing_said():
     nothing = scene(np.zeros((0, 4, 4), bool), np.zeros((0, 4, 4), np.float32))
     assert reliabilities([nothing], [np.ones((1, 4, 4), bool)]) == {"seen": None, "hidden": None}

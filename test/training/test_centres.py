@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to centres: their truth, their loss, and that they alone can be trained on a network that is."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
+import training.train
 from seqamodal_ros.diffusion.fast import REACH, FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.weights import ModelSettings, save_model
 from training.centres import a_layer_of_each, centre_loss, ways
 from training.data.batches import Batch
 from training.objective import ObjectiveSettings, loss
@@ -80,6 +83,33 @@ def test_a_network_without_centres_cannot_learn_them():
         TrainSettings(objective=ObjectiveSettings(centres=1.0))
     with pytest.raises(ValueError, match="three numbers"):
         FastSettings(centre_channels=(8, 8))
+
+
+def test_centres_that_no_loss_reaches_stay_as_they_are():
+    settings = TrainSettings(network=replace(FastSettings(), centre_channels=(8, 8, 16)), objective=ObjectiveSettings())
+    settings = replace(settings, backbone=replace(settings.backbone, imagenet=False, frozen_stages=0))
+    assert not any(parameter.requires_grad for parameter in begin(settings).centres.parameters())
+
+
+def test_what_init_may_hold(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
+    composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
+    for channels in ((), (16, 16, 16)):  # the file's would be lost, or do not fit
+        with pytest.raises(ValueError, match="--init holds"):
+            begin(TrainSettings(network=replace(SMALL, centre_channels=channels), composites=composites), path)
+    without = replace(SMALL, centre_channels=())
+    save_model(path, FastNetwork(without).state_dict(), ModelSettings(without))
+    assert begin(TrainSettings(network=SMALL, composites=composites), path).centres is not None
+
+
+def test_centres_alone_need_a_network_that_is_trained(tmp_path, monkeypatch, capsys):
+    config = tmp_path / "centres.yaml"
+    config.write_text("network: {centre_channels: [8, 8, 16]}\ncomposites: {image_size: 256}\nobjective: {only_centres: true}\n")
+    monkeypatch.setattr(sys, "argv", ["train", str(config), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        training.train.main()
+    assert "give its weights by --init" in capsys.readouterr().err
 
 
 def test_it_learns_two_boxes():

@@ -31,6 +31,29 @@ f 4 1 5 8
 """
 
 
+def turned(mesh: str) -> str:
+    """The same faces, looking the other way."""
+    lines = [line.split() for line in mesh.splitlines()]
+    return "".join(" ".join([kind, *(reversed(rest) if kind == "f" else rest)]) + "\n" for kind, *rest in lines)
+
+
+SECOND = """v 5 5 5
+v 6 5 5
+v 6 6 5
+v 5 6 5
+v 5 5 6
+v 6 5 6
+v 6 6 6
+v 5 6 6
+f 12 11 10 9
+f 13 14 15 16
+f 9 10 14 13
+f 10 11 15 14
+f 11 12 16 15
+f 12 9 13 16
+"""
+
+
 @pytest.fixture
 def folders(tmp_path):
     """Two boxes, one with a material in a folder of its own, and a texture."""
@@ -58,7 +81,9 @@ def test_they_are_named_by_their_path_and_a_metre_long(folders):
         (BOX, True),
         (BOX.replace("f 4 1 5 8\n", ""), False),  # open
         (BOX.replace("f 4 1 5 8", "f 8 5 1 4"), False),  # one face looks inwards
-        ("\n".join(line if line[0] == "v" else "f " + line[:1:-1] for line in BOX.splitlines()), False),  # all do
+        (turned(BOX), False),  # all do
+        (BOX + SECOND, True),  # two shells
+        (BOX + turned(SECOND), False),  # the smaller one does
     ],
 )
 def test_what_is_seen_from_behind_is_no_solid(tmp_path, faces, solid):

@@ -2,6 +2,7 @@
 """Heads that training alone knows, of occlusion edges and of all layers, and rows from a blank cumulative mask."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -115,6 +116,12 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     exported = load_model(str(weights))
     assert exported.settings.mirror and exported.settings.temperatures == (1.5, 3)
     assert exported.network.denoiser.out[3].bias.item() == pytest.approx(bias.item() - 0.5, abs=1e-3)
+
+    again = tmp_path / "again.safetensors"
+    options = ["--like", str(weights), "--sampling-steps", "7", "--bias", "0.25"]
+    monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(again), *options])
+    training.export.main()
+    assert load_model(str(again)).settings == replace(exported.settings, sampling_steps=7, bias=0.75)
 
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "on"), "--init", str(weights)])
     training.train.main()

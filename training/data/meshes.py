@@ -102,13 +102,13 @@ class Model:
         return Model(self.parts + tuple(part.inside_out() for part in self.parts))
 
     def solid(self) -> bool:
-        """Whether no face is seen from behind: nearly all edges (999 of 1,000) run both ways, and faces look outwards."""
+        """Whether no face is seen from behind: nearly all edges (999 of 1,000) run both ways, and each shell looks outwards."""
         corners = np.concatenate([part.vertices[part.faces] for part in self.parts])
         points = np.unique(corners.reshape(-1, 3).round(6), axis=0, return_inverse=True)[1].reshape(-1, 3)
         start, end = points.ravel(), np.roll(points, -1, axis=1).ravel()
         both_ways = np.isin(start * len(start) + end, end * len(start) + start).mean()
-        volume = (corners[:, 0] * np.cross(corners[:, 1], corners[:, 2])).sum()
-        return bool(both_ways > 0.999 and volume > 0)
+        volumes = (corners[:, 0] * np.cross(corners[:, 1], corners[:, 2])).sum(axis=1)
+        return bool(both_ways > 0.999 and (np.bincount(_shells(points), volumes) >= 0).all())
 
     def surface(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Points on the surface, uniform by area: float64 [count, 3]."""
@@ -117,6 +117,19 @@ class Model:
         chosen = corners[rng.choice(len(corners), count, p=areas / areas.sum())]
         weights = rng.dirichlet(np.ones(3), count)
         return (chosen * weights[..., None]).sum(axis=1)
+
+
+def _shells(faces: np.ndarray) -> np.ndarray:
+    """Faces int [F, 3], as indices of points, that hang together have the same number: int [F]."""
+    label = np.arange(faces.max() + 1)
+    while True:
+        lowest = label.copy()
+        for corner in faces.T:
+            np.minimum.at(lowest, corner, label[faces].min(axis=1))
+        lowest = lowest[lowest]
+        if (lowest == label).all():
+            return label[faces[:, 0]]
+        label = lowest
 
 
 def archive_reader(path: Path) -> ReadBytes:

@@ -5,6 +5,7 @@ Something lies in front of one end of another thing. Either that goes on behind 
 what is cut off lies behind the front object as a whole, so nothing that shows tells the two apart.
 """
 
+import cv2
 import numpy as np
 
 from training.data.painting import camera, lay, warp
@@ -39,7 +40,7 @@ def two_truths(
     front_layer, front_region = warp(rng, front, middle, size * rng.uniform(0.8, 1.3), side)
     shadow = (rng.normal(size=2) * 0.02, rng.uniform(0.2, 0.6))
     on_top = lay(canvas, front_layer, front_region, mask_size, shadow)
-    if (cut_off & ~on_top).any():
+    if (cut_off & ~(cv2.erode(on_top.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)).any():  # nor a part of a pixel
         raise Rejected("what is cut off shows")
     if (whole & ~on_top).sum() < max(rules.area_min, SHOWS * whole.sum()):
         raise Rejected("too little shows")
