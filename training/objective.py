@@ -45,7 +45,7 @@ class ObjectiveSettings:
         first: share of rows that start from a blank cumulative mask, whatever was drawn for them: where the model runs
             freely, all layers rest on the first. Not of rows of `only_layer`.
         edges: weight of the loss of `training.edges`; 0 trains without that head.
-        all_layers: weight of the loss of a head that draws all layers at once, see `training.taught`; 0 trains without it.
+        all_layers: weight of the loss of all layers as the encoder draws them at once, of networks where it does.
         centres: weight of the loss of the network's ways to centres, see `training.centres`; 0 leaves them as they are.
         only_centres: train those alone, on a network that is trained: no other loss, and no other weight changes.
     """
@@ -170,16 +170,14 @@ def loss(
     if settings.centres:
         losses["centres"] = centre_loss(network.to_centres, features, batch)
         losses["loss"] = losses["loss"] + settings.centres * losses["centres"]
+    tasks = {}
+    if settings.all_layers:
+        tasks["all_layers"] = features[4], all_layers(batch, features[4].shape[1]), settings.all_layers
     if isinstance(network, TaughtNetwork):
-        tasks = {}
-        if network.edges is not None:
-            tasks["edges"] = network.edges(features[0]), occlusion_edges(batch.amodal, batch.occluded_by), settings.edges
-        if network.all_layers is not None:
-            stack = network.all_layers(features)
-            tasks["all_layers"] = stack, all_layers(batch, stack.shape[1]), settings.all_layers
-        for name, (answer, truth, weight) in tasks.items():
-            losses[name] = mask_losses(answer.float(), truth.float(), settings.dice)["loss"]
-            losses["loss"] = losses["loss"] + weight * losses[name]
+        tasks["edges"] = network.edges(features[0]), occlusion_edges(batch.amodal, batch.occluded_by), settings.edges
+    for name, (answer, truth, weight) in tasks.items():
+        losses[name] = mask_losses(answer.float(), truth.float(), settings.dice)["loss"]
+        losses["loss"] = losses["loss"] + weight * losses[name]
     return losses
 
 

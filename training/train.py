@@ -66,10 +66,7 @@ class TrainSettings:
         image, masks = self.composites.image_size, self.composites.mask_size
         fits = image % self.network.image_size == 0 if network == "paper" else image == self.network.image_size
         if isinstance(self.objective, ObjectiveSettings) and isinstance(self.network, FastSettings):
-            if (self.objective.centres > 0 or self.objective.only_centres) and not self.network.centre_channels:
-                raise ValueError(
-                    "the network has no part that learns centres: give it `network: {centre_channels: [16, 32, 48]}`"
-                )
+            self._check_parts(self.network, self.objective)
         if masks != self.network.mask_size or not fits:
             raise ValueError(
                 f"the network takes images of {self.network.image_size} and masks of {self.network.mask_size}, "
@@ -80,6 +77,17 @@ class TrainSettings:
             raise ValueError(
                 f"the network draws {self.network.max_layers} layers, the scenes have up to {deepest}: make them agree"
             )
+
+    def _check_parts(self, network: FastSettings, objective: ObjectiveSettings) -> None:
+        deepest = self.composites.max_layers
+        if (network.layers > 0) != (objective.all_layers > 0) and not objective.only_centres:
+            raise ValueError(
+                "give both `network: {layers: 5}` and `objective: {all_layers: 1.0}`, or none: one learns by the other"
+            )
+        if network.layers not in (0, deepest):
+            raise ValueError(f"the encoder draws {network.layers} layers, the scenes have up to {deepest}: make them agree")
+        if (objective.centres > 0 or objective.only_centres) and not network.centre_channels:
+            raise ValueError("the network has no part that learns centres: give it `network: {centre_channels: [16, 32, 48]}`")
 
 
 def read_settings(path: Path) -> TrainSettings:
@@ -117,9 +125,11 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
     return [each.amodal for each in found]
 
 
-def without_centres(settings: NetworkSettings | OneShotSettings) -> NetworkSettings | OneShotSettings:
-    """What is left of a network's settings without those of its centres, which may be added to a network that is trained."""
-    return replace(settings, centre_channels=()) if isinstance(settings, FastSettings) else settings
+def beginnings(settings: NetworkSettings | OneShotSettings) -> list[NetworkSettings | OneShotSettings]:
+    """Networks that a network can begin with: its own kind, and one that does without the parts that can be added later."""
+    if not isinstance(settings, FastSettings):
+        return [settings]
+    return [replace(settings, layers=n, centre_channels=c) for n in {settings.layers, 0} for c in {settings.centre_channels, ()}]
 
 
 def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork:
@@ -137,18 +147,13 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
     torch.manual_seed(settings.loop.seed)
     network, objective = build(settings.network), settings.objective
     if isinstance(objective, ObjectiveSettings) and isinstance(settings.network, FastSettings):
-        layers = settings.composites.max_layers if objective.all_layers else 0
-        if objective.edges or layers:
-            network = TaughtNetwork(settings.network, objective.edges > 0, layers)
+        if objective.edges:
+            network = TaughtNetwork(settings.network)
     if initial:
         loaded = load_model(str(initial))
-        if loaded.settings.network not in (settings.network, without_centres(settings.network)):
+        if loaded.settings.network not in beginnings(settings.network):
             raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
-        begun = {
-            **network.state_dict(),
-            **loaded.network.state_dict(),
-        }  # heads of training are not in the file, nor centres in each
-        network.load_state_dict({name: begun[name] for name in network.state_dict()})
+        network.load_state_dict({**network.state_dict(), **loaded.network.state_dict()})  # what was added is not in the file
     if isinstance(network, FastNetwork):
         backbone = network.encoder.backbone
         if settings.backbone.imagenet and not initial:

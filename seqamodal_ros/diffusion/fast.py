@@ -14,6 +14,7 @@ from seqamodal_ros.diffusion.schedule import Schedule
 
 GROUPS = 8
 HEADS = 4  # of attention
+HEAD_WIDTH = 32  # channels of the part that draws all layers
 REACH = 16.0  # mask pixels, the unit of the way to an object's centre
 
 
@@ -26,6 +27,7 @@ class FastSettings:
         mask_size: side of the masks, pixels.
         encoder_channels: channels of the encoder's pyramid at 1, 1/2, 1/4 and 1/8 of the mask's size.
         denoiser_channels: channels of the denoiser at 1/2, 1/4 and 1/8 of the mask's size.
+        layers: layers that the encoder draws at once, for the denoiser to see; 0 where it draws none.
         centre_channels: likewise of the part that tells objects of a layer apart, see `FastNetwork.to_centres`; () without it.
     """
 
@@ -38,6 +40,7 @@ class FastSettings:
     mask_size: int = 64
     encoder_channels: tuple[int, int, int, int] = (32, 64, 128, 160)
     denoiser_channels: tuple[int, int, int] = (32, 96, 160)
+    layers: int = 0
     centre_channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -45,6 +48,8 @@ class FastSettings:
             raise ValueError(
                 f"mask_size must be a multiple of 16 and image_size four times that, not {self.mask_size}, {self.image_size}"
             )
+        if self.layers < 0:
+            raise ValueError(f"layers must be 0 or more, not {self.layers}")
         if len(self.centre_channels) not in (0, 3):
             raise ValueError(f"centre_channels must be three numbers, or none, not {self.centre_channels}")
         every = (*self.encoder_channels, *self.denoiser_channels, *self.centre_channels)
@@ -122,6 +127,27 @@ class Encoder(nn.Module):
         return f1, f2, f4, f8
 
 
+class LayersHead(nn.Module):
+    """All the encoder's features, summed from coarse to fine -> log-odds of each layer, float [B, layers, h, w].
+
+    A row of Algorithm 1 tells of one layer of an image; this tells of all of them, in each step of training. Its masks are
+    rougher than the denoiser's, but it knows better which things lie deep.
+    """
+
+    def __init__(self, channels: tuple[int, int, int, int], layers: int):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(each, HEAD_WIDTH, 1) for each in channels)
+        self.out = nn.Sequential(
+            nn.SiLU(), nn.Conv2d(HEAD_WIDTH, HEAD_WIDTH, 3, padding=1), nn.SiLU(), nn.Conv2d(HEAD_WIDTH, layers, 3, padding=1)
+        )
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        *finer, h = (lateral(each) for lateral, each in zip(self.lateral, features, strict=True))
+        for each in reversed(finer):
+            h = each + F.interpolate(h, scale_factor=2)
+        return self.out(h)
+
+
 class Denoiser(nn.Module):
     """Noisy mask, cumulative mask and image features -> logits of the layer's mask.
 
@@ -130,9 +156,17 @@ class Denoiser(nn.Module):
         channels: of its own at 1/2, 1/4 and 1/8 of the masks' size.
         masks: masks that it reads, the noisy and the cumulative one.
         drawn: masks that it draws.
+        layers: of the encoder's own drawing, which is one more feature; 0 where there is none.
     """
 
-    def __init__(self, encoder: tuple[int, int, int, int], channels: tuple[int, int, int], masks: int = 2, drawn: int = 1):
+    def __init__(
+        self,
+        encoder: tuple[int, int, int, int],
+        channels: tuple[int, int, int],
+        masks: int = 2,
+        drawn: int = 1,
+        layers: int = 0,
+    ):
         super().__init__()
         e1, e2, e4, e8 = encoder
         c2, c4, c8 = channels
@@ -157,6 +191,12 @@ class Denoiser(nn.Module):
         self.image_1 = nn.Conv2d(e1, 16, 1)
         self.masks_1 = nn.Conv2d(masks, 16, 3, padding=1)
         self.out = nn.Sequential(nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, drawn, 3, padding=1))
+        self.layers_2 = self.layers_1 = None
+        if layers:
+            self.layers_2, self.layers_1 = nn.Conv2d(4 * layers, c2, 3, padding=1), nn.Conv2d(layers, 16, 3, padding=1)
+            for convolution in (self.layers_2, self.layers_1):  # a network that did without them begins as it was
+                nn.init.zeros_(convolution.weight)
+                nn.init.zeros_(convolution.bias)
 
     def posterior_mean(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What a noisy pixel alone says of x0: E[x0 | x_t] = tanh(signal x_t / sigma^2), as x0 is -1 or 1.
@@ -167,17 +207,21 @@ class Denoiser(nn.Module):
         return torch.tanh(signal / sigma**2 * x_t)
 
     def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, features: tuple[Tensor, ...]) -> Tensor:
-        f1, f2, f4, f8 = features
+        f1, f2, f4, f8 = features[:4]
         x_t = self.posterior_mean(x_t, t)
         embedding = self.time(timestep_embedding(t, self.time_channels))
         masks = torch.cat([x_t, cumulative_mask], dim=1)
-        h2 = self.block_2(self.masks_in(F.pixel_unshuffle(masks, 2)) + self.image_2(f2), embedding)
+        h2, h1 = self.masks_in(F.pixel_unshuffle(masks, 2)) + self.image_2(f2), self.image_1(f1) + self.masks_1(masks)
+        if self.layers_2 is not None and self.layers_1 is not None:
+            drawn = torch.tanh(features[4] / 2)
+            h2, h1 = h2 + self.layers_2(F.pixel_unshuffle(drawn, 2)), h1 + self.layers_1(drawn)
+        h2 = self.block_2(h2, embedding)
         h4 = self.block_4(self.down_4(h2) + self.image_4(f4), embedding)
         h8 = self.block_8a(self.down_8(h4) + self.image_8(f8), embedding)
         h8 = self.block_8b(self.attention_8(h8), embedding)
         h4 = self.merge_4(h4 + F.interpolate(self.up_4(h8), scale_factor=2), embedding)
         h2 = self.merge_2(h2 + F.interpolate(self.up_2(h4), scale_factor=2), embedding)
-        return self.out(F.pixel_shuffle(self.up_1(h2), 2) + self.image_1(f1) + self.masks_1(masks))
+        return self.out(F.pixel_shuffle(self.up_1(h2), 2) + h1)
 
 
 class FastNetwork(nn.Module):
@@ -194,15 +238,17 @@ class FastNetwork(nn.Module):
         super().__init__()
         self.settings = settings
         self.encoder = Encoder(settings.encoder_channels)
-        self.denoiser = Denoiser(settings.encoder_channels, settings.denoiser_channels)
+        self.all_layers = LayersHead(settings.encoder_channels, settings.layers) if settings.layers else None
+        self.denoiser = Denoiser(settings.encoder_channels, settings.denoiser_channels, layers=settings.layers)
         self.centres: Denoiser | None = None
         if settings.centre_channels:
             half, quarter, eighth = settings.centre_channels
-            self.centres = Denoiser(settings.encoder_channels, (half, quarter, eighth), drawn=2)
+            self.centres = Denoiser(settings.encoder_channels, (half, quarter, eighth), drawn=2, layers=settings.layers)
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B."""
-        return self.encoder(image)
+        features = self.encoder(image)
+        return features if self.all_layers is None else (*features, self.all_layers(features))
 
     def logits(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
         """float [B, 1, h, w]: log-odds that a pixel belongs to the layer; training's losses take these."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Heads that training alone knows, of occlusion edges and of all layers, and rows from a blank cumulative mask."""
+"""Tasks beside the rows, of occlusion edges and of all layers at once, and rows from a blank cumulative mask."""
 
 import sys
 from dataclasses import replace
@@ -10,11 +10,13 @@ import yaml
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
-from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
 from training.data.batches import Batch
+from training.data.compositor import CompositeSettings
 from training.edges import occlusion_edges
 from training.objective import ObjectiveSettings, loss
 from training.taught import TaughtNetwork
+from training.train import TrainSettings, begin
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 
@@ -65,10 +67,10 @@ def test_where_what_lies_on_top_is_hidden_itself_there_is_no_edge():
     assert behind.any(dim=0).nonzero()[:, 0].tolist() == [10, 11, 12]
 
 
-@pytest.mark.parametrize("task,heads", [("edges", {"edges": True, "layers": 0}), ("all_layers", {"edges": False, "layers": 3})])
-def test_a_head_learns_and_its_weight_counts(task, heads):
+@pytest.mark.parametrize("task", ["edges", "all_layers"])
+def test_a_task_is_learnt_and_its_weight_counts(task):
     torch.manual_seed(0)
-    network, batch = TaughtNetwork(SMALL, **heads), pair()
+    network, batch = TaughtNetwork(SMALL) if task == "edges" else FastNetwork(replace(SMALL, layers=3)), pair()
     torch.manual_seed(1)
     light = loss(network, batch, Schedule.linear(), ObjectiveSettings(**{task: 0.5}), 0)
     torch.manual_seed(1)
@@ -93,7 +95,13 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     import training.train
 
     config, out, weights = tmp_path / "taught.yaml", tmp_path / "run", tmp_path / "taught.safetensors"
-    network = {"image_size": 64, "mask_size": 16, "encoder_channels": [8, 8, 16, 16], "denoiser_channels": [8, 16, 16]}
+    network = {
+        "image_size": 64,
+        "mask_size": 16,
+        "encoder_channels": [8, 8, 16, 16],
+        "denoiser_channels": [8, 16, 16],
+        "layers": 3,
+    }
     described = {
         "network": network,
         "backbone": {"imagenet": False, "frozen_stages": 0},
@@ -106,14 +114,14 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(out)])
     training.train.main()
     ema = torch.load(out / "checkpoint.pt", weights_only=True)["ema"]
-    heads = {name.split(".")[0] for name in ema if name.startswith(TaughtNetwork.HEADS)}
-    assert heads == {"edges", "all_layers"}
+    assert any(name.startswith(TaughtNetwork.HEADS) for name in ema)
 
     bias = ema["denoiser.out.3.bias"].clone()
     options = ["--mirror", "--bias", "0.5", "--temperatures", "1.5", "3"]
     monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(weights), *options])
     training.export.main()
     exported = load_model(str(weights))
+    assert exported.network.all_layers is not None
     assert exported.settings.mirror and exported.settings.temperatures == (1.5, 3)
     assert exported.network.denoiser.out[3].bias.item() == pytest.approx(bias.item() - 0.5, abs=1e-3)
 
@@ -129,7 +137,7 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     assert (tmp_path / "on" / "checkpoint.pt").is_file()
 
 
-class Watching(TaughtNetwork):
+class Watching(FastNetwork):
     """Remembers the cumulative masks that it was given."""
 
     def logits(self, x_t, t, cumulative_mask, image_features):
@@ -137,16 +145,55 @@ class Watching(TaughtNetwork):
         return super().logits(x_t, t, cumulative_mask, image_features)
 
 
-def test_the_head_draws_every_layer_at_the_masks_size():
-    network = TaughtNetwork(SMALL, edges=False, layers=4)
-    assert network.all_layers(network.encode(torch.zeros(2, 3, 64, 64))).shape == (2, 4, 16, 16)
+def test_the_denoiser_sees_all_layers_as_the_encoder_draws_them():
+    torch.manual_seed(0)
+    network = FastNetwork(replace(SMALL, layers=4))
+    features = network.encode(torch.randn(2, 3, 64, 64))
+    assert features[4].shape == (2, 4, 16, 16)
+    rows = torch.randn(2, 1, 16, 16), torch.tensor([0, 999]), torch.ones(2, 1, 16, 16)
+    others = (*features[:4], -features[4])
+    assert torch.equal(network.logits(*rows, others), network.logits(*rows, features))  # at first it takes no notice
+    torch.nn.init.normal_(network.denoiser.layers_1.weight)
+    assert not torch.equal(network.logits(*rows, others), network.logits(*rows, features))
+
+
+def test_a_network_begins_as_the_one_that_it_is_added_to(tmp_path):
+    torch.manual_seed(0)
+    plain, path = FastNetwork(SMALL), tmp_path / "plain.safetensors"
+    save_model(path, plain.state_dict(), ModelSettings(SMALL))
+    settings = TrainSettings(
+        network=replace(SMALL, layers=3),
+        composites=CompositeSettings(image_size=64, mask_size=16, max_layers=3),
+        objective=ObjectiveSettings(all_layers=1.0),
+    )
+    image, rows = torch.randn(1, 3, 64, 64), (torch.randn(1, 1, 16, 16), torch.tensor([999]), torch.ones(1, 1, 16, 16))
+    both = [each.eval().denoise(*rows, each.encode(image)) for each in (load_model(str(path)).network, begin(settings, path))]
+    assert torch.allclose(*both, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "network,objective,words",
+    [
+        (FastSettings(layers=5), ObjectiveSettings(), "give both"),
+        (FastSettings(), ObjectiveSettings(all_layers=1.0), "give both"),
+        (FastSettings(layers=4), ObjectiveSettings(all_layers=1.0), "draws 4 layers, the scenes have up to 5"),
+    ],
+)
+def test_parts_that_do_not_fit_the_scenes_or_the_objective(network, objective, words):
+    with pytest.raises(ValueError, match=words):
+        TrainSettings(network=network, objective=objective, composites=CompositeSettings(image_size=256))
+
+
+def test_less_than_no_layer():
+    with pytest.raises(ValueError, match="layers must be 0 or more"):
+        FastSettings(layers=-1)
 
 
 @pytest.mark.parametrize("own", [0.0, 1.0])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_share_of_rows_starts_from_a_blank_mask(share, own):
     torch.manual_seed(0)
-    network, settings = Watching(SMALL, edges=False, layers=0), ObjectiveSettings(rows=64, own=own, own_from=0, first=share)
+    network, settings = Watching(SMALL), ObjectiveSettings(rows=64, own=own, own_from=0, first=share)
     with torch.no_grad():
         network.denoiser.out[3].bias.fill_(3.0)  # it sees something everywhere, so its own masks are not blank
         loss(network, pair(), Schedule.linear(), settings, 0)

@@ -33,7 +33,7 @@ class RenderSettings(SceneRules):
         stock: objects that wait beside a table; each of its scenes takes some of them.
         scenes: scenes on a table.
         objects: fewest and most objects of a scene.
-        crowding: a scene has the highest of so many draws from these, as views of few objects break fewer rules.
+        crowding: each number n of these is as likely as n to this power, as views of many objects break more rules.
         views: cameras a scene.
         longest: range of an object's longest side, metres.
         painted: probability of a painted table; else it is one of the textures.
@@ -44,7 +44,7 @@ class RenderSettings(SceneRules):
     stock: int = 12
     scenes: int = 20
     objects: tuple[int, int] = (2, 6)
-    crowding: int = 1
+    crowding: float = 0.0
     views: int = 4
     longest: tuple[float, float] = (0.09, 0.2)
     painted: float = 0.5
@@ -58,7 +58,7 @@ MUVA = RenderSettings(
     stock=16,
     scenes=8,
     objects=(5, 10),
-    crowding=2,
+    crowding=1.0,
     views=6,
     longest=(0.07, 0.17),
     places=("bin", "shelf"),
@@ -110,7 +110,9 @@ def _drawn(families: Families, settings: RenderSettings, rng: np.random.Generato
 
 
 def _scene(stage: Stage, place: Place, settings: RenderSettings, rng: np.random.Generator, dropped: Counter[str]) -> list[Scene]:
-    count = rng.integers(settings.objects[0], settings.objects[1] + 1, settings.crowding).max()
+    counts = np.arange(settings.objects[0], settings.objects[1] + 1)
+    likely = counts.astype(float) ** settings.crowding
+    count = int(rng.choice(counts, p=likely / likely.sum()))
     views: list[Scene] = []
     try:
         stage.settle(rng.uniform(0.005, 0.05), rng, rng.permutation(stage.count)[:count].tolist())
