@@ -4,7 +4,6 @@
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.pictures import write_image
 from seqamodal_ros.share import share_folder
 from training.calibration import draw, reliabilities
-from training.data.compositor import TEST_COMPOSITES, Compositor, draw_composites
+from training.data.compositor import Compositor, evaluation_compositor, in_turns
 from training.data.packed import evenly, to_measure_on
 from training.data.samples import Sample, letterboxed, read_samples
 from training.data.scene import Scene
 from training.data.sheets import answer_sheet
-from training.data.sprites import load_material
 from training.figures import Figures, difference, markdown, measure, percent, worst_first
 from training.metrics import both_found, hidden_iou, layer_figures, mean_of
 from training.predictions import free_running, teacher_forced
@@ -101,24 +99,22 @@ class Evaluation:
     def composites(self) -> None:
         """The raw material's composites, the sample frames, and bare textures."""
         a = self.args
-        scenes = draw_composites(a.data, a.sprites, a.split, a.count, a.seed, a.image_size)
+        compositor = evaluation_compositor(a.data, a.sprites, a.split, a.image_size)
+        scenes = in_turns(compositor, compositor.material, a.count, a.seed)
         everything = [np.logical_or.reduce(scene.amodal)[None] for scene in scenes]
         union = layer_figures(everything, [scene.layers for scene in scenes], 1).iou
         print(f"baseline, the true union of all objects taken for layer 1: conditional IOU {percent(union)}")
         self.of(f"{a.split} composites", scenes, None, a.seed, () if a.split == "unseen" else ("fruits", "objects"))
         frames = [sample_scene(frame, self.mask_size) for frame in read_samples(share_folder("samples"))]
         self.of("sample frames", frames, None, 0)
-        self.result["two_truths"] = self._two_truths()
+        self.result["two_truths"] = self._two_truths(compositor)
         if a.split != "unseen":
             self.result["bare_textures_blank"] = self._bare_textures()
 
-    def _two_truths(self) -> dict[str, float | None]:
+    def _two_truths(self, compositor: Compositor) -> dict[str, float | None]:
         """Of images that two scenes agree with: how often both are among the hypotheses of layer 2, and how far the best gets."""
         a = self.args
-        compositor = Compositor(load_material(a.data, a.sprites, a.split), replace(TEST_COMPOSITES, image_size=a.image_size))
-        families = list(compositor.material.sprites)
-        rngs = [np.random.default_rng([a.seed, k]) for k in range(TWO_TRUTHS)]
-        pairs = [compositor.two_truths(rng, families[k % len(families)]) for k, rng in enumerate(rngs)]
+        pairs = in_turns(compositor.two_truths, compositor.material, TWO_TRUTHS, a.seed)
         seen = free_running(self.perceiver, [whole.image for whole, _ in pairs], HYPOTHESES, a.seed)
         found, best, mean = [], [], []
         for (whole, cut), scene in zip(pairs, seen, strict=True):

@@ -167,17 +167,18 @@ def loss(
     x_t, t = noisy(x0, schedule, settings.noise_only)
     logits = network.logits(x_t, t, signed(cumulative), tuple(f[image] for f in features)).float()
     losses = mask_losses(logits, target.float(), settings.dice)
+    tasks = {}  # beside the rows: loss and weight
     if settings.centres:
-        losses["centres"] = centre_loss(network.to_centres, features, batch)
-        losses["loss"] = losses["loss"] + settings.centres * losses["centres"]
-    tasks = {}
+        tasks["centres"] = centre_loss(network.to_centres, features, batch), settings.centres
     if settings.all_layers:
-        tasks["all_layers"] = features[4], all_layers(batch, features[4].shape[1]), settings.all_layers
+        truth = all_layers(batch, features[4].shape[1]).float()
+        tasks["all_layers"] = mask_losses(features[4].float(), truth, settings.dice)["loss"], settings.all_layers
     if isinstance(network, TaughtNetwork):
-        tasks["edges"] = network.edges(features[0]), occlusion_edges(batch.amodal, batch.occluded_by), settings.edges
-    for name, (answer, truth, weight) in tasks.items():
-        losses[name] = mask_losses(answer.float(), truth.float(), settings.dice)["loss"]
-        losses["loss"] = losses["loss"] + weight * losses[name]
+        truth = occlusion_edges(batch.amodal, batch.occluded_by).float()
+        tasks["edges"] = mask_losses(network.edges(features[0]).float(), truth, settings.dice)["loss"], settings.edges
+    for name, (value, weight) in tasks.items():
+        losses[name] = value
+        losses["loss"] = losses["loss"] + weight * value
     return losses
 
 

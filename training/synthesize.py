@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from seqamodal_ros.scene.pictures import write_image
 from training.data.catalogue import Catalogue
-from training.data.compositor import draw_composites
+from training.data.compositor import evaluation_compositor, in_turns
 from training.data.packed import PackedScenes
 from training.data.piles import Pile, Recipe, make_pile
 from training.data.renders import MUVA, RenderSettings
@@ -160,7 +160,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         if args.command == "stats":
-            print(f"{describe(draw_composites(args.data, args.sprites, args.split, args.count, args.seed))}\n{TARGETS}")
+            compositor = evaluation_compositor(args.data, args.sprites, args.split)
+            print(f"{describe(in_turns(compositor, compositor.material, args.count, args.seed))}\n{TARGETS}")
             return
         if args.command in MAKERS:
             for packed in MAKERS[args.command](args):

@@ -146,9 +146,8 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
     """
     torch.manual_seed(settings.loop.seed)
     network, objective = build(settings.network), settings.objective
-    if isinstance(objective, ObjectiveSettings) and isinstance(settings.network, FastSettings):
-        if objective.edges:
-            network = TaughtNetwork(settings.network)
+    if isinstance(objective, ObjectiveSettings) and isinstance(settings.network, FastSettings) and objective.edges:
+        network = TaughtNetwork(settings.network)
     if initial:
         loaded = load_model(str(initial))
         if loaded.settings.network not in beginnings(settings.network):

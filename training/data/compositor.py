@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Composites of sprites on textures, with the amodal mask of every object and the stacking order (papers' own recipe)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -45,6 +47,9 @@ class CompositeSettings(SceneRules):
     two_truths: float = 0.0
 
 
+Drawn = TypeVar("Drawn")
+
+
 class Compositor:
     """Draws composites of one split's material; every draw comes from the generator that is passed in."""
 
@@ -61,22 +66,17 @@ class Compositor:
             count = int(rng.choice(len(counts), p=counts / counts.sum()))
         if self.settings.two_truths and rng.random() < self.settings.two_truths:
             return self.two_truths(rng, family)[rng.integers(2)]
-        while True:
-            try:
-                return self._draw(rng, family, count)
-            except Rejected:
-                continue
+        return _kept(lambda: self._draw(rng, family, count))
 
     def two_truths(self, rng: np.random.Generator, family: str) -> tuple[Scene, Scene]:
         """One image that two scenes agree with, see `two_truths`; which of them is nearer the sprite's own shape comes first."""
-        s = self.settings
-        while True:
-            try:
-                canvas = self._background(rng)
-                front, behind = self._choose_sprites(rng, family, 2)
-                return two_truths(rng, canvas, front, behind, s)
-            except Rejected:
-                continue
+
+        def draw() -> tuple[Scene, Scene]:
+            canvas = self._background(rng)
+            front, behind = self._choose_sprites(rng, family, 2)
+            return two_truths(rng, canvas, front, behind, self.settings)
+
+        return _kept(draw)
 
     def _draw(self, rng: np.random.Generator, family: str, count: int) -> Scene:
         """One try; `Rejected` where the scene breaks a rule of the settings."""
@@ -135,6 +135,15 @@ class Compositor:
         return sprite
 
 
+def _kept(draw: Callable[[], Drawn]) -> Drawn:
+    """The first that keeps the rules."""
+    while True:
+        try:
+            return draw()
+        except Rejected:
+            continue
+
+
 # as in training, but square, and with 2 to 5 objects each, as the papers' sets are
 TEST_COMPOSITES = CompositeSettings(image_size=128, counts=(0, 0, 0.28, 0.31, 0.24, 0.17), letterbox=0)
 
@@ -142,8 +151,12 @@ TEST_COMPOSITES = CompositeSettings(image_size=128, counts=(0, 0, 0.28, 0.31, 0.
 SET_COMPOSITES = replace(TEST_COMPOSITES, spread=(0.15, 0.7))
 
 
-def draw_composites(data: Path, rendered: Path, split: str, count: int, seed: int, image_size: int = 128) -> list[Scene]:
-    """`count` composites of one split, for evaluation; its families (fruits, objects) take turns. See `load_material`."""
-    compositor = Compositor(load_material(data, rendered, split), replace(TEST_COMPOSITES, image_size=image_size))
-    families = list(compositor.material.sprites)
-    return [compositor(np.random.default_rng([seed, k]), family=families[k % len(families)]) for k in range(count)]
+def evaluation_compositor(data: Path, rendered: Path, split: str, image_size: int = 128) -> Compositor:
+    """Of one split's material, for evaluation. See `load_material`."""
+    return Compositor(load_material(data, rendered, split), replace(TEST_COMPOSITES, image_size=image_size))
+
+
+def in_turns(draw: Callable[[np.random.Generator, str], Drawn], material: Material, count: int, seed: int) -> list[Drawn]:
+    """`count` draws for evaluation, each of its own generator; the material's families (fruits, objects) take turns."""
+    families = list(material.sprites)
+    return [draw(np.random.default_rng([seed, k]), families[k % len(families)]) for k in range(count)]

@@ -123,9 +123,9 @@ def _shells(faces: np.ndarray) -> np.ndarray:
     """Faces int [F, 3], as indices of points, that hang together have the same number: int [F]."""
     label = np.arange(faces.max() + 1)
     while True:
-        lowest = label.copy()
+        lowest, of_face = label.copy(), label[faces].min(axis=1)
         for corner in faces.T:
-            np.minimum.at(lowest, corner, label[faces].min(axis=1))
+            np.minimum.at(lowest, corner, of_face)
         lowest = lowest[lowest]
         if (lowest == label).all():
             return label[faces[:, 0]]
