@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far published probabilities can be believed, and the temperatures that would make them so."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,29 +15,26 @@ from training.metrics import layer_of
 
 BINS = 10
 TEMPERATURES = np.round(np.geomspace(0.5, 8, 49), 2)
+STEP = 0.01
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of pixels, by the probability that they got, in `BINS` equal bins.
+    """Of pixels, by the probability that they got.
 
     Attributes:
-        pixels: int [BINS].
-        probability: float [BINS], their mean; NaN in an empty bin.
-        frequency: float [BINS], the share of them that belong to the layer; likewise.
+        error: expected calibration error, in [0, 1]: the mean distance of probability and frequency (Naeini et al., 2015).
         temperature: one by which to divide the log-odds once more, of `TEMPERATURES` the one of the least cross-entropy.
+        pixels: number in each of `BINS` equal bins that is not empty.
+        probability: their mean.
+        frequency: the share of them that belong to the layer.
     """
 
-    pixels: np.ndarray
-    probability: np.ndarray
-    frequency: np.ndarray
+    error: float
     temperature: float
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error, in [0, 1]: the mean distance of the two over all pixels (Naeini et al., 2015)."""
-        distance = np.abs(self.probability - self.frequency)
-        return float(np.nansum(self.pixels * distance) / self.pixels.sum())
+    pixels: list[int]
+    probability: list[float]
+    frequency: list[float]
 
 
 def reliability(probability: np.ndarray, true: np.ndarray) -> Reliability | None:
@@ -45,11 +43,24 @@ def reliability(probability: np.ndarray, true: np.ndarray) -> Reliability | None
         return None
     index = np.minimum((BINS * probability).astype(int), BINS - 1)
     pixels = np.bincount(index, minlength=BINS)
-    with np.errstate(invalid="ignore"):
-        means, frequency = (np.bincount(index, values, BINS) / pixels for values in (probability, true))
-    sign = np.where(true, -1.0, 1.0) * log_odds(probability)
-    cross_entropy = [np.logaddexp(0, sign / temperature).mean() for temperature in TEMPERATURES]
-    return Reliability(pixels, means, frequency, float(TEMPERATURES[np.argmin(cross_entropy)]))
+    found = pixels > 0
+    pixels = pixels[found]
+    means, frequency = (np.bincount(index, values, BINS)[found] / pixels for values in (probability, true))
+    error = float(np.average(np.abs(means - frequency), weights=pixels))
+    return Reliability(error, best_temperature(probability, true), pixels.tolist(), means.tolist(), frequency.tolist())
+
+
+def best_temperature(probability: np.ndarray, true: np.ndarray) -> float:
+    """Of `TEMPERATURES`, from the log-odds in steps of `STEP`: millions of pixels are too many to look at for each."""
+    odds = log_odds(probability)
+    step = np.round(odds / STEP).astype(int)
+    first = step.min()
+    wrong, right = (np.bincount(step[of] - first, minlength=np.ptp(step) + 1) for of in (~true, true))
+    centres = STEP * (first + np.arange(len(right)))
+    cross_entropy = [
+        (right * np.logaddexp(0, -centres / each) + wrong * np.logaddexp(0, centres / each)).sum() for each in TEMPERATURES
+    ]
+    return float(TEMPERATURES[np.argmin(cross_entropy)])
 
 
 def reliabilities(predicted: Sequence[LayeredScene], truth: Sequence[np.ndarray]) -> dict[str, Reliability | None]:
@@ -67,16 +78,16 @@ def reliabilities(predicted: Sequence[LayeredScene], truth: Sequence[np.ndarray]
     return {"seen": reliability(p[~h], t[~h]), "hidden": reliability(p[h], t[h])}
 
 
-def draw(found: dict[str, Reliability | None], path: Path) -> None:
-    """A reliability diagram: on the diagonal, probabilities mean what they say."""
+def draw(calibration: Mapping[str, Mapping[str, Any] | None], path: Path) -> None:
+    """A reliability diagram of what `measure` has found: on the diagonal, probabilities mean what they say."""
     import matplotlib.figure
 
     figure = matplotlib.figure.Figure(figsize=(4.4, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7")
-    for (name, each), colour in zip(found.items(), ("tab:blue", "tab:orange"), strict=True):
-        if each is not None:
-            axes.plot(each.probability, each.frequency, "o-", color=colour, label=f"{name}: error {100 * each.error:.1f} %")
+    for (name, of), colour in zip(calibration.items(), ("tab:blue", "tab:orange"), strict=True):
+        if of is not None:
+            axes.plot(of["probability"], of["frequency"], "o-", color=colour, label=f"{name}: error {100 * of['error']:.1f} %")
     axes.set(xlabel="probability", ylabel="share that belongs to the layer", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="upper left", frameon=False)
     figure.savefig(path, dpi=100)

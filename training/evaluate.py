@@ -15,7 +15,7 @@ from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.pictures import write_image
 from seqamodal_ros.share import share_folder
-from training.calibration import draw, reliabilities
+from training.calibration import draw
 from training.data.compositor import Compositor, evaluation_compositor, in_turns
 from training.data.packed import evenly, to_measure_on
 from training.data.samples import Sample, letterboxed, read_samples
@@ -81,7 +81,7 @@ class Evaluation:
             path = self.args.sheets / f"{name.replace(' ', '_')}_worst.png"
             write_image(path, answer_sheet([scenes[k] for k in worst], [predicted[k].amodal for k in worst]))
             diagram = self.args.sheets / f"{name.replace(' ', '_')}_reliability.png"
-            draw(reliabilities(predicted, truth), diagram)
+            draw(figures["calibration"], diagram)
             print(f"\nthe worst of them, beside the truth and what was seen: {path}; how far to believe probabilities: {diagram}")
 
     def add(self, figures: Figures) -> Figures:

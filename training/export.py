@@ -57,7 +57,10 @@ def main() -> None:
         sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
         like = ModelSettings(network, sequence, network.sampling_steps, network.sampler)
     given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures") if getattr(args, name)}
-    model = replace(like, network=network, bias=like.bias + args.bias, **given)
+    try:
+        model = replace(like, network=network, bias=like.bias + args.bias, **given)
+    except ValueError as error:
+        parser.error(str(error))
     weights = without_heads(state["ema"])
     if args.bias:
         weights["denoiser.out.3.bias"] -= args.bias

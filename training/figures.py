@@ -2,6 +2,7 @@
 """All figures of one set: worked out, written as Markdown, and set beside those of another model."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -73,10 +74,7 @@ def measure(
         "split": mean_of([apart.split]),
         "merged_connected": mean_of([connected_apart.merged]),
         "split_connected": mean_of([connected_apart.split]),
-        "calibration": {
-            name: None if each is None else {"error": each.error, "temperature": each.temperature}
-            for name, each in reliabilities(predicted, truth).items()
-        },
+        "calibration": {name: None if each is None else asdict(each) for name, each in reliabilities(predicted, truth).items()},
         "agreement": mean_of([float(value) for scene in predicted for value in scene.agreement]),
         "layers": [
             {**_layer(truth, told, stacks, forced, layer), **_interval(by_image, groups, layer)}
@@ -165,7 +163,7 @@ def markdown(figures: Figures) -> str:
     return "\n".join(lines)
 
 
-def calibration(of: Mapping[str, Mapping[str, float] | None]) -> list[str]:
+def calibration(of: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """Lines on how far the probabilities can be believed; none where no layer was predicted."""
     where = {"seen": "where nothing lies in front", "hidden": "where something does"}
     said = [

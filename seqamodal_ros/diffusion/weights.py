@@ -46,8 +46,8 @@ class ModelSettings:
     temperatures: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        if min(self.temperatures) <= 0:
-            raise ValueError(f"temperatures must be more than 0, not {self.temperatures}")
+        if not all(0 < temperature < float("inf") for temperature in self.temperatures):
+            raise ValueError(f"temperatures must be finite and more than 0, not {self.temperatures}")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
 

@@ -165,5 +165,5 @@ def test_the_shipped_models_load():
 def test_a_temperature_that_is_none(models):
     path = models / "small.safetensors"
     rewrite(path, {"temperatures": [1, 0]})
-    with pytest.raises(ValueError, match="temperatures must be more than 0"):
+    with pytest.raises(ValueError, match="temperatures must be finite and more than 0"):
         load_model(str(path))

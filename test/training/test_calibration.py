@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The calibration error of cases counted by hand, and the temperature that mends it."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -12,10 +14,9 @@ from training.figures import calibration
 
 def test_the_error_is_the_mean_distance_over_all_pixels():
     found = reliability(np.array([0.95, 0.95, 0.95, 0.95, 0.05, 1.0]), np.array([True, True, False, False, False, True]))
-    assert found.pixels.tolist() == [1] + 8 * [0] + [5]
-    assert found.frequency[9] == pytest.approx(0.6) and found.probability[9] == pytest.approx(0.96)
+    assert found.pixels == [1, 5]
+    assert found.frequency == pytest.approx([0, 0.6]) and found.probability == pytest.approx([0.05, 0.96])
     assert found.error == pytest.approx((5 * 0.36 + 1 * 0.05) / 6)
-    assert np.isnan(found.frequency[4])
 
 
 def test_probabilities_that_mean_what_they_say_need_no_temperature():
@@ -42,18 +43,18 @@ def test_pixels_with_a_layer_in_front_are_hidden_and_layers_too_many_are_wrong(t
     amodal[0, :, :2] = amodal[1, :2] = True
     predicted = [scene(amodal, np.where(amodal, 1, 0).astype(np.float32))]
     found = reliabilities(predicted, [amodal])
-    assert found["seen"].pixels.sum() == 16 + 8 and found["hidden"].pixels.sum() == 8
+    assert sum(found["seen"].pixels) == 16 + 8 and sum(found["hidden"].pixels) == 8
     assert found["seen"].error == found["hidden"].error == 0
     one_too_many = reliabilities(predicted, [amodal[:1]])
     assert one_too_many["hidden"].error == pytest.approx(0.5) and one_too_many["seen"].error == pytest.approx(4 / 24)
-    draw(one_too_many, tmp_path / "diagram.png")
+    draw({name: asdict(each) for name, each in one_too_many.items()}, tmp_path / "diagram.png")
     assert (tmp_path / "diagram.png").stat().st_size > 1000
 
 
 def test_padding_does_not_count():
     amodal = np.ones((1, 4, 4), bool)
     wide = LayeredScene.assemble(amodal, amodal.astype(np.float32), amodal[:, None], Geometry.letterbox(8, 4), area_min=1)
-    assert reliabilities([wide], [amodal])["seen"].pixels.sum() == 8
+    assert reliabilities([wide], [amodal])["seen"].pixels == [8]
 
 
 def test_nothing_predicted_is_nothing_said():
