@@ -76,3 +76,22 @@ def small_model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "small.safetensors"
     save_model(path, network.state_dict(), ModelSettings(sizes, SequenceSettings(max_layers=3), sampling_steps=2))
     return path
+
+
+@pytest.fixture(scope="session")
+def centred_model(small_model, tmp_path_factory) -> Path:
+    """The small model with ways to centres, of random weights."""
+    from dataclasses import replace
+
+    import torch
+
+    from seqamodal_ros.diffusion.fast import FastNetwork
+    from seqamodal_ros.diffusion.weights import load_model, save_model
+
+    model = load_model(str(small_model))
+    torch.manual_seed(1)
+    network = FastNetwork(replace(model.settings.network, centre_channels=(8, 8, 16)))
+    path = tmp_path_factory.mktemp("models") / "centred.safetensors"
+    settings = replace(model.settings, network=network.settings)
+    save_model(path, {**network.state_dict(), **model.network.state_dict()}, settings)
+    return path

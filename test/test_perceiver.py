@@ -40,23 +40,6 @@ def blank_model(small_model, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def centred_model(small_model, tmp_path_factory) -> str:
-    """The small model with ways to centres, of random weights."""
-    import torch
-
-    from seqamodal_ros.diffusion.fast import FastNetwork
-    from seqamodal_ros.diffusion.weights import load_model, save_model
-
-    model = load_model(str(small_model))
-    torch.manual_seed(1)
-    network = FastNetwork(replace(model.settings.network, centre_channels=(8, 8, 16)))
-    path = tmp_path_factory.mktemp("models") / "centred.safetensors"
-    settings = replace(model.settings, network=network.settings)
-    save_model(path, {**network.state_dict(), **model.network.state_dict()}, settings)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
 def tempered_model(small_model, tmp_path_factory) -> str:
     """The small model, its published probabilities less sure."""
     from seqamodal_ros.diffusion.weights import load_model, save_model
@@ -153,7 +136,7 @@ class TestSeeing:
 
     @pytest.mark.parametrize("mirror", [False, True])
     def test_objects_are_parts_of_their_layers_where_centres_are_known(self, centred_model, mirror):
-        perceiver = Perceiver.load(centred_model, device="cpu", area_min=4, mirror=mirror)
+        perceiver = Perceiver.load(str(centred_model), device="cpu", area_min=4, mirror=mirror)
         images = [picture(120, 160), picture(64, 64, seed=1), np.full((64, 64, 3), 128, np.uint8)]
         scenes = perceiver.batch(images)
         for image, scene in zip(images, scenes, strict=True):

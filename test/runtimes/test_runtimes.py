@@ -81,6 +81,18 @@ def test_a_perceiver_sees_the_same_layers(cache, small_model, runtime, tolerance
     assert (scene.amodal != torch_scene.amodal).mean() <= tolerance
 
 
+def test_objects_are_told_apart_whatever_the_runtime(centred_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert export_command(["--model", str(centred_model)]) == 0
+    expected, found = (
+        Perceiver.load(str(centred_model), "cpu", area_min=4, runtime=name)(IMAGE) for name in ("torch", "onnxruntime")
+    )
+    assert len(expected.objects) > len(expected.amodal)
+    assert [obj.layer for obj in found.objects] == [obj.layer for obj in expected.objects]
+    for one, other in zip(found.objects, expected.objects, strict=True):
+        assert (one.amodal != other.amodal).mean() <= 0.01
+
+
 def test_auto_takes_the_fastest_that_is_there(cache, small_model, monkeypatch):
     def runtime():
         return Perceiver.load(str(small_model), "cpu").runtime
