@@ -2,11 +2,13 @@
 """Prepares data, once, before training: ``python -m training.prepare sprites | coco | folders --help``."""
 
 import argparse
+import re
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
 from training.data.packed import fingerprint
+from training.data.readers.annotated import Load
 from training.data.readers.coco import PRESETS, KeyMap, read_coco
 from training.data.readers.paper_sets import PAPER_SETS
 from training.data.readers.prepared import read_prepared
@@ -40,6 +42,11 @@ def main() -> None:
     for command in (coco, folders):
         command.add_argument("--out", type=Path, required=True, help="folder for the sets, one for each split")
         command.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
+        command.add_argument(
+            "--scene",
+            metavar="REGEX",
+            help="of several views of a scene: what names the scene in an image's name, such as '(.*)_view' (default: all of it)",
+        )
         command.add_argument("--max-layers", type=int, help="images with more are dropped (default: 5; muva 7)")
         command.add_argument(
             "--subset", type=int, help="of each split, keep so many, at random (default: all; intra_afruit's test 3000)"
@@ -71,19 +78,40 @@ def _pack(args: argparse.Namespace) -> None:
         keys = _key_map(args)
         if not keys.verified:
             print(f"{dataset}: its keys are unpublished, so this preset is a guess; give --key where one is another")
-        sources = {split: read_coco(path, args.images, keys) for split, path in splits.items()}
+        sources = {split: _read_coco(path, args.images, keys, dataset) for split, path in splits.items()}
         made_from = {split: fingerprint(path.read_text(), args.images.resolve(), keys) for split, path in splits.items()}
     else:
         sources = {split: read_prepared(path) for split, path in splits.items()}
         made_from = {split: fingerprint(path.resolve(), list(sources[split])) for split, path in splits.items()}
-    _check_disjoint({split: set(names) for split, names in sources.items()})
+    scenes = {name: _scene(name, args.scene) for names in sources.values() for name in names}
+    _check_disjoint({split: {scenes[name] for name in names} for split, names in sources.items()})
     paper = PAPER_SETS.get(dataset)
     max_layers = args.max_layers or (paper.max_layers if paper else Processing.max_layers)
     settings = Processing(image_size=args.image_size, max_layers=max_layers, crop=paper is not None and paper.crop)
     for split, images in sources.items():
-        about = {"split": split, "made_from": made_from[split]}
+        about = {"split": split, "made_from": made_from[split], "scene": args.scene}
         subset = paper.test_subset if args.subset is None and paper and split == "test" else args.subset
-        print(report(pack_sources(images, settings, args.out / split, about, subset, args.seed), dataset))
+        print(report(pack_sources(images, scenes, settings, args.out / split, about, subset, args.seed), dataset))
+
+
+def _read_coco(path: Path, images: Path, keys: KeyMap, preset: str) -> dict[str, Load]:
+    try:
+        return read_coco(path, images, keys)
+    except ValueError as error:
+        raise ValueError(f"preset {preset}: {error}") from error
+
+
+def _scene(name: str, pattern: str | None) -> str:
+    """What an image is a view of."""
+    if pattern is None:
+        return name
+    try:
+        found = re.match(pattern, name)
+    except re.error as error:
+        raise ValueError(f"--scene {pattern} is no regular expression: {error}") from None
+    if not found:
+        raise ValueError(f"--scene {pattern} does not fit the name of the image {name}")
+    return found[1] if found.re.groups else found[0]
 
 
 def _splits(given: list[str]) -> dict[str, Path]:
@@ -121,7 +149,7 @@ def _check_disjoint(names: dict[str, set[str]]) -> None:
     for k, one in enumerate(splits):
         for other in splits[k + 1 :]:
             if both := sorted(names[one] & names[other]):
-                raise ValueError(f"{len(both)} images are in both {one} and {other}, {both[0]} the first: split by image")
+                raise ValueError(f"{len(both)} scenes are in both {one} and {other}, {both[0]} the first: split by scene")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from seqamodal_ros.settings import from_mapping
 from training.comparison import Comparison, Figures
 from training.data.batches import Mixture
 from training.data.packed import evenly, fingerprint, to_measure_on
 from training.figures import percent
 from training.paper_figures import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5
-from training.train import begin, fit, packed_scenes
+from training.train import begin, fit, from_yaml, packed_scenes
 from training.variants import EQUAL, OURS, RATIOS, TablesSettings, noise, variants
 
 KS = (3, 5, 7, 9)
@@ -122,7 +120,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the noise in sampling (default: %(default)s)")
     args = parser.parse_args()
     try:
-        settings = from_mapping(TablesSettings, yaml.safe_load(args.config.read_text()) or {}, args.config.name)
+        settings = from_yaml(TablesSettings, args.config)
         known = variants(settings)
         unknown = sorted(set(args.models or ()) - set(known))
         if unknown:

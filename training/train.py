@@ -17,7 +17,7 @@ from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import load_model
-from seqamodal_ros.settings import from_mapping
+from seqamodal_ros.settings import Settings, from_mapping
 from training.data.batches import Batch, Mixture, SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
@@ -92,7 +92,15 @@ class TrainSettings:
 
 def read_settings(path: Path) -> TrainSettings:
     """Read a configuration; an unknown key or a wrong type is a ValueError that names it."""
-    return from_mapping(TrainSettings, yaml.safe_load(path.read_text()) or {}, path.name)
+    return from_yaml(TrainSettings, path)
+
+
+def from_yaml(cls: type[Settings], path: Path) -> Settings:
+    """Settings out of a YAML file; a ValueError names what is wrong in it."""
+    try:
+        return from_mapping(cls, yaml.safe_load(path.read_text()) or {}, path.name)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
 
 
 def method_of(settings: TrainSettings) -> Method:

@@ -98,13 +98,23 @@ def test_what_is_seen_from_behind_is_no_solid(tmp_path, faces, solid):
         ("f 1 2 3\n", "is no mesh"),
         ("v a b c\n", "is no mesh"),
         ("v 0 0 0\nf 1 2 9\n", "is no mesh"),
+        ("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "bad.obj is no mesh that can be used .* holds no face that has an area"),
     ],
-    ids=["no face", "no vertices", "no numbers", "no such vertex"],
+    ids=["no face", "no vertices", "no numbers", "no such vertex", "no area"],
 )
 def test_what_is_no_mesh_is_refused(folders, text, words):
     (folders[0] / "bad.obj").write_text(text)
     with pytest.raises(ValueError, match=words):
         read_own_meshes(folders[0])
+
+
+def test_a_colour_before_the_first_material_is_passed_over(folders):
+    path = folders[0] / "tins" / "red.mtl"
+    expected = read_own_meshes(folders[0])
+    path.write_text("Kd 0 0 1\n" + path.read_text())
+    assert {name: model.parts[0].colour for name, model in read_own_meshes(folders[0]).items()} == {
+        name: model.parts[0].colour for name, model in expected.items()
+    }
 
 
 def test_what_is_missing_is_named(folders, tmp_path):

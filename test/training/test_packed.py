@@ -11,7 +11,7 @@ import pytest
 import training.data.packed
 from training.data.batches import Mixture, SceneBatches, varied
 from training.data.compositor import CompositeSettings, Compositor
-from training.data.packed import MOST_OBJECTS, PackedScenes, fingerprint, pack
+from training.data.packed import MOST_OBJECTS, PackedScenes, fingerprint, pack, to_measure_on
 from training.data.painting import camera
 from training.data.scene import Scene
 
@@ -52,6 +52,13 @@ def same(one: Scene, other: Scene) -> bool:
     return all((getattr(one, name) == getattr(other, name)).all() for name in ("image", "amodal", "occluded_by"))
 
 
+def flip_a_byte(path, after):
+    """A thousand bytes behind the first place where `after` stands."""
+    content = bytearray(path.read_bytes())
+    content[content.index(after) + 1000] ^= 255
+    path.write_bytes(content)
+
+
 def test_what_is_packed_comes_out(tmp_path, scenes):
     packed_set(tmp_path / "set", scenes)
     packed = PackedScenes(tmp_path / "set", check=True)
@@ -87,22 +94,20 @@ def test_the_bytes_do_not_depend_on_how_it_was_cut_into_shards(tmp_path, scenes)
 
 def test_shards_survive_an_interruption_and_broken_ones_are_made_again(tmp_path, scenes):
     with pytest.raises(RuntimeError, match="interrupted here"):
-        packed_set(tmp_path / "set", scenes, fails_at=2)
+        packed_set(tmp_path / "set", scenes, each=3, fails_at=3)
     with pytest.raises(FileNotFoundError, match="no packed set .*meta.json"):
         PackedScenes(tmp_path / "set")
-    kept = tmp_path / "set.part" / "000000.npz"
-    before = kept.stat().st_mtime_ns
     (tmp_path / "set.part" / "000001.npz").write_bytes(b"half of a shard")
-    (tmp_path / "set.part" / "000002.npz").touch()
+    flip_a_byte(tmp_path / "set.part" / "000002.npz", b"images.npy")
+    (tmp_path / "set.part" / "000003.npz").touch()
     found = set()
 
     def work(index):
         found.add(index)
-        return Cut(tuple(scenes))(index)
+        return Cut(tuple(scenes), each=3)(index)
 
-    packed = pack(tmp_path / "set", {"split": "train"}, work, 3)
-    assert found == {1, 2}
-    assert before
+    packed = pack(tmp_path / "set", {"split": "train"}, work, 4)
+    assert found == {1, 2, 3}
     assert [same(one, other) for one, other in zip(packed, scenes, strict=True)] == [True] * 12
 
 
@@ -136,6 +141,22 @@ def test_enough_is_enough(tmp_path, scenes):
     packed = pack(tmp_path / "set", {}, Cut(tuple(scenes), each=2), 6, enough=5)
     assert packed.source.tolist() == [0, 1, 2, 3, 4]
     assert packed.meta["found"] == 6
+
+
+def test_a_damaged_set_is_not_measured_on(tmp_path, scenes):
+    packed_set(tmp_path / "set", scenes, about={"split": "test"})
+    assert len(to_measure_on(tmp_path / "set")) == len(scenes)
+    flip_a_byte(tmp_path / "set" / "images.npy", b"NUMPY")
+    with pytest.raises(ValueError, match="images.npy is not what it was"):
+        to_measure_on(tmp_path / "set")
+
+
+@pytest.mark.parametrize("written", ["", "{", "{}", "[]", '{"format": 1}'])
+def test_what_is_no_meta_is_told(tmp_path, scenes, written):
+    packed_set(tmp_path / "set", scenes)
+    (tmp_path / "set" / "meta.json").write_text(written)
+    with pytest.raises(ValueError, match=r"meta.json cannot be read \(.*\): make the set anew"):
+        PackedScenes(tmp_path / "set")
 
 
 def test_a_damaged_set_and_another_format_are_refused(tmp_path, scenes):

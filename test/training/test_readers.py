@@ -64,6 +64,12 @@ class TestMasks:
             ([], "empty polygon"),
             ([[1, 2, 3, 4]], "empty polygon"),
             ([100, 100, 120, 100, 120, 120], "mask outside the image"),
+            ([5, 5, 25, 5, 25, float("nan")], "mask outside the image"),  # would take all memory
+            ([5, 5, 1e9, 5, 25, 25], "mask outside the image"),  # likewise
+            ([5, 5, "a", 5, 25, 25], "polygon of something else than numbers"),
+            ({"size": [10**9, 10**9], "counts": "0"}, "mask of another size"),
+            ({"size": [H, W], "counts": ["a", "b"]}, "run lengths that are no numbers"),
+            ({"size": [H, W], "counts": [-5, H * W + 5]}, "run lengths that are no numbers"),
             (rle(np.zeros((H, W), bool)), "empty mask"),
             (rle(np.ones((H, W + 1), bool)), "mask of another size"),
             ("absent.png", "missing mask file"),
@@ -212,6 +218,22 @@ class TestCoco:
         with pytest.raises(ValueError, match="lists 0.png more than once: give each image one entry"):
             read_coco(write_coco(tmp_path, PRESETS["kins"], files=("0.png", "0.png")), tmp_path, PRESETS["kins"])
 
+    def test_annotations_of_an_image_that_is_not_listed(self, tmp_path):
+        file = write_coco(tmp_path, PRESETS["kins"])
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({**content, "images": content["images"][1:]}))
+        with pytest.raises(ValueError, match="annotations of 1 images that it does not list, 0 the first"):
+            read_coco(file, tmp_path, PRESETS["kins"])
+
+    @pytest.mark.parametrize("key", ["id", "file_name"])
+    def test_an_image_that_is_not_described(self, tmp_path, key):
+        file = write_coco(tmp_path, PRESETS["kins"])
+        content = json.loads(file.read_text())
+        del content["images"][0][key]
+        file.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=f"an entry lacks the key '{key}'; it has"):
+            read_coco(file, tmp_path, PRESETS["kins"])
+
     def test_a_file_of_another_kind_is_refused(self, tmp_path):
         (tmp_path / "a.json").write_text("[1, 2]")
         with pytest.raises(ValueError, match='is not COCO-style JSON with "images" and "annotations"'):
@@ -297,6 +319,16 @@ class TestCommand:
         assert one.source.tolist() != [0, 1, 2, 3]
         assert "read 9, fit for use 9, kept 4" in capsys.readouterr().out
 
+    def test_views_of_a_scene_are_one_source_and_in_one_split(self, tmp_path, monkeypatch, capsys):
+        views = write_coco(tmp_path, PRESETS["acom"], files=("a_view0.png", "a_view1.png", "b_view0.png"))
+        other = write_coco(tmp_path, PRESETS["acom"], "b.json", files=("a_view2.png",))
+        words = ["coco", "--preset", "acom", "--images", tmp_path, "--scene", "(.*)_view", "--out", tmp_path / "sets"]
+        with pytest.raises(SystemExit):
+            self.run(monkeypatch, *words, "--split", f"train={views}", "--split", f"test={other}")
+        assert "1 scenes are in both train and test, a the first: split by scene" in capsys.readouterr().err
+        self.run(monkeypatch, *words, "--split", f"train={views}")
+        assert PackedScenes(tmp_path / "sets" / "train").source.tolist() == [0, 0, 1]
+
     def test_folders(self, tmp_path, monkeypatch, capsys):
         write_folders(tmp_path / "data")
         self.run(monkeypatch, "folders", "--split", f"train={tmp_path / 'data'}", "--out", tmp_path / "sets", "--image-size", 32)
@@ -306,12 +338,16 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (["--split", "test={file}"], "2 images are in both train and test, 0.png the first: split by image"),
+            (["--split", "test={file}"], "2 scenes are in both train and test, 0.png the first: split by scene"),
             (["--split", "train=other.json"], "give each of train, val, test, unseen at most once"),
             (["--split", "training=other.json"], "give each of train, val, test, unseen at most once"),
             (["--split", "test"], "--split takes NAME=VALUE, not 'test'"),
             (["--key", "deep=z"], "the roles are amodal, visible, layer"),
             (["--split", "test=absent.json"], "No such file or directory: 'absent.json'"),
+            (["--key", "layer=depth"], "preset acom: {file}: no annotation has the key 'depth'; they have image_id, layer, segm"),
+            (["--key", "layer=depth"], "Give the right one by --key layer=KEY"),
+            (["--scene", "view"], "--scene view does not fit the name of the image 0.png"),
+            (["--scene", "(("], "--scene (( is no regular expression"),
         ],
     )
     def test_mistakes_are_told_in_a_line_and_leave_no_set(self, tmp_path, monkeypatch, capsys, change, message):
@@ -319,5 +355,5 @@ class TestCommand:
         words = ["--images", tmp_path, "--split", f"train={file}", "--out", tmp_path / "sets"]
         with pytest.raises(SystemExit):
             self.run(monkeypatch, "coco", "--preset", "acom", *words, *[word.format(file=file) for word in change])
-        assert message in capsys.readouterr().err
+        assert message.format(file=file) in capsys.readouterr().err
         assert not (tmp_path / "sets").exists()

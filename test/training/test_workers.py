@@ -3,9 +3,14 @@
 
 import math
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import pytest
 
+from training.data import workers
+from training.data.composites import PER_SHARD
+from training.data.sets import composite_set
 from training.data.workers import in_parallel
 
 
@@ -25,3 +30,13 @@ def test_what_was_not_begun_is_dropped():
 def test_a_failure_is_the_callers():
     with pytest.raises(ValueError, match="domain"):
         list(in_parallel(math.log, 3, "logarithms"))
+
+
+def test_a_set_is_the_same_on_any_number_of_workers(tmp_path, material, monkeypatch):
+    sums = []
+    for count in (1, 3):
+        monkeypatch.setattr(workers, "ProcessPoolExecutor", partial(ProcessPoolExecutor, max_workers=count))
+        packed = composite_set(tmp_path / str(count), material, "train", PER_SHARD + 3, 0, 64, mixed=True, stratified=False)
+        assert len(packed) == PER_SHARD + 3
+        sums.append(packed.meta["sha256"])
+    assert sums[0] == sums[1]

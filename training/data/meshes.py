@@ -179,10 +179,11 @@ def read_model(read: ReadBytes, name: str) -> Model:
             material = " ".join(values)
         elif keyword == "mtllib":
             materials |= _read_materials(read, posixpath.join(folder, " ".join(values)))
-    if not corners:
-        raise ValueError(f"{name} holds no face")
     arrays = {key: np.array(rows, np.float64).reshape(len(rows), 2 if key == "vt" else 3) for key, rows in columns.items()}
-    return Model(tuple(_part(arrays, np.array(triangles), materials.get(key, _Material())) for key, triangles in corners.items()))
+    parts = tuple(_part(arrays, np.array(triangles), materials.get(key, _Material())) for key, triangles in corners.items())
+    if not any(len(part.faces) for part in parts):
+        raise ValueError(f"{name} holds no face that has an area")
+    return Model(parts)
 
 
 def read_own_meshes(folder: Path) -> dict[str, Model]:
@@ -195,10 +196,10 @@ def read_own_meshes(folder: Path) -> dict[str, Model]:
     found = {}
     for path in sorted(folder.rglob("*.obj")):
         try:
-            model = read_model(folder_reader(path.parent), path.name)
+            model = read_model(folder_reader(path.parent), path.name).placed(1.0, upright=True, half=False)
         except (IndexError, ValueError) as error:
             raise ValueError(f"{path} is no mesh that can be used ({error}): export it as Wavefront OBJ") from error
-        found[str(path.relative_to(folder).with_suffix(""))] = model.placed(1.0, upright=True, half=False)
+        found[str(path.relative_to(folder).with_suffix(""))] = model
     if not found:
         raise FileNotFoundError(f"no meshes under {folder}: it needs Wavefront OBJ files, *.obj")
     return found
@@ -238,8 +239,8 @@ def _part(arrays: dict[str, np.ndarray], triangles: np.ndarray, material: _Mater
 
 
 def _read_materials(read: ReadBytes, name: str) -> dict[str, _Material]:
-    materials: dict[str, _Material] = {}
     current = ""
+    materials = {current: _Material()}  # of what stands before the first name
     for words in _statements(read(name)):
         keyword, values = words[0], words[1:]
         if keyword == "newmtl":

@@ -19,6 +19,7 @@ import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,13 @@ class PackedScenes:
         if not path.is_file():
             raise FileNotFoundError(f"no packed set in {folder}: it has no meta.json, which is written once a set is whole")
         self.folder = folder
-        self.meta: dict[str, Any] = json.loads(path.read_text())
-        if self.meta["format"] != FORMAT:
-            raise ValueError(f"{folder} is of format {self.meta['format']}, this reads {FORMAT}: make it anew")
+        try:
+            self.meta: dict[str, Any] = json.loads(path.read_text())
+            written, shapes, sums = (self.meta[key] for key in ("format", "shapes", "sha256"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read ({error}): make the set anew") from None
+        if written != FORMAT:
+            raise ValueError(f"{folder} is of format {written}, this reads {FORMAT}: make it anew")
         arrays = {}
         for name in ARRAYS:
             file = folder / f"{name}.npy"
@@ -66,7 +71,7 @@ class PackedScenes:
                 arrays[name] = np.load(file, mmap_mode="r")
             except (OSError, ValueError) as error:
                 raise ValueError(f"{file} cannot be read ({error}): make the set anew") from None
-            if list(arrays[name].shape) != self.meta["shapes"][name] or (check and _sha256(file) != self.meta["sha256"][name]):
+            if list(arrays[name].shape) != shapes[name] or (check and _sha256(file) != sums[name]):
                 raise ValueError(f"{file} is not what it was when the set was made: make the set anew")
         self._images, self._first, self._amodal, self._occluded_by = (arrays[name] for name in ARRAYS[:4])
         self.source = arrays["source"]
@@ -98,13 +103,13 @@ def evenly(total: int, count: int) -> list[int]:
 
 
 def to_measure_on(folder: Path) -> PackedScenes:
-    """A packed set that was not made for training.
+    """A packed set that was not made for training, its files compared with their sha256.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it was made for training, or cannot be read.
     """
-    packed = PackedScenes(folder)
+    packed = PackedScenes(folder, check=True)
     if packed.meta["split"] == "train":
         raise ValueError(f"{folder} was made for training: measure on a set for val, test or unseen")
     return packed
@@ -163,7 +168,7 @@ def _make(folder: Path, work: Callable[[int], Shard], index: int) -> int:
     path = folder / f"{index:06d}.npz"
     try:
         with np.load(path) as shard:
-            return len(shard["source"])
+            return len(dict(shard)["source"])  # all of it is read, which compares the checksums
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         scenes, source, dropped = work(index)
     draft = folder / f".{index:06d}.npz"
@@ -201,21 +206,20 @@ def _assemble(unfinished: Path, folder: Path, described: Mapping[str, Any], path
     found, counts = len(counts), counts[:enough]
     np.save(whole / "first.npy", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
     rows = {"images": len(counts), "source": len(counts), "amodal": sum(counts), "occluded_by": sum(counts)}
-    kinds = {"source": np.int64}
-    arrays = {
-        name: np.lib.format.open_memmap(whole / f"{name}.npy", "w+", kinds.get(name, np.uint8), (rows[name], *shape))
-        for name, shape in shapes.items()
-    }
-    filled_to = dict.fromkeys(arrays, 0)
-    for path in filled:
-        with np.load(path) as shard:
-            for name, array in arrays.items():
-                at = filled_to[name]
-                some = shard[name][: rows[name] - at]
-                array[at : at + len(some)] = some
-                filled_to[name] += len(some)
-    for array in arrays.values():
-        array.flush()
+    kinds = {"source": np.dtype(np.int64)}
+    left = dict(rows)
+    with ExitStack() as opened:  # written, not mapped: a full disk is an error then, and not the end of the process
+        files = {name: opened.enter_context((whole / f"{name}.npy").open("wb")) for name in shapes}
+        for name, shape in shapes.items():
+            kind = np.lib.format.dtype_to_descr(kinds.get(name, np.dtype(np.uint8)))
+            header = {"descr": kind, "fortran_order": False, "shape": (rows[name], *shape)}
+            np.lib.format.write_array_header_1_0(files[name], header)
+        for path in filled:
+            with np.load(path) as shard:
+                for name, file in files.items():
+                    some = shard[name][: left[name]]
+                    some.tofile(file)
+                    left[name] -= len(some)
     mask_size = round((8 * shapes["amodal"][0]) ** 0.5)
     meta = {"format": FORMAT, "count": len(counts), "image_size": shapes["images"][0], "mask_size": mask_size, **described}
     meta |= {"found": found, "dropped": dict(sorted(dropped.items()))}

@@ -71,19 +71,24 @@ def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
         regions = [entry] if keys.regions is None else _of(entry, keys.regions, annotations)
         by_image.setdefault(_of(entry, "image_id", annotations), []).extend(regions)
     _check_keys([region for regions in by_image.values() for region in regions], keys, annotations)
-    names = [str(image["file_name"]) for image in listed]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
+    names = {_of(image, "id", annotations): str(_of(image, "file_name", annotations)) for image in listed}
+    if strays := sorted(map(str, by_image.keys() - names.keys())):
+        raise ValueError(f"{annotations}: annotations of {len(strays)} images that it does not list, {strays[0]} the first")
+    if twice := [name for name, count in Counter(map(str, (image["file_name"] for image in listed))).items() if count > 1]:
         raise ValueError(f"{annotations} lists {twice[0]} more than once: give each image one entry")
     # as text again, which takes a tenth of the memory: every process that reads images holds all of it
-    regions_of = {str(image["file_name"]): json.dumps(by_image.pop(image["id"], [])).encode() for image in listed}
+    regions_of = {name: json.dumps(by_image.pop(number, [])).encode() for number, name in names.items()}
     return {name: partial(_annotated, images / name, regions_of[name], keys, images) for name in sorted(regions_of)}
 
 
 def _check_keys(regions: list[dict[str, Any]], keys: KeyMap, file: Path) -> None:
     seen = sorted({key for region in regions for key in region})
-    for key in (keys.amodal, keys.visible, keys.layer, keys.order):
+    for role in ("amodal", "visible", "layer", "order"):
+        key = getattr(keys, role)
         if key is not None and regions and key not in seen:
-            raise ValueError(f"{file}: no annotation has the key {key!r}; they have {', '.join(seen)}. Name the right one")
+            raise ValueError(
+                f"{file}: no annotation has the key {key!r}; they have {', '.join(seen)}. Give the right one by --key {role}=KEY"
+            )
 
 
 def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path) -> Annotated:
@@ -111,5 +116,5 @@ def _numbers(things: list[dict[str, Any]], key: str | None, where: Path, add: in
 
 def _of(entry: dict[str, Any], key: str, where: Path) -> Any:
     if key not in entry:
-        raise ValueError(f"{where}: an annotation lacks the key {key!r}; it has {', '.join(sorted(entry))}")
+        raise ValueError(f"{where}: an entry lacks the key {key!r}; it has {', '.join(sorted(entry))}")
     return entry[key]

@@ -10,6 +10,8 @@ from pycocotools import mask as coco
 
 from training.data.scene import Rejected
 
+FAR = 10  # sides of the image: no polygon reaches so far
+
 
 def read_mask(written: Any, height: int, width: int, folder: Path) -> np.ndarray:
     """bool [height, width].
@@ -27,7 +29,7 @@ def read_mask(written: Any, height: int, width: int, folder: Path) -> np.ndarray
     if isinstance(written, str):
         mask = png_mask(folder / written)
     elif isinstance(written, dict) and {"counts", "size"} <= set(written):
-        mask = _runs(written)
+        mask = _runs(written, height, width)
     elif isinstance(written, list):
         mask = _polygons(written, height, width)
     else:
@@ -39,9 +41,13 @@ def read_mask(written: Any, height: int, width: int, folder: Path) -> np.ndarray
     return mask
 
 
-def _runs(written: dict[str, Any]) -> np.ndarray:
+def _runs(written: dict[str, Any], height: int, width: int) -> np.ndarray:
+    if list(written["size"]) != [height, width]:  # before anything is made of that size
+        raise Rejected("mask of another size than its image")
     if isinstance(written["counts"], list):
-        if sum(written["counts"]) != np.prod(written["size"]):
+        if not all(isinstance(count, int) and count >= 0 for count in written["counts"]):
+            raise Rejected("run lengths that are no numbers")
+        if sum(written["counts"]) != height * width:
             raise Rejected("run lengths that do not cover the image")
         written = coco.frPyObjects(written, *written["size"])
     try:
@@ -62,7 +68,13 @@ def _polygons(written: list[Any], height: int, width: int) -> np.ndarray:
     polygons = written if written and isinstance(written[0], list) else [written]
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
         raise Rejected("empty polygon")
-    points = np.concatenate([np.array(polygon, float).reshape(-1, 2) for polygon in polygons])
+    try:
+        points = np.concatenate([np.array(polygon, float).reshape(-1, 2) for polygon in polygons])
+    except (TypeError, ValueError):
+        raise Rejected("polygon of something else than numbers") from None
+    # what lies far outside, and NaN, would have pycocotools take all memory
+    if not (np.abs(points) <= FAR * max(height, width)).all():
+        raise Rejected("mask outside the image")
     if (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= (width, height)).any():
         raise Rejected("mask outside the image")
     return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)

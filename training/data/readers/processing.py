@@ -32,31 +32,39 @@ class Processing(SceneRules):
 
 
 def read_shard(sources: Sequence[tuple[int, Load]], settings: Processing, shard: int) -> Shard:
-    """Shard number `shard` of a packed set: the next `SHARD` sources, each a place in the listing and what reads it."""
-    scenes, places, dropped = [], [], Counter[str]()
-    for place, load in sources[shard * SHARD : (shard + 1) * SHARD]:
+    """Shard number `shard` of a packed set: the next `SHARD` sources, each the number of its scene and what reads it."""
+    scenes, numbers, dropped = [], [], Counter[str]()
+    for number, load in sources[shard * SHARD : (shard + 1) * SHARD]:
         try:
             scenes.append(processed(load(), settings))
-            places.append(place)
+            numbers.append(number)
         except Rejected as reason:
             dropped[str(reason)] += 1
-    return scenes, places, dropped
+    return scenes, numbers, dropped
 
 
 def pack_sources(
-    sources: Mapping[str, Load], settings: Processing, out: Path, about: Mapping[str, Any], subset: int | None, seed: int
+    sources: Mapping[str, Load],
+    scenes: Mapping[str, str],
+    settings: Processing,
+    out: Path,
+    about: Mapping[str, Any],
+    subset: int | None,
+    seed: int,
 ) -> PackedScenes:
     """Read and process every image, and pack what is kept.
 
     Args:
         sources: name -> what reads the image.
+        scenes: name -> the scene that it is a view of; they are numbered in the order in which they come.
         settings: the processing.
         out: folder of the set to be.
         about: split, and a fingerprint of what the sources are read from.
         subset: how many to keep, drawn at random; None keeps all, in order.
         seed: of that draw.
     """
-    loads = list(enumerate(sources.values()))
+    number = {scene: k for k, scene in enumerate(dict.fromkeys(scenes[name] for name in sources))}
+    loads = [(number[scenes[name]], load) for name, load in sources.items()]
     if subset is not None:
         loads = [loads[k] for k in np.random.default_rng(seed).permutation(len(loads))]
     described = {**about, "images": len(loads), "subset": subset, "seed": seed, "settings": asdict(settings)}
