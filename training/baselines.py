@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Baselines that keep figures honest; they are told the true layers and visible masks, and complete nothing, or little."""
+"""Baselines that keep figures honest: they complete nothing, or little, of what is visible in truth, or to the model."""
 
 import cv2
 import numpy as np
 
 from seqamodal_ros.scene.components import components
 from seqamodal_ros.scene.layers import layer_indices, layer_masks, visible_masks
+from seqamodal_ros.scene.scene import LayeredScene
 from training.data.scene import Scene
 
 
@@ -26,6 +27,14 @@ def hull_layers(scene: Scene) -> np.ndarray:
     """bool [L, h, w], the least completion: the convex hull of each visible object."""
     hulls = np.array([_hull(mask) for mask in scene.visible], bool).reshape(scene.amodal.shape)
     return layer_masks(hulls, layer_indices(scene.occluded_by))
+
+
+def predicted_hull_layers(scene: LayeredScene) -> np.ndarray:
+    """bool [L, h, w], what is left of a prediction without its hidden parts: the convex hull of each predicted visible object."""
+    hulls = np.zeros_like(scene.amodal)
+    for thing in scene.objects:
+        hulls[thing.layer - 1] |= _hull(thing.visible)
+    return hulls
 
 
 def _hull(mask: np.ndarray) -> np.ndarray:

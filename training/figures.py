@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqamodal_ros.scene.scene import LayeredScene
-from training.baselines import connected, hull_layers, visible_layers
+from training.baselines import connected, hull_layers, predicted_hull_layers, visible_layers
 from training.calibration import reliabilities
 from training.data.packed import fingerprint
 from training.data.scene import Scene
@@ -48,6 +48,7 @@ def measure(
     """
     truth, stacks = [scene.layers for scene in scenes], [scene.amodal for scene in predicted]
     told = [(visible_layers(scene), hull_layers(scene)) for scene in scenes]
+    hulls = [predicted_hull_layers(scene) for scene in predicted]
     by_image = [
         [iou(layer_of(stack, layer), true) for layer, true in enumerate(layers, 1)]
         for stack, layers in zip(stacks, truth, strict=True)
@@ -77,7 +78,7 @@ def measure(
         "calibration": {name: None if each is None else asdict(each) for name, each in reliabilities(predicted, truth).items()},
         "agreement": mean_of([float(value) for scene in predicted for value in scene.agreement]),
         "layers": [
-            {**_layer(truth, told, stacks, forced, layer), **_interval(by_image, groups, layer)}
+            {**_layer(truth, told, stacks, hulls, forced, layer), **_interval(by_image, groups, layer)}
             for layer in range(1, max(map(len, truth), default=0) + 1)
         ],
         "iou_by_image": by_image,
@@ -89,10 +90,12 @@ def _layer(
     truth: Sequence[np.ndarray],
     told: Sequence[tuple[np.ndarray, np.ndarray]],
     predicted: Sequence[np.ndarray],
+    hulls: Sequence[np.ndarray],
     forced: Sequence[np.ndarray],
     layer: int,
 ) -> dict[str, Any]:
-    """Figures of one layer, and of baselines that are told the true layers and visible masks.
+    """Figures of one layer, and of baselines: "hidden_predicted_hull" of the hulls of what the model took for visible; the
+    others are told the true layers and visible masks.
 
     "hidden_...": IOU outside the visible region, where something is hidden. "best_layer": the predicted layer that fits best,
     whatever its number. "visible_iou", "hull_iou": of the visible masks alone, and of their convex hulls.
@@ -105,6 +108,7 @@ def _layer(
         figures = {
             "hidden_free": hidden_iou(free, true, visible),
             "hidden_forced": hidden_iou(given, true, visible),
+            "hidden_predicted_hull": hidden_iou(layer_of(hulls[k], layer), true, visible),
             "hidden_hull": hidden_iou(hull, true, visible),
             "best_layer": best_iou(predicted[k], true),
             "visible_iou": iou(visible, true),
@@ -153,11 +157,13 @@ def markdown(figures: Figures) -> str:
             f"| {row['layer']} | {row['images']} | {p['iou']} [{p['iou_low']}, {p['iou_high']}] | {p['ap']} | {p['pi']} | "
             f"{p['pooled_iou']} | {p['pooled_ap']} | {p['pooled_pi']} | {p['forced_iou']} | {p['forced_ap']} |"
         )
-    hidden, whole = ("hidden_free", "hidden_forced", "hidden_hull"), ("best_layer", "visible_iou", "hull_iou")
+    hidden = ("hidden_free", "hidden_predicted_hull", "hidden_forced", "hidden_hull")
+    whole = ("best_layer", "visible_iou", "hull_iou")
     lines += [
         "",
-        "| layer | hidden part, IOU: free-running | teacher-forced | hull | whole, IOU: best layer | visible alone | hull |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| layer | hidden part, IOU: free-running | hull of its visible parts | teacher-forced | true hull "
+        "| whole, IOU: best layer | visible alone | hull |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(f"| {row['layer']} | " + " | ".join(percent(row[key]) for key in hidden + whole) + " |" for row in figures["layers"]),
     ]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -164,10 +165,14 @@ def main() -> None:
             print(f"{describe(in_turns(compositor, compositor.material, args.count, args.seed))}\n{TARGETS}")
             return
         if args.command in MAKERS:
+            began = time.monotonic()
             for packed in MAKERS[args.command](args):
+                seconds = time.monotonic() - began
                 sheet = packed.folder / "sheet.png"
                 write_image(sheet, contact_sheet(packed))
-                print(f"{len(packed)} images in {packed.folder}, some of them in {sheet}\n{describe(packed)}", flush=True)
+                print(f"{len(packed)} images in {packed.folder}, in {seconds:.0f} s, some of them in {sheet}")
+                print(describe(packed), flush=True)
+                began = time.monotonic()
             print(TARGETS)
             return
         catalogue = Catalogue(args.furniture, args.robosuite)

@@ -127,7 +127,7 @@ def test_the_figures_of_a_set():
     assert second["iou"] == pytest.approx((1 + 0) / 2)
     assert first["iou_low"] <= first["iou"] <= first["iou_high"]
     assert first["forced_iou"] == second["forced_iou"] == 1
-    assert (second["hidden_free"], second["hidden_forced"]) == (0.5, 1)
+    assert (second["hidden_free"], second["hidden_predicted_hull"], second["hidden_forced"]) == (0.5, 0, 1)
     assert first["hidden_free"] is None  # nothing is hidden in layer 1
     assert (second["visible_iou"], second["best_layer"]) == (0.5, pytest.approx((1 + 0) / 2))
     pi = 100 / 400
@@ -145,7 +145,7 @@ def test_what_is_printed_is_markdown():
     )
     assert "| 1 | 1 | 100.0 [100.0, 100.0] | 100.0 | 25.0 | 100.0 | 100.0 | 25.0 | 100.0 | 100.0 |" in text
     assert "| 2 | 1 | 0.0 [0.0, 0.0] | 25.0 | 25.0 | 0.0 | 25.0 | 25.0 | 100.0 | 100.0 |" in text
-    assert "| 1 | - | - | - | 100.0 | 100.0 | 100.0 |" in text
+    assert "| 1 | - | - | - | - | 100.0 | 100.0 | 100.0 |" in text
     assert len({line.count("|") for line in text if line.startswith("|") and "hidden" not in line}) == 2  # two tables
 
 

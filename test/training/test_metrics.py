@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_average_precision, binary_jaccard_index
 
-from training.baselines import hull_layers, visible_layers
+from training.baselines import hull_layers, predicted_hull_layers, visible_layers
 from training.data.compositor import Scene
 from training.metrics import (
     average_precision,
@@ -143,6 +143,20 @@ def test_baselines_on_a_corner_that_is_covered():
     assert 6 <= (hull[1] & corner).sum() <= 10  # of 16
 
 
-def test_baselines_of_a_bare_scene():
+def test_the_hull_of_what_was_predicted_visible_knows_no_more(make_scene):
+    """Of a complete square behind another one, half of the corner is left; of two things of a layer, each has a hull."""
+    layers = np.zeros((2, 16, 16), bool)
+    layers[0, :8, :8], layers[1, 4:11, 4:11], layers[1, 12:16, 12:16] = True, True, True
+    hull = predicted_hull_layers(make_scene(layers))
+    corner = np.zeros((16, 16), bool)
+    corner[4:8, 4:8] = True
+    assert (hull[0] == layers[0]).all()
+    assert not (hull[1] & ~layers[1]).any()
+    assert (hull[1] >= layers[1] & ~layers[0]).all()
+    assert 6 <= (hull[1] & corner).sum() <= 10  # of 16
+
+
+def test_baselines_of_a_bare_scene(make_scene):
     bare = Scene(np.zeros((16, 16, 3), np.uint8), np.zeros((0, 16, 16), bool), np.zeros((0, 0), bool))
     assert visible_layers(bare).shape == hull_layers(bare).shape == (0, 16, 16)
+    assert predicted_hull_layers(make_scene(np.zeros((0, 16, 16), bool))).shape == (0, 16, 16)
