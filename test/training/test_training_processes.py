@@ -13,14 +13,17 @@ import pytest
 import torch
 import yaml
 
+from training.data.sets import composite_set
+
 ROOT = Path(__file__).parents[2]
 
 
-def config(path: Path, channels: int, **loop) -> Path:
+def config(path: Path, channels: int, mask_size: int = 16, **loop) -> Path:
+    sizes = {"image_size": 4 * mask_size, "mask_size": mask_size}
     settings = {
-        "network": {"image_size": 64, "mask_size": 16, "encoder_channels": [channels] * 4, "denoiser_channels": [channels] * 3},
+        "network": {**sizes, "encoder_channels": [channels] * 4, "denoiser_channels": [channels] * 3},
         "backbone": {"imagenet": False, "frozen_stages": 0},
-        "composites": {"image_size": 64, "mask_size": 16, "area_min": 2},
+        "composites": {**sizes, "area_min": 2},
         "objective": {"own_from": 10},
         "loop": {"workers": 0, "bfloat16": False, **loop},
     }
@@ -106,3 +109,18 @@ def test_compiled_code_makes_the_same_run(tmp_path, data):
     assert first["network"].keys() == second["network"].keys()
     for name, value in first["network"].items():
         assert torch.allclose(value, second["network"][name], atol=1e-4), name
+
+
+def test_one_call_trains_exports_and_measures(tmp_path, data, material):
+    composite_set(tmp_path / "test", material, "test", 2, 0, 256, mixed=True, stratified=False)
+    described = config(tmp_path / "trip.yaml", 8, mask_size=64, steps=2, batch_size=1)
+    words = ["sh", "training/trip.sh", described, "10", tmp_path / "test", tmp_path / "out", "--data", data]
+    words += ["--sprites", data / "rendered"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run([*map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.run" / "checkpoint.pt").is_file()
+    brought = {file.name: file.stat().st_size for file in (tmp_path / "out").iterdir()}
+    assert brought.keys() >= {"weights.safetensors", "figures.json", "figures.md", "log.jsonl", "curves.png"}
+    assert max(brought.values()) <= 16e6
+    assert json.loads((tmp_path / "out" / "figures.json").read_text())["figures"][0]["images"] == 2

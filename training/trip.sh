@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Trains, exports and measures in one call, for a GPU that is lent by the hour:
+#   sh training/trip.sh CONFIG MINUTES TEST OUT [options of training.train, such as --packed SET --init WEIGHTS]
+# TEST is a packed set. What is worth bringing back comes to lie in OUT, no file over 16 MB. The run with its checkpoint lies in
+# OUT.run; the same command goes on there.
+set -eu
+if [ $# -lt 4 ]; then
+    sed -n '3,6s/^# //p' "$0" >&2
+    exit 2
+fi
+config=$1 minutes=$2 test=$3 out=$4
+shift 4
+run=$out.run
+mkdir -p "$out"
+if [ -e "$run/checkpoint.pt" ]; then
+    set -- --resume "$@"
+fi
+python -m training.train "$config" --minutes "$minutes" --out "$run" "$@"
+python -m training.export "$run" "$config" --out "$run/weights.safetensors"
+python -m training.evaluate --model "$run/weights.safetensors" --set "$test" --out "$out/figures.json" --sheets "$out" > "$out/figures.md"
+for file in weights.safetensors log.jsonl curves.png seen.png; do
+    if [ ! -e "$run/$file" ] || [ -n "$(find "$run/$file" -size +16000000c)" ]; then
+        echo "left in $run: $file is not there, or has more than 16 MB" >&2
+    else
+        cp "$run/$file" "$out"
+    fi
+done
