@@ -100,8 +100,6 @@ class Perceiver:
         given: dict[str, Any] = {"max_layers": max_layers, "area_min": area_min, "majority_null": majority_null}
         sequence = replace(loaded.settings.sequence, **{k: v for k, v in given.items() if v is not None})
         steps = loaded.settings.sampling_steps if sampling_steps is None else sampling_steps
-        if not 1 <= steps <= 1000:
-            raise ValueError(f"sampling_steps must be in 1..1000, not {steps}")
         mirror = loaded.settings.mirror if mirror is None else mirror
         settings = replace(loaded.settings, sequence=sequence, sampling_steps=steps, mirror=mirror)
         return cls(replace(loaded, settings=settings), device, fit, runtime, before_call)

@@ -79,7 +79,10 @@ def reliabilities(predicted: Sequence[LayeredScene], truth: Sequence[np.ndarray]
 
 
 def draw(calibration: Mapping[str, Mapping[str, Any] | None], path: Path) -> None:
-    """A reliability diagram of what `measure` has found: on the diagonal, probabilities mean what they say."""
+    """A reliability diagram of what `measure` has found: on the diagonal, probabilities mean what they say.
+
+    The area of a dot is the share of pixels that got its probability.
+    """
     import matplotlib.figure
 
     figure = matplotlib.figure.Figure(figsize=(4.4, 4.2), layout="constrained")
@@ -87,7 +90,8 @@ def draw(calibration: Mapping[str, Mapping[str, Any] | None], path: Path) -> Non
     axes.plot([0, 1], [0, 1], color="0.7")
     for (name, of), colour in zip(calibration.items(), ("tab:blue", "tab:orange"), strict=True):
         if of is not None:
-            axes.plot(of["probability"], of["frequency"], "o-", color=colour, label=f"{name}: error {100 * of['error']:.1f} %")
+            axes.plot(of["probability"], of["frequency"], color=colour, label=f"{name}: error {100 * of['error']:.1f} %")
+            axes.scatter(of["probability"], of["frequency"], 5 + 300 * np.array(of["pixels"]) / sum(of["pixels"]), color=colour)
     axes.set(xlabel="probability", ylabel="share that belongs to the layer", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="upper left", frameon=False)
     figure.savefig(path, dpi=100)

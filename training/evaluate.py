@@ -48,7 +48,7 @@ class Evaluation:
         self.mask_size = self.model.settings.network.mask_size
         if args.sheets:
             args.sheets.mkdir(parents=True, exist_ok=True)
-        self.others = json.loads(args.against.read_text()) if args.against else None
+        self.others = _figures(args.against) if args.against else None
         self.result: dict[str, Any] = {
             "model": self.perceiver.model_id,
             "runtime": self.perceiver.runtime,
@@ -149,6 +149,17 @@ class Evaluation:
         return float(np.mean(blank))
 
 
+def _figures(path: Path) -> dict[str, Any]:
+    """What `--out` wrote; a ValueError where it did not."""
+    try:
+        found = json.loads(path.read_text())
+        if "model" in found and "figures" in found:
+            return found
+    except (ValueError, TypeError):
+        pass
+    raise ValueError(f"{path} holds no figures: give a file that --out wrote")
+
+
 def sample_scene(sample: Sample, mask_size: int) -> Scene:
     """A rendered frame with each object's mask letterboxed to the model's as in training; the image stays as it is."""
     amodal = np.array([letterboxed(mask, mask_size) for mask in sample.amodal])
@@ -184,6 +195,8 @@ def main() -> None:
     args = parser.parse_args()
     if (args.set is None) == (args.data is None) or (args.data and not args.sprites):
         parser.error("give --set, or --data and --sprites")
+    if args.count < 1:
+        parser.error(f"--count must be at least 1, not {args.count}")
     if args.out and not args.out.parent.is_dir():
         parser.error(f"there is no folder {args.out.parent} for --out")
     try:

@@ -2,15 +2,17 @@
 """Writes a run's moving-average weights as safetensors: ``python -m training.export RUN CONFIG --out FILE``."""
 
 import argparse
+import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
-from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
+from seqamodal_ros.diffusion.weights import ModelSettings, build_network, load_model, save_model
 from training.one_shot import OneShotSettings
 from training.taught import without_heads
 from training.train import read_settings
@@ -21,9 +23,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("config", type=Path, help="the configuration it was trained with")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
-    parser.add_argument("--sampling-steps", type=int, help="network calls a layer (default: fast 1, paper 1000)")
+    parser.add_argument("--sampling-steps", type=int, help="network calls a layer (default: fast 2, paper 1000)")
     parser.add_argument("--sampler", choices=list(SAMPLERS), help="default: fast ddim, paper ancestral")
-    parser.add_argument("--mirror", action="store_true", help="look at the mirror image of each image too, at twice the cost")
+    parser.add_argument(
+        "--mirror", action="store_const", const=True, help="look at the mirror image of each image too, at twice the cost"
+    )
     parser.add_argument(
         "--bias",
         type=float,
@@ -44,29 +48,48 @@ def main() -> None:
         help="take over the settings of this .safetensors file, but for those given here, for a run that changed centres alone",
     )
     args = parser.parse_args()
+    if not args.out.parent.is_dir():
+        parser.error(f"there is no folder {args.out.parent} for --out")
+    try:
+        model = _settings(args)
+        state = _checkpoint(args.run / "checkpoint.pt")
+        weights = without_heads(state["ema"])
+        try:
+            build_network(model.network).load_state_dict(weights)
+        except RuntimeError:
+            raise ValueError(f"{args.run} is of another network than {args.config}: give what it was trained with") from None
+        if args.bias:
+            weights["denoiser.out.3.bias"] -= args.bias
+        sha256 = save_model(args.out, weights, model)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    size = args.out.stat().st_size / 1e6
+    print(f"{args.out}: step {state['step']}, {size:.1f} MB, trained {state['seconds'] / 60:.0f} min\nsha256: {sha256}")
+
+
+def _settings(args: argparse.Namespace) -> ModelSettings:
+    """Those of the configuration, or of the file that the weights are to be like, and what was given beside."""
     settings = read_settings(args.config)
-    if isinstance(settings.network, OneShotSettings):
-        parser.error("a network that draws all layers at once is a baseline, which no Perceiver runs")
     network, composites = settings.network, settings.composites
+    if isinstance(network, OneShotSettings):
+        raise ValueError("a network that draws all layers at once is a baseline, which no Perceiver runs")
     if args.bias and not isinstance(network, FastSettings):
-        parser.error("--bias is of the fast network: this one draws no log-odds")
-    state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
+        raise ValueError("--bias is of the fast network: this one draws no log-odds")
     if args.like:
         like = load_model(str(args.like)).settings
     else:
         sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
         like = ModelSettings(network, sequence, network.sampling_steps, network.sampler)
-    given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures") if getattr(args, name)}
+    given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures")}
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(like, network=network, bias=like.bias + args.bias, **given)
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
     try:
-        model = replace(like, network=network, bias=like.bias + args.bias, **given)
-    except ValueError as error:
-        parser.error(str(error))
-    weights = without_heads(state["ema"])
-    if args.bias:
-        weights["denoiser.out.3.bias"] -= args.bias
-    sha256 = save_model(args.out, weights, model)
-    size = args.out.stat().st_size / 1e6
-    print(f"{args.out}: step {state['step']}, {size:.1f} MB, trained {state['seconds'] / 60:.0f} min\nsha256: {sha256}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:80]}): it is damaged") from None
 
 
 if __name__ == "__main__":

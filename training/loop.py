@@ -197,6 +197,9 @@ class Run:
             FloatingPointError: the loss is not a number any more; the last good checkpoint is kept.
             OSError: a checkpoint cannot be written; the one before is kept.
         """
+        if self.step >= self.settings.steps:
+            self.accelerator.print(f"all {self.settings.steps} steps are done: nothing is left to train")
+            return
         stop: list[int] = []
         before = {number: signal.signal(number, lambda received, _: stop.append(received)) for number in STOP_SIGNALS}
         try:
@@ -270,7 +273,7 @@ class Run:
                 sampler=order,
                 num_workers=s.workers,
                 prefetch_factor=8 if s.workers else None,
-                worker_init_fn=_ignore_interrupt,
+                worker_init_fn=_ignore_stop,
             )
         )
         while parts := list(islice(loader, own)):
@@ -309,6 +312,7 @@ class Run:
         return means
 
 
-def _ignore_interrupt(_: int) -> None:
-    """Ctrl-C is the loop's to handle, not the workers'."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_stop(_: int) -> None:
+    """Ctrl-C, and SIGTERM to all processes of the run, are the loop's to handle, not the workers'."""
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)

@@ -159,6 +159,9 @@ def main() -> None:
     stats.add_argument("--count", type=int, default=500, help="composites (default: %(default)s)")
     stats.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     args = parser.parse_args()
+    for name in ("count", "tables"):
+        if getattr(args, name, 1) < 1:
+            parser.error(f"--{name} must be at least 1, not {getattr(args, name)}")
     try:
         if args.command == "stats":
             compositor = evaluation_compositor(args.data, args.sprites, args.split)

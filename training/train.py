@@ -196,8 +196,10 @@ def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Composito
     """
     if settings.packed < 1 and not (args.data and args.sprites):
         raise ValueError("the configuration draws composites: give --data and --sprites")
-    if (args.packed is None) != (settings.packed == 0):
-        raise ValueError(f"the configuration takes a share of {settings.packed} from --packed: give both, or neither")
+    if settings.packed > 0 and args.packed is None:
+        raise ValueError(f"the configuration takes a share of {settings.packed:g} from a packed set: give --packed SET")
+    if settings.packed == 0 and args.packed:
+        raise ValueError("the configuration takes no share from a packed set: leave out --packed, or set `packed: 0.2` in it")
     composites = settings.composites
     compositor = None
     if settings.packed < 1:
@@ -244,8 +246,8 @@ def main() -> None:
             raise ValueError(f"{args.out} holds a run: go on with it by --resume, or give another --out")
         if isinstance(settings.objective, ObjectiveSettings) and settings.objective.only_centres and not (begun or args.init):
             raise ValueError("only_centres trains a part of a network whose others are trained: give its weights by --init")
+        network = begin(settings, args.init)  # before the scenes, whose reading takes longer
         source = scene_source(settings, args)
-        network = begin(settings, args.init)
     except (OSError, ImportError, ValueError) as error:
         parser.error(str(error))
     try:

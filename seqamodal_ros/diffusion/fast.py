@@ -34,7 +34,7 @@ class FastSettings:
     # what files call this network, and how it is sampled unless they say otherwise
     kind: ClassVar[str] = "fast"
     sampler: ClassVar[str] = "ddim"
-    sampling_steps: ClassVar[int] = 1
+    sampling_steps: ClassVar[int] = 2
 
     image_size: int = 256
     mask_size: int = 64

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ class ModelSettings:
     def __post_init__(self) -> None:
         if not all(0 < temperature < float("inf") for temperature in self.temperatures):
             raise ValueError(f"temperatures must be finite and more than 0, not {self.temperatures}")
+        if not math.isfinite(self.bias):
+            raise ValueError(f"bias must be finite, not {self.bias}")
+        if not 1 <= self.sampling_steps <= 1000:
+            raise ValueError(f"sampling_steps must be in 1..1000, not {self.sampling_steps}")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
 

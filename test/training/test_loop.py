@@ -318,6 +318,55 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
         assert torch.equal(value, ema[name].half().float()), name
 
 
+@pytest.mark.parametrize(
+    ("changes", "words", "message"),
+    [
+        ({}, ["--sampling-steps", "0"], "sampling_steps must be in 1..1000, not 0"),
+        ({}, ["--bias", "nan"], "bias must be finite, not nan"),
+        ({}, ["--temperatures", "1", "nan"], "temperatures must be finite and more than 0, not [1.0, nan]"),
+        ({}, ["--like", "{folder}/none.safetensors"], "none.safetensors is missing"),
+        ({}, ["--out", "{folder}/none/a.safetensors"], "there is no folder {folder}/none for --out"),
+        (
+            {"network": {**asdict(SMALL), "encoder_channels": [8, 8, 8, 16]}},
+            [],
+            "is of another network than {folder}/config.yaml",
+        ),
+    ],
+)
+def test_weights_that_could_not_be_used_are_not_exported(tmp_path, monkeypatch, capsys, changes, words, message):
+    import training.export
+
+    Run(tmp_path / "run", FastNetwork(SMALL), LOOP).save()
+    config, out = write_config(tmp_path / "config.yaml", **changes), tmp_path / "a.safetensors"
+    given = [word.format(folder=tmp_path) for word in words]
+    monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / "run"), str(config), "--out", str(out), *given])
+    with pytest.raises(SystemExit):
+        training.export.main()
+    assert message.format(folder=tmp_path) in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"no checkpoint"])
+def test_a_run_that_cannot_be_read(tmp_path, monkeypatch, capsys, content):
+    import training.export
+
+    (tmp_path / "run").mkdir()
+    if content:
+        (tmp_path / "run" / "checkpoint.pt").write_bytes(content)
+    config = write_config(tmp_path / "config.yaml")
+    monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / "run"), str(config), "--out", str(tmp_path / "a.safetensors")])
+    with pytest.raises(SystemExit):
+        training.export.main()
+    assert "checkpoint.pt" in capsys.readouterr().err
+
+
+def test_a_run_that_is_over_says_so(tmp_path, material, capsys):
+    first = train(tmp_path / "run", material)
+    again = train(tmp_path / "run", material)
+    assert "all 8 steps are done: nothing is left to train" in capsys.readouterr().out
+    assert_equal_weights(first, again)
+
+
 def test_the_commands_train_and_export_the_paper_network(tmp_path, data, monkeypatch, capsys):
     """What comes out says which network it is and how it is sampled, and the perceiver takes it."""
     import training.export
@@ -405,7 +454,7 @@ def test_a_packed_set_alone_is_enough(tmp_path, packed, monkeypatch):
     ("changes", "words", "message"),
     [
         ({}, [], "the configuration draws composites: give --data and --sprites"),
-        ({"packed": 1.0}, [], "takes a share of 1.0 from --packed: give both, or neither"),
+        ({"packed": 1.0}, [], "takes a share of 1 from a packed set: give --packed SET"),
         ({"packed": 2.0}, ["--packed", "{packed}"], "packed is a share and must be in 0..1, not 2.0"),
         ({"packed": 1.0}, ["--packed", "{absent}"], "no packed set in"),
         (

@@ -52,6 +52,12 @@ def test_settings_that_do_not_fit_each_other(tmp_path, described, message):
         read_settings(tmp_path / "mine.yaml")
 
 
+def test_what_is_no_yaml_is_told_with_its_name(tmp_path):
+    (tmp_path / "mine.yaml").write_text("network: [")
+    with pytest.raises(ValueError, match="mine.yaml is no YAML: while parsing a flow node"):
+        read_settings(tmp_path / "mine.yaml")
+
+
 def test_there_is_a_configuration_of_each_network():
     kinds = {path.name: read_settings(path).network.kind for path in CONFIGS}
     assert kinds["fast.yaml"] == "fast"

@@ -111,6 +111,26 @@ def test_compiled_code_makes_the_same_run(tmp_path, data):
         assert torch.allclose(value, second["network"][name], atol=1e-4), name
 
 
+def test_a_sigterm_to_all_processes_of_a_run_leaves_a_checkpoint(tmp_path, data):
+    """As systemd and Slurm send it: to those that draw batches, too."""
+    out = tmp_path / "run"
+    described = config(tmp_path / "long.yaml", 8, steps=100000, batch_size=1, workers=1)
+    words = command([sys.executable], described, data, out)
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while not (out / "log.jsonl").is_file() or not (out / "log.jsonl").stat().st_size:  # fifty steps are done
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 0, stderr
+    assert "--resume goes on there" in stdout
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] >= 50
+
+
 def test_one_call_trains_exports_and_measures(tmp_path, data, material):
     composite_set(tmp_path / "test", material, "test", 2, 0, 256, mixed=True, stratified=False)
     described = config(tmp_path / "trip.yaml", 8, mask_size=64, steps=2, batch_size=1)

@@ -2,6 +2,8 @@
 """Work in several processes: in order, and over at once when the caller has enough or a worker fails."""
 
 import math
+import os
+import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -30,6 +32,15 @@ def test_what_was_not_begun_is_dropped():
 def test_a_failure_is_the_callers():
     with pytest.raises(ValueError, match="domain"):
         list(in_parallel(math.log, 3, "logarithms"))
+
+
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_told():
+    with pytest.raises(OSError, match="set: a process was killed; is there enough memory"):
+        list(in_parallel(die, 2, "set"))
 
 
 def test_a_set_is_the_same_on_any_number_of_workers(tmp_path, material, monkeypatch):

@@ -4,6 +4,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -21,10 +22,15 @@ def in_parallel(work: Callable[[int], Result], count: int, what: str) -> Iterato
         work: is sent to every process once, so it must pickle.
         count: how many.
         what: title of the progress bar.
+
+    Raises:
+        OSError: one of the processes was killed.
     """
     with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_start, initargs=(work,)) as pool:
         try:
             yield from tqdm(pool.map(_call, range(count)), total=count, desc=what, disable=None)
+        except BrokenProcessPool:
+            raise OSError(f"{what}: a process was killed; is there enough memory? The same command goes on there") from None
         finally:
             pool.shutdown(cancel_futures=True)
 

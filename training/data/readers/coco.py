@@ -100,14 +100,16 @@ def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path) -> Annota
     things = [region for region in json.loads(regions) if not region.get("isStuff") and not region.get("iscrowd")]
     if not things:
         raise Rejected("no object")
-    amodal = np.array([read_mask(_of(thing, keys.amodal, path), height, width, folder) for thing in things])
-    visible = None
-    if keys.visible is not None:
-        each = zip(amodal, things, strict=True)
-        visible = np.array([read_mask(t[keys.visible], height, width, folder) if keys.visible in t else a for a, t in each])
-    return Annotated(
-        image, amodal, visible, _numbers(things, keys.layer, path, 1 - keys.layer_base), _numbers(things, keys.order, path)
-    )
+    try:
+        amodal = np.array([read_mask(_of(thing, keys.amodal, path), height, width, folder) for thing in things])
+        visible = None
+        if keys.visible is not None:
+            each = zip(amodal, things, strict=True)
+            visible = np.array([read_mask(t[keys.visible], height, width, folder) if keys.visible in t else a for a, t in each])
+        layers, order = _numbers(things, keys.layer, path, 1 - keys.layer_base), _numbers(things, keys.order, path)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"annotations of {path}: {error}") from error
+    return Annotated(image, amodal, visible, layers, order)
 
 
 def _numbers(things: list[dict[str, Any]], key: str | None, where: Path, add: int = 0) -> np.ndarray | None:

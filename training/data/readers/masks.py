@@ -58,7 +58,7 @@ def _runs(written: dict[str, Any], height: int, width: int) -> np.ndarray:
 
 def png_mask(path: Path) -> np.ndarray:
     """bool [h, w], the non-zero pixels of a PNG; `Rejected` where there is none. It may be blank."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
     if image is None:
         raise Rejected("missing mask file")
     return image.reshape(*image.shape[:2], -1)[..., :3].any(axis=2)  # alpha is no mask
