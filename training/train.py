@@ -133,11 +133,14 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
     return [each.amodal for each in found]
 
 
-def beginnings(settings: NetworkSettings | OneShotSettings) -> list[NetworkSettings | OneShotSettings]:
-    """Networks that a network can begin with: its own kind, and one that does without the parts that can be added later."""
-    if not isinstance(settings, FastSettings):
-        return [settings]
-    return [replace(settings, layers=n, centre_channels=c) for n in {settings.layers, 0} for c in {settings.centre_channels, ()}]
+def may_begin(held: NetworkSettings | OneShotSettings, wanted: NetworkSettings | OneShotSettings) -> bool:
+    """Whether a network can begin as another one, that may lack parts of it and draw another number of layers."""
+    if not isinstance(held, FastSettings) or not isinstance(wanted, FastSettings):
+        return held == wanted
+    lost = held.layers > 0 and not wanted.layers
+    return not lost and held in [
+        replace(wanted, layers=held.layers, centre_channels=channels) for channels in (wanted.centre_channels, ())
+    ]
 
 
 def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork:
@@ -158,9 +161,12 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
         network = TaughtNetwork(settings.network)
     if initial:
         loaded = load_model(str(initial))
-        if loaded.settings.network not in beginnings(settings.network):
+        if not may_begin(loaded.settings.network, settings.network):
             raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
-        network.load_state_dict({**network.state_dict(), **loaded.network.state_dict()})  # what was added is not in the file
+        state = network.state_dict()
+        held = loaded.network.state_dict()
+        same = {name: value for name, value in held.items() if value.shape == state[name].shape}  # but for the number of layers
+        network.load_state_dict({**state, **same})
     if isinstance(network, FastNetwork):
         backbone = network.encoder.backbone
         if settings.backbone.imagenet and not initial:

@@ -89,6 +89,11 @@ SPECS: dict[str, Spec] = {
     ),
     "max_layers": Spec(0, "N_max of Algorithm 2; 0 keeps the model's own.", 0, 50, before_configure=True),
     "sampling_steps": Spec(0, "Network calls a layer; 0 keeps the model's own.", 0, 1000, before_configure=True),
+    "mirror": Spec(
+        True,
+        "Look at the mirror image of each image too, where the model is meant to; false halves the time.",
+        before_configure=True,
+    ),
     "majority_null": Spec(False, "Stop where most hypotheses of a layer are null too.", before_configure=True),
     "num_samples": Spec(3, "K, the hypotheses of each layer.", 1, LARGEST_NUM_SAMPLES),
     "seed": Spec(0, "Of the noise; the same for every frame, so that a still scene stays still.", 0, 2**63 - 1),

@@ -135,6 +135,7 @@ class PerceptionNode(LifecycleNode):
             runtime=p.get("runtime"),
             max_layers=p.get("max_layers") or None,
             sampling_steps=p.get("sampling_steps") or None,
+            mirror=None if p.get("mirror") else False,
             majority_null=p.get("majority_null"),
             before_call=lambda: before_call() if calls > WARM_UP_CALLS else first_calls(),
         )

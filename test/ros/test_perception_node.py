@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from rclpy.qos import ReliabilityPolicy
 from std_msgs.msg import Header
 
 from seqamodal_msgs.msg import LayeredMasks
+from seqamodal_ros.diffusion.weights import load_model, save_model
 from seqamodal_ros.messages import message_to_scene
 from seqamodal_ros.perceiver import Perceiver
 
@@ -44,6 +46,19 @@ def test_a_frame_is_answered_with_its_own_header(bench, eager_model):
     np.testing.assert_array_equal(received.hypotheses, expected.hypotheses)
     assert received.pick_order == expected.pick_order == tuple(masks.pick_order)
     assert len(masks.layers) == len(expected.amodal) > 0
+
+
+def test_mirror_images_are_left_out_on_request(bench, eager_model, tmp_path):
+    model, path = load_model(str(eager_model)), tmp_path / "mirrored.safetensors"
+    save_model(path, model.network.state_dict(), replace(model.settings, mirror=True))
+    b = bench(model=str(path), mirror=False)
+    b.connected()
+    image = np.frombuffer(b.peer.send().data, np.uint8).reshape(48, 64, 3)
+    assert b.wait(lambda: b.peer.masks)
+    received = message_to_scene(b.peer.masks[0])
+    with_mirror, without = (Perceiver.load(str(path), "cpu", mirror=mirror)(image) for mirror in (None, False))
+    np.testing.assert_array_equal(received.hypotheses, without.hypotheses)
+    assert not np.array_equal(with_mirror.probability, without.probability)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 import training.train
 from seqamodal_ros.diffusion.fast import REACH, FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
-from seqamodal_ros.diffusion.weights import ModelSettings, save_model
+from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
 from training.centres import a_layer_of_each, centre_loss, ways
 from training.data.batches import Batch
 from training.objective import ObjectiveSettings, loss
@@ -101,6 +101,25 @@ def test_what_init_may_hold(tmp_path):
     without = replace(SMALL, centre_channels=())
     save_model(path, FastNetwork(without).state_dict(), ModelSettings(without))
     assert begin(TrainSettings(network=SMALL, composites=composites), path).centres is not None
+
+
+def test_another_number_of_layers_is_begun_with_all_else(tmp_path):
+    path, three = tmp_path / "weights.safetensors", replace(SMALL, layers=3)
+    save_model(path, FastNetwork(three).state_dict(), ModelSettings(three))
+    composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
+
+    def begun(layers: int) -> FastNetwork:
+        objective = ObjectiveSettings(all_layers=1.0 if layers else 0.0, centres=1.0)
+        sizes, deepest = replace(SMALL, layers=layers), replace(composites, max_layers=layers or 5)
+        return begin(TrainSettings(network=sizes, composites=deepest, objective=objective), path)
+
+    held, four = load_model(str(path)).network.state_dict(), begun(4).state_dict()
+    other = {name for name, value in held.items() if not torch.equal(four[name], value)}
+    assert other == {"all_layers.out.3.weight", "all_layers.out.3.bias"} | {
+        f"{part}.layers_{scale}.weight" for part in ("denoiser", "centres") for scale in (1, 2)
+    }
+    with pytest.raises(ValueError, match="--init holds"):
+        begun(0)  # the file's would be lost
 
 
 def test_centres_alone_need_a_network_that_is_trained(tmp_path, monkeypatch, capsys):
