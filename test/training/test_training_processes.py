@@ -141,6 +141,6 @@ def test_one_call_trains_exports_and_measures(tmp_path, data, material):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.run" / "checkpoint.pt").is_file()
     brought = {file.name: file.stat().st_size for file in (tmp_path / "out").iterdir()}
-    assert brought.keys() >= {"weights.safetensors", "figures.json", "figures.md", "log.jsonl", "curves.png"}
+    assert brought.keys() >= {"weights.safetensors", "figures.json", "figures.md", "log.jsonl", "seen.png"}
     assert max(brought.values()) <= 16e6
     assert json.loads((tmp_path / "out" / "figures.json").read_text())["figures"][0]["images"] == 2
