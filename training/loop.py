@@ -210,8 +210,6 @@ class Run:
 
     def _train(self, batches: SceneBatches, schedule: Schedule, method: Method, stop: list[int], limit: float) -> None:
         s, main = self.settings, self.accelerator.is_main_process
-        if self.step >= s.steps:
-            return
         if s.compile:
             for part in self.network.children():
                 part.compile()

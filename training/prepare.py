@@ -109,7 +109,7 @@ def _scene(name: str, pattern: str | None) -> str:
         found = re.match(pattern, name)
     except re.error as error:
         raise ValueError(f"--scene {pattern} is no regular expression: {error}") from None
-    if not found:
+    if not found or (found.re.groups and found[1] is None):
         raise ValueError(f"--scene {pattern} does not fit the name of the image {name}")
     return found[1] if found.re.groups else found[0]
 

@@ -165,6 +165,8 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
             raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
         state = network.state_dict()
         held = loaded.network.state_dict()
+        if isinstance(objective, ObjectiveSettings) and not objective.only_centres:  # export takes a bias off anew
+            held["denoiser.out.3.bias"] = held["denoiser.out.3.bias"] + loaded.settings.bias
         same = {name: value for name, value in held.items() if value.shape == state[name].shape}  # but for the number of layers
         network.load_state_dict({**state, **same})
     if isinstance(network, FastNetwork):

@@ -103,6 +103,19 @@ def test_what_init_may_hold(tmp_path):
     assert begin(TrainSettings(network=SMALL, composites=composites), path).centres is not None
 
 
+@pytest.mark.parametrize("only_centres", [True, False])
+def test_a_bias_that_export_took_off_is_given_back(tmp_path, only_centres):
+    """But where the layers stay as they are."""
+    path, network = tmp_path / "weights.safetensors", FastNetwork(SMALL)
+    save_model(path, network.state_dict(), replace(ModelSettings(SMALL), bias=0.5))
+    composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
+    begun = begin(
+        TrainSettings(network=SMALL, composites=composites, objective=ObjectiveSettings(only_centres=only_centres)), path
+    )
+    before, after = (each.denoiser.out[3].bias.item() for each in (network, begun))
+    assert after - before == pytest.approx(0 if only_centres else 0.5, abs=1e-3)
+
+
 def test_another_number_of_layers_is_begun_with_all_else(tmp_path):
     path, three = tmp_path / "weights.safetensors", replace(SMALL, layers=3)
     save_model(path, FastNetwork(three).state_dict(), ModelSettings(three))

@@ -215,8 +215,16 @@ class TestCoco:
             read_coco(file, tmp_path, PRESETS["kins"])["0.png"]()
 
     def test_an_image_that_is_listed_twice(self, tmp_path):
-        with pytest.raises(ValueError, match="lists 0.png more than once: give each image one entry"):
+        with pytest.raises(ValueError, match="lists file_name 0.png more than once: give each image one entry"):
             read_coco(write_coco(tmp_path, PRESETS["kins"], files=("0.png", "0.png")), tmp_path, PRESETS["kins"])
+
+    def test_two_images_of_one_id(self, tmp_path):
+        file = write_coco(tmp_path, PRESETS["kins"])
+        content = json.loads(file.read_text())
+        content["images"][1]["id"] = 0
+        file.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match="lists id 0 more than once: give each image one entry"):
+            read_coco(file, tmp_path, PRESETS["kins"])
 
     def test_annotations_of_an_image_that_is_not_listed(self, tmp_path):
         file = write_coco(tmp_path, PRESETS["kins"])
@@ -348,6 +356,7 @@ class TestCommand:
             (["--key", "layer=depth"], "Give the right one by --key layer=KEY"),
             (["--scene", "view"], "--scene view does not fit the name of the image 0.png"),
             (["--scene", "(("], "--scene (( is no regular expression"),
+            (["--scene", "(a_)?"], "--scene (a_)? does not fit the name of the image 0.png"),
         ],
     )
     def test_mistakes_are_told_in_a_line_and_leave_no_set(self, tmp_path, monkeypatch, capsys, change, message):

@@ -71,11 +71,12 @@ def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
         regions = [entry] if keys.regions is None else _of(entry, keys.regions, annotations)
         by_image.setdefault(_of(entry, "image_id", annotations), []).extend(regions)
     _check_keys([region for regions in by_image.values() for region in regions], keys, annotations)
-    names = {_of(image, "id", annotations): str(_of(image, "file_name", annotations)) for image in listed}
+    for key in ("id", "file_name"):
+        if twice := [value for value, count in Counter(_of(image, key, annotations) for image in listed).items() if count > 1]:
+            raise ValueError(f"{annotations} lists {key} {twice[0]} more than once: give each image one entry")
+    names = {image["id"]: str(image["file_name"]) for image in listed}
     if strays := sorted(map(str, by_image.keys() - names.keys())):
         raise ValueError(f"{annotations}: annotations of {len(strays)} images that it does not list, {strays[0]} the first")
-    if twice := [name for name, count in Counter(map(str, (image["file_name"] for image in listed))).items() if count > 1]:
-        raise ValueError(f"{annotations} lists {twice[0]} more than once: give each image one entry")
     # as text again, which takes a tenth of the memory: every process that reads images holds all of it
     regions_of = {name: json.dumps(by_image.pop(number, [])).encode() for number, name in names.items()}
     return {name: partial(_annotated, images / name, regions_of[name], keys, images) for name in sorted(regions_of)}
