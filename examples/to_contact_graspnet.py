@@ -8,6 +8,7 @@ contact_graspnet: `python contact_graspnet/inference.py --np_path=pick.npz --loc
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections import deque
@@ -78,8 +79,8 @@ def _seconds_apart(a: Any, b: Any) -> float:
 def main() -> int:
     """Write one file; 1 with one line where what is needed does not come in time."""
     import rclpy  # here, so that the functions above work, and are tested, without ROS
-    from rclpy.executors import ExternalShutdownException
     from rclpy.qos import qos_profile_sensor_data
+    from rclpy.signals import SignalHandlerOptions
     from rclpy.utilities import remove_ros_args
     from sensor_msgs.msg import CameraInfo, Image
 
@@ -93,7 +94,10 @@ def main() -> int:
 
     out = arguments.out.with_suffix(".npz")  # savez adds it, and contact_graspnet goes by it
 
-    rclpy.init()
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stop.append(received))
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("to_contact_graspnet")
     depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
     infos: deque[CameraInfo] = deque(maxlen=1)
@@ -108,7 +112,7 @@ def main() -> int:
     missing = "masks, or depth and camera_info that fit them"
     until = time.monotonic() + arguments.timeout
     try:
-        while time.monotonic() < until:
+        while time.monotonic() < until and not stop:
             rclpy.spin_once(node, timeout_sec=0.1)
             depth = same_moment(depths, newest[0].header) if newest else None
             if depth is None or not infos:
@@ -122,15 +126,15 @@ def main() -> int:
             np.savez(out, **found)
             print(f"{out}: object {found['segmap'].max()}, {np.count_nonzero(found['segmap'])} pixels")
             return 0
+        if stop:
+            return 130
         print(f"nothing written within {arguments.timeout:g} s: {missing}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"cannot write {out}: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 130
     finally:
-        rclpy.try_shutdown()
+        rclpy.shutdown()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Subscribes `seqamodal/layered_masks`, publishes the cropped image on `pick_mask`
 installed, publish a moveit_studio_vision_msgs/Mask2D with these x, y and pixels instead.
 """
 
+import signal
 import sys
 from typing import Any, NamedTuple
 
@@ -51,12 +52,15 @@ def first_pick_mask(masks: Any, image: Any) -> PickMask | None:
 def main() -> int:
     """Publish a mask for each message until interrupted."""
     import rclpy  # here, so that the function above works, and is tested, without ROS
-    from rclpy.executors import ExternalShutdownException
+    from rclpy.signals import SignalHandlerOptions
     from sensor_msgs.msg import Image
 
     from seqamodal_msgs.msg import LayeredMasks
 
-    rclpy.init()
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stop.append(received))
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("to_moveit_pro")
     publisher = node.create_publisher(Image, "pick_mask", 5)
 
@@ -73,12 +77,9 @@ def main() -> int:
         publisher.publish(pick.pixels)
 
     node.create_subscription(LayeredMasks, "seqamodal/layered_masks", on_masks, 5)
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
+    while not stop:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    rclpy.shutdown()
     return 0
 
 

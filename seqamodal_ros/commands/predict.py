@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ImportError, OSError, ValueError) as error:
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 2
-    print(f"{perceiver.model_id[:40]} on {perceiver.device}, K = {arguments.num_samples}, seed {arguments.seed}")
+    where = f"{perceiver.model_id[:40]} on {perceiver.device} by {perceiver.runtime}"
+    print(f"{where}, K = {arguments.num_samples}, seed {arguments.seed}")
     print(COLUMNS)
     frames: list[dict[str, Any]] = []
     page = Page()
@@ -63,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 1
     failed = len(images) - len(frames)
-    print(f"{len(frames)} of {len(images)} images seen; pictures, masks, {REPORT} and {PAGE} are in {out}")
+    if frames:
+        print(f"{len(frames)} of {len(images)} images seen; pictures, masks, {REPORT} and {PAGE} are in {out}")
     if failed:
         print(f"predict: {failed} of {len(images)} images failed", file=sys.stderr)
     return 1 if failed else 0

@@ -15,6 +15,8 @@ from typing import Any
 
 from ament_index_python import PackageNotFoundError, get_package_prefix
 
+from seqamodal_ros.scene.sources import shots
+
 BUILD = "run `make build`, or `colcon build` and source install/setup.bash"
 END_WITHIN = 15.0  # seconds from SIGINT to SIGKILL
 
@@ -63,6 +65,8 @@ def main() -> int:
     try:
         if args.source and Path(args.source).resolve() == Path(args.out).resolve():
             raise FileExistsError("--out must not be the folder of --source")
+        if args.source:
+            shots(Path(args.source).expanduser(), 1.0).close()  # says what is wrong with it before three processes do
         paths = {name: executable(name) for name in parameters}
     except OSError as error:
         print(f"demo: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ class Recorder(Node):
         super().__init__("recorder")
         out = self.declare_parameter("out", "demo_out").value
         self.out = Path(out).expanduser()
-        self._bag = open_bag(self.out)
+        self._open_bag = bag_opener(self.out)
+        self._bag: Any = None  # opened by the first message: where none comes, the recording of before stays
         self.frames: list[dict[str, Any]] = []
         self._page = Page()
         self.without_image = 0
@@ -50,6 +52,8 @@ class Recorder(Node):
 
     def _write(self, topic: str, message: Any) -> None:
         self.last_heard = time.monotonic()
+        if self._bag is None:
+            self._bag = self._open_bag()
         self._bag.write(topic, message, time.time_ns())
 
     def _on_image(self, message: Image) -> None:
@@ -76,19 +80,20 @@ class Recorder(Node):
         print(row(name, scene), flush=True)
 
     def close(self) -> None:
-        """Finish the bag; write layers.json and the page."""
+        """Finish the bag; write layers.json and the page. Nothing is written where nothing was heard."""
+        if self._bag is None:
+            return
         self._bag.close()
         (self.out / "layers.json").write_text(json.dumps(self.frames, indent=1, allow_nan=False))
         self._page.write(self.out / PAGE)
 
 
-def open_bag(out: Path) -> Any:
-    """Make the folder `out` and a new bag in it; what an earlier recording left there is replaced, and nothing else.
+def bag_opener(out: Path) -> Callable[[], Any]:
+    """Makes the folder `out` and a new bag in it; what an earlier recording left there is replaced, and nothing else.
 
     Raises:
         ImportError: rosbags is not installed; the message says how to install it.
         FileExistsError: the folder holds something that no recorder wrote.
-        OSError: the folder cannot be written.
     """
     try:
         from seqamodal_ros.ros.bag import Bag
@@ -97,13 +102,17 @@ def open_bag(out: Path) -> Any:
     marker = out / ".recording"
     if out.is_dir() and any(out.iterdir()) and not marker.is_file():
         raise FileExistsError(f"{out} holds files that are no recording: set the parameter 'out' to a new or empty folder")
-    out.mkdir(parents=True, exist_ok=True)
-    marker.touch()
-    for old in out.glob("frame_*.png"):
-        old.unlink()
-    if (out / "bag").is_dir():
-        shutil.rmtree(out / "bag")
-    return Bag(out / "bag")
+
+    def open_bag() -> Bag:
+        out.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        for old in out.glob("frame_*.png"):
+            old.unlink()
+        if (out / "bag").is_dir():
+            shutil.rmtree(out / "bag")
+        return Bag(out / "bag")
+
+    return open_bag
 
 
 def _stamp(message: Any) -> tuple[int, int]:
@@ -137,7 +146,8 @@ def main() -> int:
     finally:
         recorder.close()
     count = len(recorder.frames)
-    print(f"{count} frames in {recorder.out}: contact sheets, layers.json, {PAGE}, bag/", flush=True)
+    if count:
+        print(f"{count} frames in {recorder.out}: contact sheets, layers.json, {PAGE}, bag/", flush=True)
     rclpy.try_shutdown()
     return 0 if complete and count and not recorder.without_image else 1
 

@@ -58,7 +58,7 @@ def overlay(image: np.ndarray, scene: LayeredScene) -> np.ndarray:
         _tint(canvas, visible[index], layer_colour(index + 1), 0.35)
         _hatch(canvas, amodal[index] & ~visible[index], index + 1, pen)
     for index in reversed(range(len(amodal))):
-        _outline(canvas, amodal[index], layer_colour(index + 1), pen)
+        _outlines(canvas, scene, index, amodal[index], pen)
     _badges(canvas, scene, scene.objects, pen)
     _legend(canvas, len(amodal), pen)
     return canvas
@@ -163,7 +163,7 @@ def _layer_panel(image: np.ndarray, scene: LayeredScene, index: int, amodal: np.
     hidden = amodal & ~visible
     _tint(canvas, hidden, colour, 0.35)
     _hatch(canvas, hidden, index + 1, pen)
-    _outline(canvas, amodal, colour, pen)
+    _outlines(canvas, scene, index, amodal, pen)
     _badges(canvas, scene, [obj for obj in scene.objects if obj.layer == index + 1], pen)
     return canvas
 
@@ -204,7 +204,7 @@ def _arrange(panels: list[tuple[np.ndarray, str, str, Colour]], title: str, summ
         used = _text_width(name, 0.55, 2) + GAP
         note = _fitting(note, 0.48, cell - used)
         _text(sheet, note, (x + cell - _text_width(note, 0.48), y + height + 22), 0.48, FAINT)
-    legend = "tinted: visible    hatched: hidden, completed    badge: object id, pick order"
+    legend = "tinted: visible    hatched: hidden, completed    lines: objects    badge: object id, pick order"
     _text(sheet, _fitting(legend, 0.45, sheet_width - 2 * GAP), (GAP, sheet_height - 16), 0.45, FAINT)
     return sheet
 
@@ -224,6 +224,15 @@ def _hatch(canvas: np.ndarray, mask: np.ndarray, layer: int, pen: _Pen) -> None:
     ink = (0.22 * pen.period + 0.5 - distance).clip(0, 1)[:, None]
     gap = 0.7 * canvas[rows, columns]
     canvas[rows, columns] = (ink * np.array(layer_colour(layer)) + (1 - ink) * gap).round().astype(np.uint8)
+
+
+def _outlines(canvas: np.ndarray, scene: LayeredScene, index: int, amodal: np.ndarray, pen: _Pen) -> None:
+    """The outline of a layer; and those of its objects, which part what touches."""
+    colour = layer_colour(index + 1)
+    for obj in scene.objects:
+        if obj.layer == index + 1:
+            _outline(canvas, scene.to_source(obj.amodal) & amodal, colour, pen)
+    _outline(canvas, amodal, colour, pen)
 
 
 def _outline(canvas: np.ndarray, mask: np.ndarray, colour: Colour, pen: _Pen) -> None:

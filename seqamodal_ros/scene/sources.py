@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where images come from: a folder or a file of images, a video, a camera."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import cv2
@@ -17,7 +17,7 @@ def is_camera(source: Path) -> bool:
     return source.is_char_device() or (source.parent == Path("/dev") and source.name.startswith("video"))
 
 
-def shots(source: Path, period: float) -> Iterator[Shot]:
+def shots(source: Path, period: float) -> Generator[Shot, None, None]:
     """The images of a source, in order.
 
     Args:
@@ -38,7 +38,7 @@ def shots(source: Path, period: float) -> Iterator[Shot]:
     return _images(find_images([source]))
 
 
-def _images(paths: list[Path]) -> Iterator[Shot]:
+def _images(paths: list[Path]) -> Generator[Shot, None, None]:
     for path in paths:
         try:
             yield path.name, read_image(path)
@@ -58,7 +58,7 @@ def _open(source: Path, complaint: str) -> cv2.VideoCapture:
     return capture
 
 
-def _video(source: Path, capture: cv2.VideoCapture, period: float) -> Iterator[Shot]:
+def _video(source: Path, capture: cv2.VideoCapture, period: float) -> Generator[Shot, None, None]:
     """Every so many images; an end long before the one that the file announces is told as an error."""
     rate, announced = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     step = max(1, round(rate * period)) if np.isfinite(rate) else 1
@@ -75,7 +75,7 @@ def _video(source: Path, capture: cv2.VideoCapture, period: float) -> Iterator[S
         yield source.name, OSError(f"{source} ends after {index} of {announced} images: copy or export it again")
 
 
-def _camera(source: Path, capture: cv2.VideoCapture) -> Iterator[Shot]:
+def _camera(source: Path, capture: cv2.VideoCapture) -> Generator[Shot, None, None]:
     """The newest image each time; ends with an error, as a camera does not end by itself."""
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     index = 0

@@ -80,6 +80,30 @@ def test_a_folder_without_images_is_one_clear_line(start, tmp_path: Path, case: 
     assert words in output and "Traceback" not in output
 
 
+def test_a_demo_of_nothing_is_one_line_and_leaves_the_last_one(tmp_path: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".recording").touch()
+    (out / "frame_001.png").write_bytes(b"a sheet")
+    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "missing"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1 and "no such file or folder" in done.stderr
+    assert (out / "frame_001.png").read_bytes() == b"a sheet"
+
+
+def test_a_recorder_that_heard_nothing_leaves_the_last_recording(start, tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    (tmp_path / ".recording").touch()
+    (tmp_path / "frame_001.png").write_bytes(b"a sheet")
+    process = start("recorder", f"out:={tmp_path}")
+    assert process.stdout.readline().startswith("frame ")  # it listens
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1 and "0 frames" not in output
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".recording", "frame_001.png"]
+
+
 def test_a_truncated_image_is_skipped_and_told(tmp_path: Path, eager_model: Path):
     pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
     write_images(tmp_path / "in", 2)

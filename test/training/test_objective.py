@@ -12,7 +12,7 @@ from training.objective import (
     ObjectiveSettings,
     add_partial,
     algorithm_1_rows,
-    dice_loss,
+    dice_losses,
     drawn_objects,
     imperfect_outline,
     loss,
@@ -126,11 +126,11 @@ def test_own_cumulative_masks_start_blank_and_grow():
 def test_dice_loss_at_its_ends():
     target = torch.zeros(1, 1, 8, 8)
     target[..., :4] = 1
-    assert dice_loss(target, target).item() == pytest.approx(0)
-    assert dice_loss(1 - target, target).item() == pytest.approx(1 - 8 / (64 + 8))
+    assert dice_losses(target, target).item() == pytest.approx(0)
+    assert dice_losses(1 - target, target).item() == pytest.approx(1 - 8 / (64 + 8))
     blank = torch.zeros_like(target)
-    assert dice_loss(blank, blank).item() == 0
-    assert dice_loss(torch.full_like(blank, 0.5), blank).item() == pytest.approx(1 - 8 / 40)
+    assert dice_losses(blank, blank).item() == 0
+    assert dice_losses(torch.full_like(blank, 0.5), blank).item() == pytest.approx(1 - 8 / 40)
 
 
 @pytest.fixture
