@@ -12,9 +12,11 @@ import torch
 from tqdm import tqdm
 
 from seqamodal_ros.diffusion.sequence import SequenceSettings, select
+from seqamodal_ros.scene.components import components
 from training.data.packed import fingerprint
 from training.data.scene import Scene
 from training.figures import Figures
+from training.instances import ap_by_object
 from training.methods import Layers, independent_layers, mean_mask, one_shot_layers, sequential_layers
 from training.metrics import ap_with_layer, ap_without_layer, hidden_iou, layer_figures, mean_of
 from training.taught import without_heads
@@ -22,6 +24,7 @@ from training.train import build
 from training.variants import TablesSettings, independent, variants
 
 AT_ONCE = 16  # images of a batch
+VERSION = 2  # of the figures: those that were kept by another version are worked out again
 
 
 class Comparison:
@@ -39,7 +42,7 @@ class Comparison:
         self.settings, self.folder, self.trained_on, self.scenes, self.seed = settings, folder, trained_on, scenes, seed
         self.variants = variants(settings)
         self.truth = [scene.layers for scene in scenes]
-        self.of_scenes = fingerprint(self.truth, [scene.image for scene in scenes])
+        self.of_scenes = fingerprint(VERSION, self.truth, [scene.image for scene in scenes])
         self.deepest = min(settings.train.composites.max_layers, max(map(len, self.truth), default=0))
 
     def claim(self, name: str) -> Path:
@@ -106,7 +109,7 @@ class Comparison:
         for start in tqdm(range(0, len(self.scenes), AT_ONCE), desc=names[0], disable=None):
             images = [scene.image for scene in self.scenes[start : start + AT_ONCE]]
             found += see(trained, images, self.seed + start)
-        figures = figures_of(found, self.truth, self.deepest)
+        figures = figures_of(found, self.scenes, self.deepest, self.settings.train.composites.area_min)
         kept.parent.mkdir(exist_ok=True)
         _write(kept, figures)
         return figures
@@ -125,12 +128,13 @@ class Comparison:
         return network.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
 
 
-def figures_of(found: Sequence[Layers], truth: Sequence[np.ndarray], deepest: int) -> Figures:
-    """Figures of one method on images whose true layers are bool [L, h, w] each.
+def figures_of(found: Sequence[Layers], scenes: Sequence[Scene], deepest: int, area_min: int) -> Figures:
+    """Figures of one method; its objects are the connected parts of its layers, of `area_min` pixels at least.
 
     "hidden": IOU of the hidden parts of layers 2 and 3, of one hypothesis, of the best one, and of the mean of them all.
     """
-    stacks = [each.amodal for each in found]
+    stacks, truth = [each.amodal for each in found], [scene.layers for scene in scenes]
+    objects = [[part for mask in stack for part in components(mask, area_min)] for stack in stacks]
     hidden = []
     for each, stack in zip(found, truth, strict=True):
         for k in range(1, min(3, len(stack))):
@@ -142,6 +146,7 @@ def figures_of(found: Sequence[Layers], truth: Sequence[np.ndarray], deepest: in
         "layers": [vars(layer_figures(stacks, truth, layer)) for layer in range(1, deepest + 1)],
         "ap_with_layer": ap_with_layer(stacks, truth),
         "ap_without_layer": ap_without_layer(stacks, truth),
+        "ap_by_object": mean_of([ap_by_object(objects, scenes)]),
         "hidden": [mean_of(values) for values in zip(*hidden, strict=True)] or [None] * 3,
     }
 

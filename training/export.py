@@ -87,9 +87,12 @@ def _settings(args: argparse.Namespace) -> ModelSettings:
 
 def _checkpoint(path: Path) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:80]}): it is damaged") from None
+    if not isinstance(state, dict) or not {"ema", "step", "seconds"} <= state.keys():
+        raise ValueError(f"{path} is no checkpoint of a run of training.train")
+    return state
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def measure(
         "false_layers": false_layers(stacks, truth),
         "ap_with_layer": ap_with_layer(stacks, truth),
         "ap_without_layer": ap_without_layer(stacks, truth),
-        "ap_by_object": mean_of([ap_by_object(predicted, scenes)]),
+        "ap_by_object": mean_of([ap_by_object([[obj.amodal for obj in scene.objects] for scene in predicted], scenes)]),
         "coco_ap": ap,
         "coco_ap_50": ap_50,
         "pickable_precision": mean_of([free.precision]),

@@ -122,11 +122,16 @@ def _match(mask: np.ndarray, amodal: np.ndarray) -> int | None:
     return best if ious and ious[best] >= MATCHED else None
 
 
-def ap_by_object(predicted: Sequence[LayeredScene], scenes: Sequence[Scene]) -> float:
-    """Mean over true objects of the pixel AP of the predicted object that fits best, in [0, 1], whatever its layer."""
+def ap_by_object(predicted: Sequence[Sequence[np.ndarray]], scenes: Sequence[Scene]) -> float:
+    """Mean over true objects of the pixel AP of the predicted object that fits best, in [0, 1], whatever its layer.
+
+    Args:
+        predicted: the amodal masks bool [h, w] of each scene's objects.
+        scenes: the truth.
+    """
     best = [
-        max((average_precision(obj.amodal, mask) for obj in scene.objects), default=float(mask.mean()))
-        for scene, true in zip(predicted, scenes, strict=True)
+        max((average_precision(found, mask) for found in masks), default=float(mask.mean()))
+        for masks, true in zip(predicted, scenes, strict=True)
         for mask in true.amodal
     ]
     return float(np.mean(best)) if best else float("nan")

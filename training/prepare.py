@@ -149,7 +149,7 @@ def _check_disjoint(names: dict[str, set[str]]) -> None:
     for k, one in enumerate(splits):
         for other in splits[k + 1 :]:
             if both := sorted(names[one] & names[other]):
-                raise ValueError(f"{len(both)} scenes are in both {one} and {other}, {both[0]} the first: split by scene")
+                raise ValueError(f"scenes that are in both {one} and {other}: {len(both)}, {both[0]} the first; split by scene")
 
 
 if __name__ == "__main__":

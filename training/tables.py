@@ -83,12 +83,13 @@ def write(tables: Comparison, train: str, test: str) -> str:
         rows += [(f"*DIS, {dataset}*", paper_cells(without)), (f"*cumulative, {dataset}*", paper_cells(cumulative))]
     add("Table 4: with and without cumulative learning", heads, rows)
 
-    cells = [NOT_RUN] * 2 if ours is None else [percent(ours["ap_with_layer"]), percent(ours["ap_without_layer"])]
-    rows = [("ours", cells), *((name, [NOT_RUN] * 2) for name in ("PointRend", "AISFormer", "PLIn"))]
+    columns = {"with layer": "ap_with_layer", "without: the best layer": "ap_without_layer", "without: by object": "ap_by_object"}
+    cells = [NOT_RUN if ours is None else percent(ours[key]) for key in columns.values()]
+    rows = [("ours", cells), *((name, [NOT_RUN] * 3) for name in ("PointRend", "AISFormer", "PLIn"))]
     for name, of_dataset in TABLE_5.items():
         for dataset, pair in of_dataset.items():
-            rows.append((f"*{name}, {dataset}*", ["*N/A*" if value is None else f"*{value}*" for value in pair]))
-    add("Table 5: AP with and without layer", ["with layer", "without layer (the best one)"], rows)
+            rows.append((f"*{name}, {dataset}*", [*("*N/A*" if value is None else f"*{value}*" for value in pair), ""]))
+    add("Table 5: AP with and without layer", list(columns), rows)
 
     sampled, once = f"K = {s.samples}, {s.sampling_steps} steps", "K = 1, 1 step"
     grid = {

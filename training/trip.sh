@@ -18,11 +18,15 @@ if [ -e "$run/checkpoint.pt" ]; then
 fi
 python -m training.train "$config" --minutes "$minutes" --out "$run" "$@"
 python -m training.export "$run" "$config" --out "$run/weights.safetensors"
-python -m training.evaluate --model "$run/weights.safetensors" --set "$test" --out "$out/figures.json" --sheets "$out" > "$out/figures.md"
-for file in weights.safetensors log.jsonl curves.png seen.png; do
-    if [ ! -e "$run/$file" ] || [ -n "$(find "$run/$file" -size +16000000c)" ]; then
-        echo "left in $run: $file is not there, or has more than 16 MB" >&2
+python -m training.evaluate --model "$run/weights.safetensors" --set "$test" --out "$run/figures.json" --sheets "$run/sheets" \
+    > "$run/figures.md"
+left=0
+for file in "$run"/weights.safetensors "$run"/figures.* "$run"/sheets/* "$run"/log.jsonl "$run"/*.png; do
+    if [ -n "$(find "$file" -size +16000000c)" ]; then
+        echo "left in $run: ${file##*/} has more than 16 MB" >&2
+        left=1
     else
-        cp "$run/$file" "$out"
+        cp "$file" "$out"
     fi
 done
+exit $left

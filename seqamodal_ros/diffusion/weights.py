@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
@@ -100,12 +100,23 @@ def load_model(model: str) -> Model:
 
 
 def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettings) -> str:
-    """Write float16 weights with their settings; returns the file's sha256."""
+    """Write float16 weights with their settings; returns the file's sha256.
+
+    Raises:
+        OSError: the file cannot be written; what was there before is left as it was.
+    """
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
     described = asdict(settings)
     described["network"] = {"kind": settings.network.kind, **described["network"]}
-    save_file(half, path, metadata={METADATA_KEY: json.dumps(described)})
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    data = save(half, metadata={METADATA_KEY: json.dumps(described)})
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path}: {error.strerror}; make room, or name another place") from error
+    return hashlib.sha256(data).hexdigest()
 
 
 def _resolve(model: str) -> tuple[Path, str | None]:

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,22 @@ def test_round_trip(tmp_path):
     for name, value in network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], value.half().float()), name
     assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+
+
+def test_a_full_disk_keeps_the_file_of_before(tmp_path):
+    """A limit on the size of files stands for the disk: the write fails half-way all the same."""
+    path = tmp_path / "mine.safetensors"
+    save_model(path, FastNetwork(SMALL).state_dict(), SETTINGS)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="cannot write .*mine.safetensors: File too large; make room"):
+            save_model(path, FastNetwork(SMALL).state_dict(), SETTINGS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_round_trip_of_the_paper_network(tmp_path):

@@ -85,5 +85,3 @@ def test_one_without_the_other_says_so(coarse_noise, best_of):
         TrainSettings(FastSettings(coarse_noise=coarse_noise), objective=ObjectiveSettings(best_of=best_of))
     with pytest.raises(ValueError, match="best_of"):
         ObjectiveSettings(best_of=0)
-
-

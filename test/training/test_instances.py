@@ -41,7 +41,7 @@ PAIR = scene(FRONT, BEHIND, occluded_by=[(1, 0)])
 
 def test_all_found():
     assert coco_ap([seen(FRONT, BEHIND)], [PAIR]) == (1, 1)
-    assert ap_by_object([seen(FRONT, BEHIND)], [PAIR]) == 1
+    assert ap_by_object([[FRONT, BEHIND]], [PAIR]) == 1
     assert vars(pickable([seen(FRONT, BEHIND)], [PAIR])) == {"precision": 1, "recall": 1}
 
 
@@ -67,8 +67,8 @@ def test_a_false_object_counts_where_it_is_surer():
 def test_nothing_found_and_nothing_there():
     assert coco_ap([seen()], [PAIR]) == (0, 0)
     assert coco_ap([seen(FRONT)], [scene()]) == (0, 0)
-    assert ap_by_object([seen()], [PAIR]) == pytest.approx(100 / 400)  # a blank mask scores pi
-    assert math.isnan(ap_by_object([seen()], [scene()]))
+    assert ap_by_object([[]], [PAIR]) == pytest.approx(100 / 400)  # a blank mask scores pi
+    assert math.isnan(ap_by_object([[]], [scene()]))
 
 
 def test_what_lies_behind_is_not_free():

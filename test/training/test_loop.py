@@ -346,13 +346,15 @@ def test_weights_that_could_not_be_used_are_not_exported(tmp_path, monkeypatch, 
     assert not out.exists()
 
 
-@pytest.mark.parametrize("content", [None, b"no checkpoint"])
+@pytest.mark.parametrize("content", [None, b"no checkpoint", {"weights": torch.zeros(1)}])
 def test_a_run_that_cannot_be_read(tmp_path, monkeypatch, capsys, content):
     import training.export
 
     (tmp_path / "run").mkdir()
-    if content:
+    if isinstance(content, bytes):
         (tmp_path / "run" / "checkpoint.pt").write_bytes(content)
+    elif content:
+        torch.save(content, tmp_path / "run" / "checkpoint.pt")
     config = write_config(tmp_path / "config.yaml")
     monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / "run"), str(config), "--out", str(tmp_path / "a.safetensors")])
     with pytest.raises(SystemExit):

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from training.data.packed import PackedScenes
 from training.data.readers.annotated import Annotated, occluders
 from training.data.readers.coco import PRESETS, KeyMap, read_coco
 from training.data.readers.masks import read_mask
+from training.data.readers.paper_sets import PAPER_SETS
 from training.data.readers.prepared import read_prepared
 from training.data.readers.processing import Processing, processed
 from training.data.samples import letterboxed
@@ -333,9 +335,18 @@ class TestCommand:
         words = ["coco", "--preset", "acom", "--images", tmp_path, "--scene", "(.*)_view", "--out", tmp_path / "sets"]
         with pytest.raises(SystemExit):
             self.run(monkeypatch, *words, "--split", f"train={views}", "--split", f"test={other}")
-        assert "1 scenes are in both train and test, a the first: split by scene" in capsys.readouterr().err
+        assert "scenes that are in both train and test: 1, a the first; split by scene" in capsys.readouterr().err
         self.run(monkeypatch, *words, "--split", f"train={views}")
         assert PackedScenes(tmp_path / "sets" / "train").source.tolist() == [0, 0, 1]
+
+    def test_of_intra_afruit_so_many_test_images_are_drawn_as_in_the_paper_and_all_others_kept(self, tmp_path, monkeypatch):
+        assert PAPER_SETS["intra_afruit"].test_subset == 3000
+        monkeypatch.setitem(PAPER_SETS, "intra_afruit", replace(PAPER_SETS["intra_afruit"], test_subset=3))
+        train = write_coco(tmp_path, PRESETS["intra_afruit"], files=[f"a{k}.png" for k in range(5)])
+        test = write_coco(tmp_path, PRESETS["intra_afruit"], "b.json", files=[f"b{k}.png" for k in range(5)])
+        words = ["coco", "--preset", "intra_afruit", "--images", tmp_path, "--out", tmp_path / "sets"]
+        self.run(monkeypatch, *words, "--split", f"train={train}", "--split", f"test={test}")
+        assert [len(PackedScenes(tmp_path / "sets" / split)) for split in ("train", "test")] == [5, 3]
 
     def test_folders(self, tmp_path, monkeypatch, capsys):
         write_folders(tmp_path / "data")
@@ -346,7 +357,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (["--split", "test={file}"], "2 scenes are in both train and test, 0.png the first: split by scene"),
+            (["--split", "test={file}"], "scenes that are in both train and test: 2, 0.png the first; split by scene"),
             (["--split", "train=other.json"], "give each of train, val, test, unseen at most once"),
             (["--split", "training=other.json"], "give each of train, val, test, unseen at most once"),
             (["--split", "test"], "--split takes NAME=VALUE, not 'test'"),

@@ -15,6 +15,7 @@ import training.tables
 from seqamodal_ros.diffusion.paper import PaperSettings
 from training.comparison import figures_of
 from training.data.compositor import CompositeSettings, Compositor
+from training.data.scene import Scene
 from training.hybrid import HybridSettings
 from training.loop import LoopSettings
 from training.methods import Layers
@@ -86,7 +87,7 @@ def test_what_was_trained_has_figures_and_the_rest_says_so(tmp_path, words, monk
     fourth = rows(text, "Table 4")
     assert fourth["a model a layer, equal iterations, half of the rows blank"] == ["not run"] * 2
     assert "not run" not in fourth["a model a layer, equal compute, half of the rows blank"]
-    assert rows(text, "Table 5")["PointRend"] == ["not run"] * 2
+    assert rows(text, "Table 5")["PointRend"] == ["not run"] * 3
     grid = rows(text, "2x2")
     assert grid["one-shot, regression (K = 1, 1 step)"] == ["not run"] * 5
     for name in (
@@ -149,13 +150,15 @@ def test_the_figures_of_a_method_by_hand():
     quarter[:2, 1] = True
     seen = Layers(np.array([front, quarter]), np.array([[front] * 3, [visible, behind, quarter]]))
     nothing = Layers(np.zeros((0, 4, 4), bool), np.zeros((0, 3, 4, 4), bool))
-    figures = figures_of([seen, nothing], [np.array([front, behind])] * 2, 2)
+    scene = Scene(np.zeros((16, 16, 3), np.uint8), np.array([front, behind]), np.array([[False, False], [True, False]]))
+    figures = figures_of([seen, nothing], [scene] * 2, 2, area_min=1)
     first, second = figures["layers"]
     assert (first["iou"], first["images"]) == (0.5, 2)
     assert second["iou"] == pytest.approx((6 / 8 + 0) / 2)
     assert figures["hidden"] == pytest.approx([0 / 2, (1 + 0) / 2, (0.5 + 0) / 2])  # of the first, the best, the mean of them
     ap = 1 * 0.75 + 0.25 * 0.5
-    assert figures["ap_with_layer"] == figures["ap_without_layer"] == pytest.approx((1 + ap + 0.5 + 0.5) / 4)
+    aps = [figures[name] for name in ("ap_with_layer", "ap_without_layer", "ap_by_object")]
+    assert aps == pytest.approx([(1 + ap + 0.5 + 0.5) / 4] * 3)
 
 
 class TestEvaluate:
@@ -173,6 +176,28 @@ class TestEvaluate:
         assert len(figures["iou_by_image"]) == 5
         run(monkeypatch, training.evaluate, *words, "--samples", 1, "--against", first, "--out", second)
         assert "minus small@sha256:" in capsys.readouterr().out
+
+    def test_the_raw_material_the_sample_frames_two_truths_and_bare_textures(self, tmp_path, data, monkeypatch, capsys):
+        import torch
+
+        from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+        from seqamodal_ros.diffusion.weights import ModelSettings, save_model
+
+        torch.manual_seed(0)
+        network, model = FastNetwork(FastSettings(256, 64, (8, 8, 8, 8), (8, 8, 8))), tmp_path / "small.safetensors"
+        save_model(model, network.state_dict(), ModelSettings(network.settings))
+        monkeypatch.setattr(training.evaluate, "TWO_TRUTHS", 3)
+        words = ["--model", model, "--data", data, "--sprites", data / "rendered", "--count", 4, "--samples", 1]
+        run(monkeypatch, training.evaluate, *words, "--out", tmp_path / "out.json", "--sheets", tmp_path / "sheets")
+        result = json.loads((tmp_path / "out.json").read_text())
+        of = {figures["set"]: figures["images"] for figures in result["figures"]}
+        assert of == {"test composites": 4, "test composites, fruits": 2, "test composites, objects": 2, "sample frames": 12}
+        assert result["two_truths"].keys() == {"both_found", "best_of_3", "mean_hypothesis"}
+        assert 0 <= result["bare_textures_blank"] <= 1
+        printed = capsys.readouterr().out
+        assert "the true union of all objects taken for layer 1" in printed and "bare test textures" in printed
+        sheets = [f"{name}_{kind}.png" for name in ("sample_frames", "test_composites") for kind in ("reliability", "worst")]
+        assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == sheets
 
     @pytest.mark.parametrize(
         ("change", "message"),
