@@ -45,6 +45,33 @@ def test_a_table_of_boxes(place):
     assert all((one.image == other.image).all() for one, other in zip(views, again, strict=True))
 
 
+def test_what_hides_from_the_camera_is_no_part_of_the_scene_nor_of_the_picture():
+    """A green box under a red one: it is in the depths, and neither in the truth nor to be seen, even from aside."""
+    pytest.importorskip("mujoco", reason="MuJoCo is not installed (requirements/training.txt)")
+    from training.data.renders import RenderSettings, _view
+    from training.data.scene import Rejected
+    from training.data.stage import Stage
+
+    red, green = box((0.9, 0.05, 0.05)).scaled(0.15), box((0.05, 0.9, 0.05)).scaled(0.08)
+    with Stage([red, green], [(1, 1, 1)] * 2, np.full((32, 32, 3), 120, np.uint8), supersampling=1) as stage:
+        rng = np.random.default_rng(0)
+        poses = stage.data.qpos.reshape(2, 7)
+        poses[:] = [[0, 0, 0.2, 1, 0, 0, 0], [0, 0, 0.06, 1, 0, 0, 0]]
+        stage.mujoco.mj_forward(stage.model, stage.data)
+        stage.aim((0, 1), (0.5, 0.6), rng)
+        assert np.isfinite(stage.depths()).any(axis=(1, 2)).all()
+        scene = _view(stage, RenderSettings(objects=(1, 2)), rng)
+        assert len(scene.amodal) == 1
+        with pytest.raises(Rejected, match="fewer than 2 objects show"):
+            _view(stage, RenderSettings(objects=(2, 2)), rng)
+        stage.show([0])
+        stage.aim((60, 61), (0.5, 0.6), rng)
+        without = stage.photograph(rng, lamps=1, sky=1).astype(int)
+        stage.show([0, 1])
+        whole = stage.photograph(rng, lamps=1, sky=1).astype(int)
+    assert (without[..., 1] - without[..., 0]).max() < 40 < (whole[..., 1] - whole[..., 0]).max()
+
+
 def test_a_mesh_without_volume_is_counted():
     pytest.importorskip("mujoco", reason="MuJoCo is not installed (requirements/training.txt)")
     from training.data.renders import RenderSettings, render_table

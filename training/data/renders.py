@@ -14,14 +14,14 @@ from training.data.packed import Shard
 from training.data.piles import truth
 from training.data.places import PLACES, Place
 from training.data.samples import letterboxed
-from training.data.scene import Rejected, Scene, SceneRules, nearest_first
+from training.data.scene import Rejected, Scene, SceneRules, nearest_first, uncovered
 from training.data.stage import WIDTH, Stage
 from training.data.surfaces import SIDE, SURFACES
 
 Families = Mapping[str, Mapping[str, Callable[[], Model]]]
 
 BEHIND = 0.006  # metres: objects sink into the table by less
-AIMS = 3  # a camera is aimed so often for each view that is wanted, as many a view hides an object
+AIMS = 2  # a camera is aimed so often for each view that is wanted, as some break a rule
 SHARPER = 1.5  # pictures are so much wider than they are kept, or 1.1 times as high
 
 
@@ -58,7 +58,7 @@ MUVA = RenderSettings(
     stock=16,
     scenes=8,
     objects=(5, 10),
-    crowding=1.0,
+    crowding=3.0,
     views=6,
     longest=(0.07, 0.17),
     places=("bin", "shelf"),
@@ -131,18 +131,25 @@ def _scene(stage: Stage, place: Place, settings: RenderSettings, rng: np.random.
 
 
 def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> Scene:
-    """What the camera sees; `Rejected` where that breaks a rule of the settings."""
+    """What the camera sees; `Rejected` where that breaks a rule of the settings.
+
+    Objects that hide from it, fewer than `area_min` pixels of them showing, are no part of the scene, and not in the picture.
+    """
     square = rng.random() < settings.square
     left = (stage.width - stage.height) // 2 if square else 0
     middle = slice(left, stage.width - left)
     depths = stage.depths()
     amodal, occluded_by = truth(depths)
-    behind = amodal & (stage.surroundings() < depths - BEHIND)
-    if (behind.sum(axis=(1, 2)) > 0.02 * amodal.sum(axis=(1, 2))).any():
-        raise Rejected("behind a wall")
     small = np.array([letterboxed(mask[:, middle], settings.mask_size) for mask in amodal])
     occluded_by &= (small[:, None] & small[None]).any(axis=(2, 3))
-    small, occluded_by = nearest_first(small, occluded_by, settings)
+    shows = uncovered(small, occluded_by).sum(axis=(1, 2)) >= settings.area_min
+    if shows.sum() < settings.objects[0]:
+        raise Rejected(f"fewer than {settings.objects[0]} objects show")
+    behind = amodal[shows] & (stage.surroundings() < depths[shows] - BEHIND)
+    if (behind.sum(axis=(1, 2)) > 0.02 * amodal[shows].sum(axis=(1, 2))).any():
+        raise Rejected("behind a wall")
+    small, occluded_by = nearest_first(small[shows], occluded_by[np.ix_(shows, shows)], settings)
+    stage.show([k for k, seen in zip(stage.present, shows, strict=True) if seen])
     picture = stage.photograph(rng, lamps=1, sky=3)[:, middle]
     height, width = picture.shape[:2]
     return Scene(Geometry.letterbox(width, height).to_model(picture, settings.image_size), small, occluded_by)

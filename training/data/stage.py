@@ -102,7 +102,7 @@ class Stage:
             Rejected: they still move.
         """
         self.present = list(range(self.count) if present is None else present)
-        self._show(self.present)
+        self.show(self.present)
         self.mujoco.mj_resetData(self.model, self.data)
         self.model.body_gravcomp[1:] = [k not in self.present for k in range(self.count)]  # the others float: no contacts
         poses, velocity = self.data.qpos.reshape(self.count, 7), self.data.qvel.reshape(self.count, 6)
@@ -166,13 +166,13 @@ class Stage:
         renderer = self._renderer(1)
         renderer.enable_depth_rendering()
         for n, k in enumerate(self.present):
-            self._show([k])
+            self.show([k])
             renderer.update_scene(self.data, "view", self.option)
             depth = renderer.render()
             depths[n][depth < 5] = depth[depth < 5]  # where nothing is rendered, it is the farthest that can be seen
         renderer.disable_depth_rendering()
         self.option.geomgroup[TABLE_GROUP] = 1
-        self._show(self.present)
+        self.show(self.present)
         return depths
 
     def surroundings(self) -> np.ndarray:
@@ -225,8 +225,11 @@ class Stage:
             self._renderers[times] = self.mujoco.Renderer(self.model, self.height * times, self.width * times)
         return self._renderers[times]
 
-    def _show(self, objects: Sequence[int]) -> None:
-        """Render these objects alone: what lies elsewhere would cost time in every picture and every shadow."""
+    def show(self, objects: Sequence[int]) -> None:
+        """Render these objects alone, until some settle or `depths` is asked for.
+
+        What lies elsewhere would cost time in every picture and every shadow.
+        """
         shown = np.isin(self.model.geom_bodyid[self._looks] - 1, objects)
         self.model.geom_group[self._looks] = np.where(shown, SHOWN, HIDDEN)
 
