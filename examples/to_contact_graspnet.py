@@ -94,7 +94,7 @@ def main() -> int:
 
     out = arguments.out.with_suffix(".npz")  # savez adds it, and contact_graspnet goes by it
 
-    stop: list[int] = []
+    stop: list[int] = []  # rclpy's own handlers raise wherever the program is
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stop.append(received))
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)

@@ -57,7 +57,7 @@ def main() -> int:
 
     from seqamodal_msgs.msg import LayeredMasks
 
-    stop: list[int] = []
+    stop: list[int] = []  # rclpy's own handlers raise wherever the program is; these let the callback end
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stop.append(received))
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -77,9 +77,11 @@ def main() -> int:
         publisher.publish(pick.pixels)
 
     node.create_subscription(LayeredMasks, "seqamodal/layered_masks", on_masks, 5)
-    while not stop:
-        rclpy.spin_once(node, timeout_sec=0.1)
-    rclpy.shutdown()
+    try:
+        while not stop:
+            rclpy.spin_once(node, timeout_sec=0.1)
+    finally:
+        rclpy.shutdown()
     return 0
 
 

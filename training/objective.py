@@ -243,6 +243,8 @@ def best_noise(
         features: of the rows' images, batch R.
     """
     rows = torch.nonzero(t == schedule.steps - 1).squeeze(1)
+    if not len(rows):
+        return x_t
     at, behind, seen, truth = t[rows], cumulative_mask[rows], tuple(f[rows] for f in features), target[rows]
     others = [schedule.add_noise(2 * truth - 1, torch.randn_like(truth), at) for _ in range(settings.best_of - 1)]
     tries = torch.stack([x_t[rows], *others])

@@ -216,10 +216,10 @@ class Denoiser(nn.Module):
 
     @staticmethod
     def area_noise(x_t: Tensor) -> Tensor:
-        """The noisy mask's means over 8x8 pixels, in units of their noise and squashed to -1..1: float [B, 1, h / 8, w / 8].
+        """Eight times the noisy mask's means over 8x8 pixels, squashed to -1..1: float [B, masks, h / 8, w / 8].
 
-        Where t is near T - 1 `posterior_mean` is nearly zero everywhere, and one hypothesis begins as the next. This is not: it
-        is as random there, and what a hypothesis makes of a thing that could end in two ways can hang on it.
+        Near t = T - 1, where `posterior_mean` is almost zero everywhere, this is noise of deviation 1: one hypothesis differs
+        from the next, and what it makes of a thing that could end in two ways can hang on it. Later it is the mask itself.
         """
         return torch.tanh(8 * F.avg_pool2d(x_t, 8))
 

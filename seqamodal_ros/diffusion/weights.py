@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights: finds them by name or path, checks their sha256, builds the network they belong to."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -114,8 +115,9 @@ def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettin
         part.write_bytes(data)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path}: {error.strerror}; make room, or name another place") from error
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise OSError(f"cannot write {path}: {error.strerror}; see that its folder exists and has room") from error
     return hashlib.sha256(data).hexdigest()
 
 

@@ -63,10 +63,11 @@ def main() -> int:
         "player": {"source": args.source, "listeners": 2},  # the node and the recorder
     }
     try:
-        if args.source and Path(args.source).resolve() == Path(args.out).resolve():
+        source = Path(args.source).expanduser() if args.source else None
+        if source and source.resolve() == Path(args.out).expanduser().resolve():
             raise FileExistsError("--out must not be the folder of --source")
-        if args.source:
-            shots(Path(args.source).expanduser(), 1.0).close()  # says what is wrong with it before three processes do
+        if source:
+            shots(source, 1.0).close()  # says what is wrong with it before three processes do
         paths = {name: executable(name) for name in parameters}
     except OSError as error:
         print(f"demo: {error}", file=sys.stderr)

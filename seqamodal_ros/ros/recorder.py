@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ class Recorder(Node):
         out = self.declare_parameter("out", "demo_out").value
         self.out = Path(out).expanduser()
         self._open_bag = bag_opener(self.out)
-        self._bag: Any = None  # opened by the first message: where none comes, the recording of before stays
+        self._bag: Any = None  # opened by the first masks: where none come, the recording of before stays
+        self._waiting: deque[tuple[str, Any, int]] = deque(maxlen=2 * KEPT_IMAGES)  # what is heard until then
         self.frames: list[dict[str, Any]] = []
         self._page = Page()
         self.without_image = 0
@@ -52,9 +53,9 @@ class Recorder(Node):
 
     def _write(self, topic: str, message: Any) -> None:
         self.last_heard = time.monotonic()
-        if self._bag is None:
-            self._bag = self._open_bag()
-        self._bag.write(topic, message, time.time_ns())
+        self._waiting.append((topic, message, time.time_ns()))
+        while self._bag is not None and self._waiting:
+            self._bag.write(*self._waiting.popleft())
 
     def _on_image(self, message: Image) -> None:
         self._write("/image", message)
@@ -66,6 +67,8 @@ class Recorder(Node):
         self._write("/camera_info", message)
 
     def _on_masks(self, message: Any) -> None:
+        if self._bag is None:
+            self._bag = self._open_bag()
         self._write("/seqamodal/layered_masks", message)
         received = self._images.pop(_stamp(message), None)
         if received is None:
@@ -80,7 +83,7 @@ class Recorder(Node):
         print(row(name, scene), flush=True)
 
     def close(self) -> None:
-        """Finish the bag; write layers.json and the page. Nothing is written where nothing was heard."""
+        """Finish the bag; write layers.json and the page. Nothing is written where no masks came."""
         if self._bag is None:
             return
         self._bag.close()
@@ -89,11 +92,12 @@ class Recorder(Node):
 
 
 def bag_opener(out: Path) -> Callable[[], Any]:
-    """Makes the folder `out` and a new bag in it; what an earlier recording left there is replaced, and nothing else.
+    """Make the folder `out`; what is returned makes a new bag in it and clears away what an earlier recording left, nothing else.
 
     Raises:
         ImportError: rosbags is not installed; the message says how to install it.
         FileExistsError: the folder holds something that no recorder wrote.
+        OSError: the folder cannot be written.
     """
     try:
         from seqamodal_ros.ros.bag import Bag
@@ -102,10 +106,10 @@ def bag_opener(out: Path) -> Callable[[], Any]:
     marker = out / ".recording"
     if out.is_dir() and any(out.iterdir()) and not marker.is_file():
         raise FileExistsError(f"{out} holds files that are no recording: set the parameter 'out' to a new or empty folder")
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
 
     def open_bag() -> Bag:
-        out.mkdir(parents=True, exist_ok=True)
-        marker.touch()
         for old in out.glob("frame_*.png"):
             old.unlink()
         if (out / "bag").is_dir():
@@ -148,6 +152,8 @@ def main() -> int:
     count = len(recorder.frames)
     if count:
         print(f"{count} frames in {recorder.out}: contact sheets, layers.json, {PAGE}, bag/", flush=True)
+    else:
+        print("recorder: no frame was recorded: is the perception node active, and does a camera send to it?", file=sys.stderr)
     rclpy.try_shutdown()
     return 0 if complete and count and not recorder.without_image else 1
 

@@ -227,11 +227,11 @@ def _hatch(canvas: np.ndarray, mask: np.ndarray, layer: int, pen: _Pen) -> None:
 
 
 def _outlines(canvas: np.ndarray, scene: LayeredScene, index: int, amodal: np.ndarray, pen: _Pen) -> None:
-    """The outline of a layer; and those of its objects, which part what touches."""
+    """The outline of a layer; where it has several objects also theirs, which part what touches."""
     colour = layer_colour(index + 1)
-    for obj in scene.objects:
-        if obj.layer == index + 1:
-            _outline(canvas, scene.to_source(obj.amodal) & amodal, colour, pen)
+    objects = [obj for obj in scene.objects if obj.layer == index + 1]
+    for obj in objects if len(objects) > 1 else []:
+        _outline(canvas, scene.to_source(obj.amodal) & amodal, colour, pen)
     _outline(canvas, amodal, colour, pen)
 
 

@@ -20,6 +20,8 @@ from seqamodal_ros.messages import image_array
 from seqamodal_ros.ros.player import read_camera_info
 from seqamodal_ros.share import share_folder
 
+NOTHING = "recorder: no frame was recorded: is the perception node active, and does a camera send to it?\n"
+
 
 def write_images(folder: Path, count: int) -> None:
     folder.mkdir()
@@ -100,8 +102,35 @@ def test_a_recorder_that_heard_nothing_leaves_the_last_recording(start, tmp_path
     assert process.stdout.readline().startswith("frame ")  # it listens
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
-    assert process.returncode == 1 and "0 frames" not in output
+    assert (process.returncode, output) == (1, NOTHING)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".recording", "frame_001.png"]
+
+
+def test_images_without_masks_leave_the_last_recording_too(start, peer, tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    (tmp_path / ".recording").touch()
+    (tmp_path / "frame_001.png").write_bytes(b"a sheet")
+    process = start("recorder", f"out:={tmp_path}")
+    until = time.monotonic() + 60
+    while peer.images.get_subscription_count() == 0:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    for _ in range(5):
+        peer.send()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert (process.returncode, output.splitlines()[-1]) == (1, NOTHING.strip())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".recording", "frame_001.png"]
+
+
+def test_a_place_that_cannot_be_written_is_told_at_the_start(start, tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    (tmp_path / "out").write_bytes(b"a file")
+    process = start("recorder", f"out:={tmp_path / 'out'}")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert len(output.splitlines()) == 1 and "File exists" in output
 
 
 def test_a_truncated_image_is_skipped_and_told(tmp_path: Path, eager_model: Path):

@@ -57,6 +57,21 @@ class TestOverlay:
         colour = layer_colour(2)
         assert (picture[180, 196:206] == colour).all(axis=1).any()  # the left edge of the back one, under the front one
 
+    def test_a_line_parts_objects_that_touch(self, image, rectangles):
+        """Two halves of a layer, which ways to their centres tell apart, x 60-300 and 300-540."""
+        layer = rectangles((6, 14, 54, 30), size=64)
+        ways = np.zeros((1, 2, 64, 64), np.float32)
+        columns = np.arange(64)
+        ways[0, 0] = np.where(columns < 30, 17.5, 41.5) - columns
+        ways[0, 1] = (21.5 - np.arange(64))[:, None]
+        geometry = Geometry.letterbox(640, 480)
+        parts = {"probability": layer.astype(np.float32), "hypotheses": layer[:, None], "geometry": geometry}
+        one = LayeredScene.assemble(layer, **parts)
+        two = LayeredScene.assemble(layer, **parts, to_centres=ways)
+        assert (len(one.objects), len(two.objects)) == (1, 2)
+        middle = [(overlay(image, scene)[100, 294:306] == layer_colour(1)).all(axis=1).any() for scene in (one, two)]
+        assert middle == [False, True]
+
     def test_nothing_is_drawn_far_from_masks_and_legend(self, image, scene):
         assert (overlay(image, scene)[:50] == GREY).all()
         assert (overlay(image, scene)[:, 560:] == GREY).all()

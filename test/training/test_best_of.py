@@ -10,6 +10,7 @@ from seqamodal_ros.diffusion.adapter import signed
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.objective import ObjectiveSettings, best_noise, dice_losses, mask_losses
+from training.one_shot import OneShotSettings
 from training.train import TrainSettings, may_begin
 
 SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), coarse_noise=True)
@@ -72,6 +73,17 @@ def test_the_chosen_noise_is_the_nearest_and_rows_with_less_noise_keep_theirs():
     pure = t == 999
     assert torch.equal(chosen[~pure], x_t[~pure])
     assert (losses(chosen) <= losses(x_t) + 1e-6)[pure].all() and (losses(chosen) < losses(x_t))[pure].any()
+
+
+def test_rows_without_pure_noise_are_left_alone():
+    network, x_t, t = FastNetwork(SMALL), torch.randn(2, 1, 16, 16), torch.tensor([500, 0])
+    features = network.encode(torch.zeros(2, 3, 64, 64))
+    assert best_noise(network, x_t, t, x_t, features, halves(), SCHEDULE, ObjectiveSettings(best_of=2)) is x_t
+
+
+def test_all_layers_at_once_see_no_coarse_noise():
+    with pytest.raises(ValueError, match="coarse_noise is of the network that draws one layer at a time"):
+        OneShotSettings(coarse_noise=True)
 
 
 def test_weights_without_coarse_noise_can_go_on_with_it_and_not_the_other_way_round():

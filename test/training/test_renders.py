@@ -62,6 +62,7 @@ def test_what_hides_from_the_camera_is_no_part_of_the_scene_nor_of_the_picture()
         assert np.isfinite(stage.depths()).any(axis=(1, 2)).all()
         scene = _view(stage, RenderSettings(objects=(1, 2)), rng)
         assert len(scene.amodal) == 1
+        assert np.isfinite(stage.depths()).any(axis=(1, 2)).all()  # of the next view it is a part again
         with pytest.raises(Rejected, match="fewer than 2 objects show"):
             _view(stage, RenderSettings(objects=(2, 2)), rng)
         stage.show([0])

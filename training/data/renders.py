@@ -32,8 +32,8 @@ class RenderSettings(SceneRules):
     Attributes:
         stock: objects that wait beside a table; each of its scenes takes some of them.
         scenes: scenes on a table.
-        objects: fewest and most objects of a scene.
-        crowding: each number n of these is as likely as n to this power, as views of many objects break more rules.
+        objects: fewest objects of a view, and most of a scene.
+        crowding: each number n of a scene's objects is as likely as n to this power, as of many some hide from each view.
         views: cameras a scene.
         longest: range of an object's longest side, metres.
         painted: probability of a painted table; else it is one of the textures.

@@ -23,6 +23,9 @@ from training.data.sprites import Material, compact_furniture, load_material, re
 MINIS = {"afruit-mini": ("intra_afruit", "fruits"), "acom-mini": ("acom", "objects"), "muva-mini": ("muva", None)}
 
 
+RECIPE = 2  # of renders; sets of one recipe are not gone on with by another
+
+
 def composite_set(
     out: Path, material: Material, split: str, count: int, seed: int, image_size: int, mixed: bool, stratified: bool
 ) -> PackedScenes:
@@ -126,7 +129,7 @@ def render_set(
     Raises:
         OSError, ValueError: see `pack`.
     """
-    about = {"split": split, "tables": tables, "seed": seed, "settings": asdict(settings)}
+    about = {"recipe": RECIPE, "split": split, "tables": tables, "seed": seed, "settings": asdict(settings)}
     about |= {"made_from": made_from} | ({"images": enough} if enough else {})
     return pack(out, about, partial(render_table, families, textures, settings, seed_of(seed, split)), tables, enough)
 
@@ -157,8 +160,8 @@ def mini_sets(
                 yield composite_set(out / name / split, material, split, count, seed, image_size, False, False)
                 continue
             settings = replace(MUVA, image_size=image_size)
-            # most views break a rule: three times as many are planned as are needed, and it stops once there are enough
-            tables = -(-3 * count // (settings.scenes * settings.views))
+            # some views break a rule: more are planned than are needed, and it stops once there are enough
+            tables = -(-2 * count // (settings.scenes * settings.views))
             packed = scanned_set(out / name / split, data, split, settings, tables, seed, enough=count)
             if len(packed) < count:
                 print(f"{packed.folder}: {len(packed)} images, not {count}, as more views than planned broke a rule")
