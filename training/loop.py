@@ -5,7 +5,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -203,20 +203,28 @@ class Run:
         stop: list[int] = []
         before = {number: signal.signal(number, lambda received, _: stop.append(received)) for number in STOP_SIGNALS}
         try:
-            self._train(batches, schedule, method, stop, math.inf if minutes is None else 60 * minutes)
+            with contextlib.closing(self._steps(batches)) as steps:  # ends its workers, which would wait for ever
+                record = Record(self.folder, self.step, batches.others()) if self.accelerator.is_main_process else None
+                self._train(steps, record, schedule, method, stop, math.inf if minutes is None else 60 * minutes)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _train(self, batches: SceneBatches, schedule: Schedule, method: Method, stop: list[int], limit: float) -> None:
-        s, main = self.settings, self.accelerator.is_main_process
+    def _train(
+        self,
+        steps: Iterator[list[Batch]],
+        record: Record | None,
+        schedule: Schedule,
+        method: Method,
+        stop: list[int],
+        limit: float,
+    ) -> None:
+        s = self.settings
         if s.compile:
             for part in self.network.children():
                 part.compile()
         losses_of = self.accelerator.prepare(Losses(self.network, method, schedule, s.bfloat16))
-        steps = self._steps(batches)
-        record = Record(self.folder, self.step, batches.others()) if main else None
-        bar = tqdm(steps, initial=self.step, total=s.steps, desc="steps", smoothing=0.02, mininterval=2, disable=not main)
+        bar = tqdm(steps, initial=self.step, total=s.steps, desc="steps", smoothing=0.02, mininterval=2, disable=record is None)
         sums: dict[str, float] = {}
         summed = 0
         began = since = time.monotonic()
@@ -258,7 +266,7 @@ class Run:
         self.network.load_state_dict(current)
         return layers
 
-    def _steps(self, batches: SceneBatches) -> Iterator[list[Batch]]:
+    def _steps(self, batches: SceneBatches) -> Generator[list[Batch], None, None]:
         """This process's parts of each batch that is left."""
         s, processes = self.settings, self.accelerator.num_processes
         own = s.parts // processes

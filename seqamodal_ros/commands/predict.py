@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         images = find_images(arguments.images)
         names = _names(images)
         _refuse_overwriting(images, names, out)
-        out.mkdir(parents=True, exist_ok=True)
+        _make(out)
         perceiver = Perceiver.load(
             arguments.model,
             arguments.device,
@@ -111,6 +111,13 @@ def _names(images: Sequence[Path]) -> list[str]:
         taken |= {pattern.format(name).lower() for pattern in OUTPUTS}
         names.append(name)
     return names
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"--out {out} must be a folder that can be written ({error.strerror})") from error
 
 
 def _refuse_overwriting(images: Sequence[Path], names: Sequence[str], out: Path) -> None:

@@ -79,7 +79,8 @@ class Recorder(Node):
         name = f"frame_{len(self.frames) + 1:03d}"
         write_image(self.out / f"{name}.png", contact_sheet(image, scene, name))
         self._page.add(name, image, scene)
-        self.frames.append({"frame": name, **layers_json(scene)})
+        said = {"model_id": message.model_id, "status_message": message.status_message}
+        self.frames.append({"frame": name, **said, **layers_json(scene)})
         print(row(name, scene), flush=True)
 
     def close(self) -> None:

@@ -28,9 +28,11 @@ def scene_facts(scene: LayeredScene) -> list[str]:
 
 
 def layer_facts(scene: LayeredScene, index: int) -> list[str]:
-    """How many objects layer `index` (from 0) holds, how much of it is hidden, and its agreement, where there is one."""
+    """How many objects layer `index` (from 0) holds, how much of it is hidden, and how far the K hypotheses agree on it."""
     count = sum(obj.layer == index + 1 for obj in scene.objects)
     hidden = 1 - scene.visible[index].sum() / max(1, scene.amodal[index].sum())
     facts = [counted(count, "object"), f"{hidden:.0%} hidden"]
     agreement = scene.agreement[index]
-    return facts if np.isnan(agreement) else [*facts, f"agreement {agreement:.2f}"]
+    if np.isnan(agreement):
+        return facts if scene.num_samples == 1 else [*facts, f"seen by 1 hypothesis of {scene.num_samples}"]
+    return [*facts, f"agreement {agreement:.2f}"]

@@ -47,7 +47,8 @@ def read_image(path: Path | str) -> np.ndarray:
     try:
         return decode_image(data)
     except ValueError as error:
-        raise OSError(f"cannot read {path}: {error}; copy or export it again") from error
+        remedy = "copy or export it again" if Path(path).suffix.lower() in SUFFIXES else f"give {', '.join(SUFFIXES)} files"
+        raise OSError(f"cannot read {path}: {error}; {remedy}") from error
 
 
 def decode_image(data: bytes) -> np.ndarray:

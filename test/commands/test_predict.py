@@ -109,7 +109,7 @@ class TestFailedImages:
     def test_a_file_that_is_no_image(self, predict, images):
         code, _, err = predict(images / "notes.txt")
         assert code == 1
-        assert "notes.txt: a truncated image, or no image at all" in err
+        assert "notes.txt: a truncated image, or no image at all; give .bmp, .jpeg" in err
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
     def test_a_file_that_may_not_be_read(self, predict, images):

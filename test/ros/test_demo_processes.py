@@ -40,7 +40,7 @@ def test_the_demo_records_every_frame(tmp_path: Path, eager_model: Path):
     assert sum(line.startswith("frame_") for line in done.stdout.splitlines()) == 3
     frames = json.loads((tmp_path / "out" / "layers.json").read_text())
     assert [frame["frame"] for frame in frames] == ["frame_001", "frame_002", "frame_003"]
-    assert all(frame["layers"] for frame in frames)
+    assert all(frame["layers"] and frame["model_id"].startswith("eager@sha256:") for frame in frames)
     for frame in frames:
         sheet = cv2.imread(str(tmp_path / "out" / f"{frame['frame']}.png"))
         assert sheet is not None and sheet.std() > 0

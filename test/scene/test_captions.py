@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captions: numbers with their nouns, and what is left out where it is unknown."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,3 +26,10 @@ def test_facts_of_a_scene(make_scene, rectangles):
 def test_facts_of_a_layer(make_scene, rectangles, samples, agreement):
     scene = make_scene(rectangles((0, 0, 8, 8), (4, 0, 12, 8)), samples=samples)
     assert layer_facts(scene, 1) == ["1 object", "50% hidden", *agreement]
+
+
+def test_a_layer_that_one_hypothesis_saw_says_so(make_scene, rectangles):
+    scene = make_scene(rectangles((0, 0, 8, 8), (4, 0, 12, 8)), samples=3)
+    hypotheses = scene.hypotheses.copy()
+    hypotheses[1, 1:] = False
+    assert layer_facts(replace(scene, hypotheses=hypotheses), 1) == ["1 object", "50% hidden", "seen by 1 hypothesis of 3"]

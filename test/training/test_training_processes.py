@@ -111,8 +111,9 @@ def test_compiled_code_makes_the_same_run(tmp_path, data):
         assert torch.allclose(value, second["network"][name], atol=1e-4), name
 
 
-def test_a_sigterm_to_all_processes_of_a_run_leaves_a_checkpoint(tmp_path, data):
-    """As systemd and Slurm send it: to those that draw batches, too."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_run_leaves_a_checkpoint(tmp_path, data, number):
+    """As systemd and Slurm send it, and Ctrl-C in a terminal: to those that draw batches, too."""
     out = tmp_path / "run"
     described = config(tmp_path / "long.yaml", 8, steps=100000, batch_size=1, workers=1)
     words = command([sys.executable], described, data, out)
@@ -122,7 +123,7 @@ def test_a_sigterm_to_all_processes_of_a_run_leaves_a_checkpoint(tmp_path, data)
         while not (out / "log.jsonl").is_file() or not (out / "log.jsonl").stat().st_size:  # fifty steps are done
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, number)
         stdout, stderr = process.communicate(timeout=100)
     finally:
         process.kill()
