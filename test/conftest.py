@@ -66,9 +66,7 @@ def small_model(tmp_path_factory) -> Path:
     from seqamodal_ros.diffusion.sequence import SequenceSettings
     from seqamodal_ros.diffusion.weights import ModelSettings, save_model
 
-    sizes = FastSettings(
-        image_size=128, mask_size=32, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16), coarse_noise=True
-    )
+    sizes = FastSettings(image_size=128, mask_size=32, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
     torch.manual_seed(0)
     network = FastNetwork(sizes)
     with torch.no_grad():  # blocks that start as zero would leave the image without a say

@@ -38,9 +38,6 @@ class ObjectiveSettings:
         partial: share of rows where some objects of the target layer are in the cumulative mask already.
         own: share of batches whose cumulative masks are the model's own, free-running, once `own_from` is reached.
         own_from: step from which on the model's own cumulative masks are used.
-        best_of: noises that a row at t = T - 1 may choose from: the one that comes nearest to its target is trained, so that
-            where an image leaves two truths, some noises learn one and others the other (Li and Malik, 2018: implicit maximum
-            likelihood). Of networks with `coarse_noise`; with 1, all noises learn what lies between the truths.
         dice: weight of the Dice loss beside binary cross-entropy.
         noise_introduction: share of rows of layer 3 and deeper whose cumulative mask lacks a layer (Section 5.4), in 0..1; not of
             rows whose cumulative mask is the model's own.
@@ -61,7 +58,6 @@ class ObjectiveSettings:
     partial: float = 0.2
     own: float = 0.5
     own_from: int = 2000
-    best_of: int = 1
     dice: float = 1.0
     noise_introduction: float = 0.0
     only_layer: int = 0
@@ -73,8 +69,6 @@ class ObjectiveSettings:
 
     def __post_init__(self) -> None:
         check_rows(self.noise_introduction, self.only_layer)
-        if self.best_of < 1:
-            raise ValueError(f"best_of is a number of noises and must be at least 1, not {self.best_of}")
         if not 0 <= self.first <= 1:
             raise ValueError(f"first is a share and must be in 0..1, not {self.first}")
         if min(self.edges, self.all_layers, self.centres) < 0:
@@ -171,10 +165,7 @@ def loss(
         target = next_layer(batch.amodal[image], batch.occluded_by[image], drawn)
     x0 = signed(target)
     x_t, t = noisy(x0, schedule, settings.noise_only)
-    of_rows = tuple(f[image] for f in features)
-    if settings.best_of > 1:
-        x_t = best_noise(network, x_t, t, signed(cumulative), of_rows, target.float(), schedule, settings)
-    logits = network.logits(x_t, t, signed(cumulative), of_rows).float()
+    logits = network.logits(x_t, t, signed(cumulative), tuple(f[image] for f in features)).float()
     losses = mask_losses(logits, target.float(), settings.dice)
     tasks = {}  # beside the rows: loss and weight
     if settings.centres:
@@ -224,50 +215,15 @@ def noisy(x0: Tensor, schedule: Schedule, noise_only: float) -> tuple[Tensor, Te
     return schedule.add_noise(x0, torch.randn_like(x0), t), t
 
 
-@torch.no_grad()
-def best_noise(
-    network: TrainableNetwork,
-    x_t: Tensor,
-    t: Tensor,
-    cumulative_mask: Tensor,
-    features: tuple[Tensor, ...],
-    target: Tensor,
-    schedule: Schedule,
-    settings: ObjectiveSettings,
-) -> Tensor:
-    """Of `best_of` noises for each row at t = T - 1, the one from which the network comes nearest to the target; x_t elsewhere.
-
-    Args:
-        x_t, cumulative_mask, target: float [R, 1, h, w], the last of them 0 or 1, the others signed.
-        t: int64 [R].
-        features: of the rows' images, batch R.
-    """
-    rows = torch.nonzero(t == schedule.steps - 1).squeeze(1)
-    if not len(rows):
-        return x_t
-    at, behind, seen, truth = t[rows], cumulative_mask[rows], tuple(f[rows] for f in features), target[rows]
-    others = [schedule.add_noise(2 * truth - 1, torch.randn_like(truth), at) for _ in range(settings.best_of - 1)]
-    tries = torch.stack([x_t[rows], *others])
-    losses = []
-    for noise in tries:
-        logits = network.logits(noise, at, behind, seen).float()
-        bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=(1, 2, 3))
-        losses.append(bce + settings.dice * dice_losses(logits.sigmoid(), truth))
-    best = torch.stack(losses).argmin(dim=0)
-    x_t = x_t.clone()
-    x_t[rows] = tries[best, torch.arange(len(rows), device=best.device)]
-    return x_t
-
-
 def mask_losses(logits: Tensor, target: Tensor, dice: float) -> dict[str, Tensor]:
     """Binary cross-entropy and Dice of masks float [R, C, h, w], scalars, and their sum, "loss"; `dice` weighs the latter."""
     bce = F.binary_cross_entropy_with_logits(logits, target)
-    overlap = dice_losses(logits.sigmoid().flatten(0, 1)[:, None], target.flatten(0, 1)[:, None]).mean()
+    overlap = dice_loss(logits.sigmoid().flatten(0, 1)[:, None], target.flatten(0, 1)[:, None])
     return {"loss": bce + dice * overlap, "bce": bce, "dice": overlap}
 
 
-def dice_losses(probability: Tensor, target: Tensor, smooth: float = 8.0) -> Tensor:
-    """1 - Dice of masks [B, 1, h, w], smoothed so that a blank target has a slope towards blank: float [B]."""
+def dice_loss(probability: Tensor, target: Tensor, smooth: float = 8.0) -> Tensor:
+    """Mean over masks [B, 1, h, w] of 1 - Dice, smoothed so that a blank target has a slope towards blank."""
     overlap = (probability * target).sum(dim=(1, 2, 3))
     total = (probability + target).sum(dim=(1, 2, 3))
-    return 1 - (2 * overlap + smooth) / (total + smooth)
+    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()

@@ -25,11 +25,6 @@ class OneShotSettings(FastSettings):
 
     max_layers: int = 5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.coarse_noise:
-            raise ValueError("coarse_noise is of the network that draws one layer at a time: leave it out")
-
 
 @dataclass(frozen=True)
 class OneShotObjective:

@@ -88,10 +88,6 @@ class TrainSettings:
             raise ValueError(f"the encoder draws {network.layers} layers, the scenes have up to {deepest}: make them agree")
         if (objective.centres > 0 or objective.only_centres) and not network.centre_channels:
             raise ValueError("the network has no part that learns centres: give it `network: {centre_channels: [16, 32, 48]}`")
-        if (objective.best_of > 1) != network.coarse_noise and not objective.only_centres:
-            raise ValueError(
-                "give both `network: {coarse_noise: true}` and `objective: {best_of: 3}`, or none: one learns by the other"
-            )
 
 
 def read_settings(path: Path) -> TrainSettings:
@@ -141,9 +137,10 @@ def may_begin(held: NetworkSettings | OneShotSettings, wanted: NetworkSettings |
     """Whether a network can begin as another one, that may lack parts of it and draw another number of layers."""
     if not isinstance(held, FastSettings) or not isinstance(wanted, FastSettings):
         return held == wanted
-    lost = (held.layers > 0 and not wanted.layers) or (held.coarse_noise and not wanted.coarse_noise)
-    like_held = replace(wanted, layers=held.layers, coarse_noise=held.coarse_noise)
-    return not lost and held in [replace(like_held, centre_channels=channels) for channels in (wanted.centre_channels, ())]
+    lost = held.layers > 0 and not wanted.layers
+    return not lost and held in [
+        replace(wanted, layers=held.layers, centre_channels=channels) for channels in (wanted.centre_channels, ())
+    ]
 
 
 def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork:

@@ -61,9 +61,9 @@ def variants(settings: TablesSettings) -> dict[str, TrainSettings]:
             alone = replace(ours, objective=replace(objective, only_layer=layer))
             found[independent(equal, layer)] = replace(alone, loop=fewer) if shared else alone
     if isinstance(objective, ObjectiveSettings):
-        network = OneShotSettings(**{**asdict(ours.network), "coarse_noise": False}, max_layers=layers)
+        network = OneShotSettings(**asdict(ours.network), max_layers=layers)
         rows = OneShotObjective(objective.rows, objective.noise_only, objective.dice)
-        found["sequential_regression"] = replace(ours, objective=replace(objective, noise_only=1.0, best_of=1))
+        found["sequential_regression"] = replace(ours, objective=replace(objective, noise_only=1.0))
         found["one_shot_diffusion"] = replace(ours, network=network, objective=rows)
         found["one_shot_regression"] = replace(ours, network=network, objective=replace(rows, noise_only=1.0))
     return found

@@ -29,7 +29,6 @@ class FastSettings:
         denoiser_channels: channels of the denoiser at 1/2, 1/4 and 1/8 of the mask's size.
         layers: layers that the encoder draws at once, for the denoiser to see; 0 where it draws none.
         centre_channels: likewise of the part that tells objects of a layer apart, see `FastNetwork.to_centres`; () without it.
-        coarse_noise: the denoiser sees the noise of whole areas too, see `Denoiser.area_noise`, so that hypotheses can differ.
     """
 
     # what files call this network, and how it is sampled unless they say otherwise
@@ -43,7 +42,6 @@ class FastSettings:
     denoiser_channels: tuple[int, int, int] = (32, 96, 160)
     layers: int = 0
     centre_channels: tuple[int, ...] = ()
-    coarse_noise: bool = False
 
     def __post_init__(self) -> None:
         if self.mask_size < 16 or self.mask_size % 16 or self.image_size != 4 * self.mask_size:
@@ -159,7 +157,6 @@ class Denoiser(nn.Module):
         masks: masks that it reads, the noisy and the cumulative one.
         drawn: masks that it draws.
         layers: of the encoder's own drawing, which is one more feature; 0 where there is none.
-        coarse_noise: whether it sees `area_noise`.
     """
 
     def __init__(
@@ -169,7 +166,6 @@ class Denoiser(nn.Module):
         masks: int = 2,
         drawn: int = 1,
         layers: int = 0,
-        coarse_noise: bool = False,
     ):
         super().__init__()
         e1, e2, e4, e8 = encoder
@@ -201,10 +197,6 @@ class Denoiser(nn.Module):
             for convolution in (self.layers_2, self.layers_1):  # a network that did without them begins as it was
                 nn.init.zeros_(convolution.weight)
                 nn.init.zeros_(convolution.bias)
-        self.noise_8: nn.Conv2d | None = None
-        if coarse_noise:
-            self.noise_8 = nn.Conv2d(1, c8, 1, bias=False)
-            nn.init.normal_(self.noise_8.weight, std=0.1)  # little, but not nothing: hypotheses that are alike stay alike
 
     def posterior_mean(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What a noisy pixel alone says of x0: E[x0 | x_t] = tanh(signal x_t / sigma^2), as x0 is -1 or 1.
@@ -214,18 +206,9 @@ class Denoiser(nn.Module):
         signal, sigma = self.schedule.coefficients(t)
         return torch.tanh(signal / sigma**2 * x_t)
 
-    @staticmethod
-    def area_noise(x_t: Tensor) -> Tensor:
-        """Eight times the noisy mask's means over 8x8 pixels, squashed to -1..1: float [B, masks, h / 8, w / 8].
-
-        Near t = T - 1, where `posterior_mean` is almost zero everywhere, this is noise of deviation 1: one hypothesis differs
-        from the next, and what it makes of a thing that could end in two ways can hang on it. Later it is the mask itself.
-        """
-        return torch.tanh(8 * F.avg_pool2d(x_t, 8))
-
     def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, features: tuple[Tensor, ...]) -> Tensor:
         f1, f2, f4, f8 = features[:4]
-        noisy, x_t = x_t, self.posterior_mean(x_t, t)
+        x_t = self.posterior_mean(x_t, t)
         embedding = self.time(timestep_embedding(t, self.time_channels))
         masks = torch.cat([x_t, cumulative_mask], dim=1)
         h2, h1 = self.masks_in(F.pixel_unshuffle(masks, 2)) + self.image_2(f2), self.image_1(f1) + self.masks_1(masks)
@@ -234,10 +217,7 @@ class Denoiser(nn.Module):
             h2, h1 = h2 + self.layers_2(F.pixel_unshuffle(drawn, 2)), h1 + self.layers_1(drawn)
         h2 = self.block_2(h2, embedding)
         h4 = self.block_4(self.down_4(h2) + self.image_4(f4), embedding)
-        h8 = self.down_8(h4) + self.image_8(f8)
-        if self.noise_8 is not None:
-            h8 = h8 + self.noise_8(self.area_noise(noisy))
-        h8 = self.block_8a(h8, embedding)
+        h8 = self.block_8a(self.down_8(h4) + self.image_8(f8), embedding)
         h8 = self.block_8b(self.attention_8(h8), embedding)
         h4 = self.merge_4(h4 + F.interpolate(self.up_4(h8), scale_factor=2), embedding)
         h2 = self.merge_2(h2 + F.interpolate(self.up_2(h4), scale_factor=2), embedding)
@@ -259,12 +239,7 @@ class FastNetwork(nn.Module):
         self.settings = settings
         self.encoder = Encoder(settings.encoder_channels)
         self.all_layers = LayersHead(settings.encoder_channels, settings.layers) if settings.layers else None
-        self.denoiser = Denoiser(
-            settings.encoder_channels,
-            settings.denoiser_channels,
-            layers=settings.layers,
-            coarse_noise=settings.coarse_noise,
-        )
+        self.denoiser = Denoiser(settings.encoder_channels, settings.denoiser_channels, layers=settings.layers)
         self.centres: Denoiser | None = None
         if settings.centre_channels:
             half, quarter, eighth = settings.centre_channels

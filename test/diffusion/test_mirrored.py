@@ -14,7 +14,7 @@ from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
 from seqamodal_ros.runtimes.choice import network_on
 
-SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), coarse_noise=True)
+SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 
 
 @pytest.fixture
