@@ -25,6 +25,7 @@ LAYER_COLOURS = (
 )
 BACKGROUND, INK, FAINT, DARK = (38, 40, 44), (236, 236, 236), (160, 164, 170), (16, 17, 19)
 PANEL_SIDE = 480  # longest side of a panel of the contact sheet, pixels
+SPECK = 0.025  # side of the largest hole or speck without an outline, as a share of the picture's
 GAP = 16
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -237,6 +238,8 @@ def _outlines(canvas: np.ndarray, scene: LayeredScene, index: int, amodal: np.nd
 
 def _outline(canvas: np.ndarray, mask: np.ndarray, colour: Colour, pen: _Pen) -> None:
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    speck = (SPECK * min(mask.shape)) ** 2  # a ring round a hole of one mask pixel says nothing
+    outlines = [outline for outline in outlines if cv2.contourArea(outline) >= speck]
     cv2.drawContours(canvas, outlines, -1, DARK, pen.line + 2, cv2.LINE_AA)
     cv2.drawContours(canvas, outlines, -1, colour, pen.line, cv2.LINE_AA)
 

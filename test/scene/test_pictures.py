@@ -72,6 +72,17 @@ class TestOverlay:
         middle = [(overlay(image, scene)[100, 294:306] == layer_colour(1)).all(axis=1).any() for scene in (one, two)]
         assert middle == [False, True]
 
+    def test_a_hole_of_one_pixel_has_no_ring_and_a_large_one_has(self, image, make_scene, rectangles):
+        layer = rectangles((6, 14, 54, 50), size=64)
+        layer[0, 24, 20] = False  # at x 195-205, y 165-175
+        layer[0, 30:36, 40:46] = False
+        picture = overlay(image, make_scene(layer, width=640, height=480))
+        ring = [
+            (picture[rows, columns] == layer_colour(1)).all(axis=2).any()
+            for rows, columns in ((slice(155, 185), slice(185, 215)), (slice(210, 300), slice(390, 470)))
+        ]
+        assert ring == [False, True]
+
     def test_nothing_is_drawn_far_from_masks_and_legend(self, image, scene):
         assert (overlay(image, scene)[:50] == GREY).all()
         assert (overlay(image, scene)[:, 560:] == GREY).all()
