@@ -41,6 +41,8 @@ class ObjectiveSettings:
         dice: weight of the Dice loss beside binary cross-entropy.
         noise_introduction: share of rows of layer 3 and deeper whose cumulative mask lacks a layer (Section 5.4), in 0..1; not of
             rows whose cumulative mask is the model's own.
+        balanced: of each image draw rare layers more often, as the inverse of how many images of the batch have them, blank ones
+            being one of their own; a row may come twice. Else all layers of an image are as likely.
         only_layer: draw this layer alone, always from a blank cumulative mask (see `independent_rows`); 0 for all layers.
         first: share of rows that start from a blank cumulative mask, whatever was drawn for them: where the model runs
             freely, all layers rest on the first. Not of rows of `only_layer`.
@@ -60,6 +62,7 @@ class ObjectiveSettings:
     own_from: int = 2000
     dice: float = 1.0
     noise_introduction: float = 0.0
+    balanced: bool = False
     only_layer: int = 0
     first: float = 0.0
     edges: float = 0.0
@@ -102,6 +105,18 @@ def algorithm_1_rows(batch: Batch, rows: int) -> list[Tensor]:
     layers_and_blank = batch.layers.amax(dim=1) + 1
     first = (torch.rand_like(layers_and_blank, dtype=torch.float32) * layers_and_blank).long()
     return [batch.layers < 1 + ((first + row) % layers_and_blank)[:, None] for row in range(rows)]
+
+
+def balanced_rows(batch: Batch, rows: int) -> list[Tensor]:
+    """Likewise, but rare layers come as often as others, as far as each image has them; rows of an image may be the same."""
+    depth = batch.layers.amax(dim=1, keepdim=True)
+    before = torch.arange(int(depth.max()) + 1, device=depth.device).expand(len(depth), -1)  # layers drawn before
+    kind = torch.where(before == depth, 0, before + 1)  # the layer that comes next; 0 is the blank one
+    there = before <= depth
+    count = torch.bincount(kind[there], minlength=before.shape[1] + 1)
+    weight = torch.where(there, 1 / count.clamp(min=1)[kind], 0.0)
+    chosen = torch.multinomial(weight, rows, replacement=True)
+    return [batch.layers < 1 + chosen[:, row : row + 1] for row in range(rows)]
 
 
 def add_partial(batch: Batch, drawn: Tensor, share: float) -> Tensor:
@@ -195,7 +210,8 @@ def _drawn(
         detached = tuple(f.detach() for f in features)
         own = own_cumulative_masks(network, detached, schedule, batch.amodal.shape[-1], settings.rows + 1)[1:]
         return torch.cat([drawn_objects(batch, mask) for mask in own]), torch.cat(own)
-    drawn = [add_partial(batch, row, settings.partial) for row in algorithm_1_rows(batch, settings.rows)]
+    rows = (balanced_rows if settings.balanced else algorithm_1_rows)(batch, settings.rows)
+    drawn = [add_partial(batch, row, settings.partial) for row in rows]
     shown = [_without_a_layer(batch, row, settings.noise_introduction) for row in drawn]
     masks = [imperfect_outline(union(batch.amodal, row), settings.imperfect) for row in shown]
     return torch.cat(drawn), torch.cat(masks)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Algorithm 1's rows, the layer that comes next, and losses that fall."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from training.objective import (
     ObjectiveSettings,
     add_partial,
     algorithm_1_rows,
+    balanced_rows,
     dice_loss,
     drawn_objects,
     imperfect_outline,
@@ -51,6 +54,23 @@ class TestNextLayer:
         drawn = torch.tensor([[False, True, False, True]] * 2)  # the middle one alone: the last one is free, and the first
         found = next_layer(batch.amodal, batch.occluded_by, drawn)
         assert torch.equal(found[0, 0], batch.amodal[0, 0] | batch.amodal[0, 2])
+
+
+def test_balanced_rows_draw_rare_layers_as_often_as_common_ones():
+    """Of one scene of three layers and two of one: the layers that the first alone has make up for those that all have."""
+    deep, flat = stairs().layers
+    batch = replace(stairs(), layers=torch.stack([deep, flat, flat]))
+    torch.manual_seed(0)
+    counts = torch.zeros(3, 5)
+    for _ in range(1000):
+        for drawn in balanced_rows(batch, 2):
+            following = torch.where(drawn & (batch.layers > 0), batch.layers, 0).amax(dim=1)
+            counts[torch.arange(3), following] += 1
+    shares = counts / 2000
+    weights = torch.tensor([1 / 3, 1, 1, 1 / 3])  # layers 1, 2, 3 and blank
+    assert torch.allclose(shares[0, :4], weights / weights.sum(), atol=0.03)
+    assert torch.allclose(shares[1:, :2], torch.full((2, 2), 0.5), atol=0.04)
+    assert not shares[1:, 2:].any()
 
 
 def test_algorithm_1_rows_are_distinct_layers_drawn_uniformly():
@@ -139,11 +159,12 @@ def batch(material) -> Batch:
     return SceneBatches(Compositor(material, settings), 6, 1, seed=0)[0]
 
 
+@pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("own", [0.0, 1.0])
-def test_losses_are_finite_and_reach_every_parameter(batch, own):
+def test_losses_are_finite_and_reach_every_parameter(batch, own, balanced):
     torch.manual_seed(0)
     network = FastNetwork(SMALL)
-    losses = loss(network, batch, Schedule.linear(), ObjectiveSettings(own=own, own_from=0), step=1)
+    losses = loss(network, batch, Schedule.linear(), ObjectiveSettings(own=own, own_from=0, balanced=balanced), step=1)
     assert set(losses) == {"loss", "bce", "dice"}
     assert all(torch.isfinite(value) for value in losses.values())
     assert losses["loss"].item() == pytest.approx((losses["bce"] + losses["dice"]).item(), rel=1e-5)
