@@ -29,7 +29,7 @@ def ask(bench):
     """A node and a way to call its service: returns the bench and a function from requests to futures."""
     b = bench(num_samples=2)
     client = b.peer.create_client(SegmentImage, "seqamodal/segment")
-    assert client.wait_for_service(20)
+    assert client.wait_for_service(60)
     return b, lambda **fields: client.call_async(SegmentImage.Request(**fields))
 
 
@@ -166,7 +166,7 @@ def test_who_waits_at_a_shutdown_is_told(ask):
     future = call()
     assert b.wait(lambda: b.camera.segment._for_camera)
     client = b.peer.create_client(ChangeState, "seqamodal/change_state")
-    assert client.wait_for_service(20)
+    assert client.wait_for_service(60)
     answer(b, client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN))))
     assert "cleaned up" in answer(b, future).message
 
@@ -179,7 +179,7 @@ def test_reset_cancels_and_clears(ask):
     waiting = call()
     assert b.wait(lambda: b.camera.segment._for_camera)
     client = b.peer.create_client(Trigger, "seqamodal/reset")
-    assert client.wait_for_service(20)
+    assert client.wait_for_service(60)
     assert answer(b, client.call_async(Trigger.Request())).success
     assert "reset" in answer(b, waiting).message
     assert (b.camera.counters.received, b.camera.counters.rejected) == (0, 0)
@@ -194,5 +194,5 @@ def test_a_second_configure_brings_the_services_back(ask):
     b.node.trigger_configure()
     b.node.trigger_activate()
     client = b.peer.create_client(SegmentImage, "seqamodal/segment")
-    assert client.wait_for_service(20)
+    assert client.wait_for_service(60)
     assert answer(b, client.call_async(SegmentImage.Request(image=image_message()))).success
