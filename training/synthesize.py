@@ -129,7 +129,9 @@ def main() -> None:
         "--split", choices=["train", "val", "test"], default="train", help="of the objects (default: %(default)s)"
     )
     render.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
-    render.add_argument("--tables", type=int, default=50, help="tables, of about 70 views each, or 40 with --muva (default: %(default)s)")
+    render.add_argument(
+        "--tables", type=int, default=50, help="tables, of about 70 views each, or 40 with --muva (default: %(default)s)"
+    )
     render.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     composite = commands.add_parser("composite", help="a set of composites: cut-outs laid on textures (Intra-AFruit's recipe)")
     composite.add_argument("--cutouts", type=Path, help="your own: <class>/<name>.png with transparent backgrounds")
