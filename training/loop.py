@@ -3,6 +3,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -38,6 +39,7 @@ class Method(NamedTuple):
 
 LOG_EVERY = 50  # steps
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 2.0  # seconds; a launcher sends one Ctrl-C twice
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,9 @@ class Run:
         return self.folder / "checkpoint.pt"
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        # where several processes share a CPU it is called "cpu:0", which torch.load does not know
+        device = self.device if self.device.type == "cuda" else "cpu"
+        state = torch.load(self.checkpoint, map_location=device, weights_only=True)
         try:
             self.network.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
@@ -187,6 +191,8 @@ class Run:
     def train(self, batches: SceneBatches, schedule: Schedule, method: Method, minutes: float | None = None) -> None:
         """Train until the last step, Ctrl-C (or SIGTERM), or so many minutes; each of them leaves a checkpoint.
 
+        A signal takes effect after the step that is at work; a second one, `PATIENCE` seconds later, at once, with no checkpoint.
+
         Args:
             batches: item n is part n of all the parts of all batches, in order.
             schedule: of the noise.
@@ -196,12 +202,22 @@ class Run:
         Raises:
             FloatingPointError: the loss is not a number any more; the last good checkpoint is kept.
             OSError: a checkpoint cannot be written; the one before is kept.
+            KeyboardInterrupt: a second signal.
         """
         if self.step >= self.settings.steps:
             self.accelerator.print(f"all {self.settings.steps} steps are done: nothing is left to train")
             return
-        stop: list[int] = []
-        before = {number: signal.signal(number, lambda received, _: stop.append(received)) for number in STOP_SIGNALS}
+        stop: list[float] = []
+
+        def on_signal(_number: int, _frame: Any) -> None:
+            now = time.monotonic()
+            if stop and now - stop[0] > PATIENCE:
+                raise KeyboardInterrupt
+            if not stop and self.accelerator.is_main_process:  # print may be what was interrupted
+                os.write(2, b"\nends after this step; Ctrl-C again ends at once, with the checkpoint of before\n")
+            stop.append(now)
+
+        before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
         try:
             with contextlib.closing(self._steps(batches)) as steps:  # ends its workers, which would wait for ever
                 record = Record(self.folder, self.step, batches.others()) if self.accelerator.is_main_process else None
@@ -216,7 +232,7 @@ class Run:
         record: Record | None,
         schedule: Schedule,
         method: Method,
-        stop: list[int],
+        stop: list[float],
         limit: float,
     ) -> None:
         s = self.settings
@@ -250,7 +266,7 @@ class Run:
             if record and (last or self.step % s.sheet_every == 0):
                 record.sheet(self.step, partial(self._seen, method))
             if over:
-                self.accelerator.print(f"{'interrupted' if stop else 'time is up'} at step {self.step}; --resume goes on there")
+                self.accelerator.print(f"{'interrupted' if stop else 'time is up'} at step {self.step}")
                 break
         if record:
             record.close()

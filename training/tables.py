@@ -143,6 +143,8 @@ def main() -> None:
         text = write(comparison, str(args.train), str(args.test))
     except (FloatingPointError, ImportError, OSError, ValueError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted at once; the same command goes on from the last checkpoint\n")
     (args.out / "tables.md").write_text(text)
     print(text)
 

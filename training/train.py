@@ -259,9 +259,13 @@ def main() -> None:
     except (OSError, ImportError, ValueError) as error:
         parser.error(str(error))
     try:
-        fit(settings, source, args.out, network, args.minutes)
+        run = fit(settings, source, args.out, network, args.minutes)
     except (FloatingPointError, OSError, ValueError) as error:
         parser.exit(1, f"{error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted at once; --resume goes on from the last checkpoint, if there is one\n")
+    if run.step < settings.loop.steps:
+        run.accelerator.print("--resume goes on there")
 
 
 if __name__ == "__main__":

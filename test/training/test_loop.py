@@ -69,7 +69,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, material, capsys)
     assert whole.step == 8
     first = train(tmp_path / "parts", material, interrupt_at=2)
     assert first.step == 3
-    assert "interrupted at step 3; --resume goes on there" in capsys.readouterr().out
+    assert "interrupted at step 3" in capsys.readouterr().out
     resumed = train(tmp_path / "parts", material, interrupt_at=5)
     assert resumed.step == 6
     last = train(tmp_path / "parts", material)
@@ -157,7 +157,7 @@ def test_minutes_are_kept_and_the_run_goes_on_later(tmp_path, material, capsys):
         run = Run(tmp_path / "parts", FastNetwork(SMALL), LOOP)
         run.train(SceneBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0), Schedule.linear(), METHOD, minutes=0)
         assert run.step == step
-    assert "time is up at step 1; --resume goes on there" in capsys.readouterr().out
+    assert "time is up at step 1" in capsys.readouterr().out
     assert_equal_weights(run, whole)
 
 
@@ -176,6 +176,25 @@ def test_a_loss_or_gradient_that_is_no_number_ends_the_run_before_the_weights_ta
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 4
     assert all(value.isfinite().all() for value in kept["network"].values())
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path, material, monkeypatch):
+    """As a step of a large network on a CPU takes minutes."""
+    monkeypatch.setattr("training.loop.PATIENCE", 0.0)
+
+    def losses(network, batch, schedule, step):
+        for _ in range(2):
+            time.sleep(0.01)
+            signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it goes on")
+
+    run = Run(tmp_path, FastNetwork(SMALL), LOOP)
+    batches = SceneBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(batches, Schedule.linear(), METHOD._replace(losses=losses))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not run.checkpoint.exists()
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, material):
@@ -291,7 +310,7 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
     assert process.returncode == 0, stderr
     assert "--resume goes on there" in stdout
     step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
-    assert f"interrupted at step {step};" in stdout
+    assert f"interrupted at step {step}\n" in stdout
     assert Run(out, FastNetwork(SMALL), LOOP).step == step
 
     import training.export

@@ -59,6 +59,10 @@ def test_two_processes_make_the_run_of_one(tmp_path, data):
     assert one["step"] == two["step"] == 50
     for name, value in one["network"].items():
         assert torch.allclose(value, two["network"][name], atol=5e-3), name
+    config(described, 8, steps=51, batch_size=4, parts=2, warmup=5)
+    again = train(TWO, described, data, tmp_path / "two")  # goes on
+    assert again.returncode == 0, again.stderr
+    assert torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["step"] == 51
 
 
 def test_processes_that_cannot_share_a_batch_say_so(tmp_path, data):
