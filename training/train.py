@@ -266,6 +266,8 @@ def main() -> None:
         parser.exit(130, "interrupted at once; --resume goes on from the last checkpoint, if there is one\n")
     if run.step < settings.loop.steps:
         run.accelerator.print("--resume goes on there")
+    run.accelerator.wait_for_everyone()
+    run.accelerator.end_training()  # a process that ends with its group open may be aborted
 
 
 if __name__ == "__main__":
