@@ -18,6 +18,7 @@ from seqamodal_ros import Perceiver
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import Model, ModelSettings
+from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
 from seqamodal_ros.runtimes.exported import threads
 
 SIDES = {"480p": (480, 640), "720p": (720, 1280), "1080p": (1080, 1920), "2160p": (2160, 3840)}
@@ -55,7 +56,7 @@ def growth(model: str, device: str, runtime: str, repeats: int) -> dict[str, dic
     }
 
 
-def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, float]:
+def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]:
     """Operations and bytes of a frame of five layers over what the machine does by itself, and the share that is reached."""
     five = Perceiver.load(model, device, runtime=runtime, max_layers=PASSES)
     network, settings = five.model.network, five.model.settings
@@ -77,7 +78,9 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, floa
     weights = {part: sum(p.numel() for p in getattr(network, part).parameters()) for part in ("encoder", "denoiser")}
     moved = 4 * (weights["encoder"] + calls * weights["denoiser"])
     torch.set_num_threads(threads())  # a runtime may have taken all but one
-    rates = {"float32": matrix_rate(torch.float32, device), "bfloat16": matrix_rate(torch.bfloat16, device)}
+    rates = {"float32": matrix_rate(torch.float32, device)}
+    if computes_bfloat16(device):
+        rates["bfloat16"] = matrix_rate(torch.bfloat16, device)
     copy = copy_rate(device)
     best = 1000 * max(operations / max(rates.values()), moved / copy)
     return {
@@ -86,8 +89,7 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, floa
         "denoises": calls,
         "gflop_frame": operations / 1e9,
         "megabytes_weights_read": moved / 1e6,
-        "gflops_float32": rates["float32"] / 1e9,
-        "gflops_bfloat16": rates["bfloat16"] / 1e9,
+        "gflops": {kind: rate / 1e9 for kind, rate in rates.items()},
         "gigabytes_a_second_copied": copy / 1e9,
         "floor_ms": best,
         "frame_ms": frame,

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
 from training.data.batches import Batch, SceneBatches
 from training.record import Record
 
@@ -57,7 +58,7 @@ class LoopSettings:
         weight_decay: AdamW's.
         ema: the moving average's decay, min(ema, (1 + n) / (10 + n)) at step n.
         clip: largest norm of the gradient; .inf leaves it as it is.
-        bfloat16: compute in bfloat16 where torch's autocast does; the weights are float32 all the same.
+        bfloat16: compute in bfloat16 where torch's autocast and the hardware do; the weights are float32 all the same.
         compile: let torch.compile turn the network into faster code, which takes a while at the start.
         backbone_share: the backbone's learning rate, as a share of the others'.
         checkpoint_every: steps between checkpoints.
@@ -239,7 +240,10 @@ class Run:
         if s.compile:
             for part in self.network.children():
                 part.compile()
-        losses_of = self.accelerator.prepare(Losses(self.network, method, schedule, s.bfloat16))
+        bfloat16 = s.bfloat16 and computes_bfloat16(self.device.type)
+        if bfloat16 != s.bfloat16:
+            self.accelerator.print(f"in float32: the {self.device.type} here does not compute in bfloat16")
+        losses_of = self.accelerator.prepare(Losses(self.network, method, schedule, bfloat16))
         bar = tqdm(steps, initial=self.step, total=s.steps, desc="steps", smoothing=0.02, mininterval=2, disable=record is None)
         sums: dict[str, float] = {}
         summed = 0

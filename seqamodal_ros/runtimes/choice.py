@@ -6,37 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+from seqamodal_ros.diffusion.adapter import Network
 from seqamodal_ros.diffusion.in_parts import InParts
 from seqamodal_ros.diffusion.mirrored import Mirrored
 from seqamodal_ros.diffusion.weights import Model
+from seqamodal_ros.runtimes.bfloat16 import Bfloat16, computes_bfloat16
 from seqamodal_ros.runtimes.exported import Card, export_folder, read_card
 from seqamodal_ros.runtimes.onnx_runtime import OnnxRuntimeNetwork
 from seqamodal_ros.runtimes.openvino import OpenVinoNetwork
 
+LOGGER = logging.getLogger(__name__)
 # fastest first, as measured (docs/performance.md)
 OF_EXPORTS: dict[str, Callable[[Path, Card], Network]] = {"openvino": OpenVinoNetwork, "onnxruntime": OnnxRuntimeNetwork}
 BFLOAT16 = "torch-bf16"
-
-
-class Bfloat16:
-    """A PyTorch network, computed in bfloat16 where autocast does; predictions are float32."""
-
-    def __init__(self, network: Network, device: str):
-        self.network, self._device = network, device
-        self.prediction, self.blank = network.prediction, network.blank
-
-    def encode(self, image: Tensor) -> ImageFeatures:
-        """As the network's."""
-        with torch.autocast(self._device, torch.bfloat16):
-            return self.network.encode(image)
-
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
-        """As the network's."""
-        with torch.autocast(self._device, torch.bfloat16):
-            return self.network.denoise(x_t, t, cumulative_mask, image_features).float()
+MISSING = "runtime %s is not to be had (%s): going on with torch"
 
 
 def network_on(model: Model, device: str, runtime: str) -> tuple[Network, str]:
@@ -52,8 +36,10 @@ def network_on(model: Model, device: str, runtime: str) -> tuple[Network, str]:
     if network is None:
         network = model.network.to(device)
         name = "torch"
-        if runtime == BFLOAT16:
+        if runtime == BFLOAT16 and computes_bfloat16(device):
             network, name = Bfloat16(network, device), BFLOAT16
+        elif runtime == BFLOAT16:
+            LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16")
     return InParts(Mirrored(network) if model.settings.mirror else network), name
 
 
@@ -73,5 +59,5 @@ def _exported(model: Model, device: str, runtime: str) -> tuple[Network | None, 
             why = f"pip install -r requirements/runtimes.txt: {error}" if isinstance(error, ImportError) else str(error)
             damaged = damaged or not isinstance(error, (ImportError, FileNotFoundError))
     if runtime in OF_EXPORTS or damaged:
-        logging.getLogger(__name__).warning("runtime %s is not to be had (%s): going on with torch", runtime, why)
+        LOGGER.warning(MISSING, runtime, why)
     return None, ""

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from seqamodal_ros import Perceiver
 from seqamodal_ros.commands.export import main as export_command
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.runtimes import choice, exported
+from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
 from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.runtimes.exported import CARD, DENOISER, export_folder, read_card
 
@@ -50,9 +52,15 @@ def folder_of(path):
 BFLOAT16 = 0.1  # of random weights, whose logits are about zero
 
 
+@pytest.fixture
+def bfloat16_anywhere(monkeypatch):
+    """Where the CPU has no bfloat16 PyTorch makes it up: slow, but right."""
+    monkeypatch.setattr(choice, "computes_bfloat16", lambda device: True)
+
+
 @pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 1e-4), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
 @pytest.mark.parametrize("batch", [1, 3, 7])
-def test_each_gives_what_pytorch_gives(cache, small_model, runtime, tolerance, batch):
+def test_each_gives_what_pytorch_gives(cache, bfloat16_anywhere, small_model, runtime, tolerance, batch):
     model = load_model(str(small_model))
     network, name = network_on(model, "cpu", runtime)
     assert name == runtime
@@ -71,7 +79,7 @@ def test_each_gives_what_pytorch_gives(cache, small_model, runtime, tolerance, b
 
 
 @pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 0.002), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
-def test_a_perceiver_sees_the_same_layers(cache, small_model, runtime, tolerance):
+def test_a_perceiver_sees_the_same_layers(cache, bfloat16_anywhere, small_model, runtime, tolerance):
     torch_scene = Perceiver.load(str(small_model), "cpu", runtime="torch")(IMAGE)
     perceiver = Perceiver.load(str(small_model), "cpu", runtime=runtime)
     assert perceiver.runtime == runtime
@@ -168,6 +176,20 @@ def test_a_runtime_that_cannot_read_the_export_is_told_and_the_next_best_taken(c
     monkeypatch.setitem(choice.OF_EXPORTS, "onnxruntime", fails)
     assert Perceiver.load(str(small_model), "cpu").runtime == "torch"
     assert "this opset is too new" in caplog.text
+
+
+def test_bfloat16_is_left_where_the_hardware_has_none(small_model, monkeypatch, caplog):
+    monkeypatch.setattr(choice, "computes_bfloat16", lambda device: False)
+    assert Perceiver.load(str(small_model), "cpu", runtime="torch-bf16").runtime == "torch"
+    assert "the cpu here does not compute in bfloat16" in caplog.text and "going on with torch" in caplog.text
+
+
+def test_bfloat16_is_known_of_an_x86_cpu():
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), None)
+    if flags is None:
+        pytest.skip("no x86 Linux, whose /proc/cpuinfo tells")
+    assert computes_bfloat16("cpu") == bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
 @pytest.mark.parametrize("text", ["", "0", "2,1", "many"])

@@ -19,6 +19,7 @@ import torch
 import yaml
 
 import training.data.packed
+import training.loop
 from seqamodal_ros.diffusion.adapter import normalised
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
@@ -76,6 +77,15 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, material, capsys)
     assert last.step == 8
     assert_equal_weights(whole, last)
     assert any(not torch.equal(value, first.network.state_dict()[name]) for name, value in last.network.state_dict().items())
+
+
+def test_without_bfloat16_a_run_goes_on_in_float32_and_says_so(tmp_path, material, monkeypatch, capsys):
+    steps = replace(LOOP, steps=2)
+    asked = train(tmp_path / "float32", material, settings=replace(steps, bfloat16=False))
+    assert "float32" not in capsys.readouterr().out
+    monkeypatch.setattr(training.loop, "computes_bfloat16", lambda device: False)
+    assert_equal_weights(asked, train(tmp_path / "bfloat16", material, settings=steps))
+    assert "in float32: the cpu here does not compute in bfloat16" in capsys.readouterr().out
 
 
 def test_a_run_of_the_paper_network_resumes_too(tmp_path, material):
