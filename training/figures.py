@@ -28,6 +28,7 @@ from training.metrics import (
 )
 
 Figures = dict[str, Any]
+SURE = (0.8, 0.9, 0.95)  # least scores of "can be picked now"
 
 
 def measure(
@@ -55,7 +56,7 @@ def measure(
     ]
     groups = list(range(len(scenes))) if groups is None else list(groups)
     ap, ap_50 = coco_ap(predicted, scenes)
-    free = pickable(predicted, scenes)
+    free = {least: pickable(predicted, scenes, least) for least in (0.0, *SURE)}
     apart = told_apart([[obj.visible for obj in scene.objects] for scene in predicted], scenes)
     connected_apart = told_apart([connected(scene) for scene in scenes], scenes)
     return {
@@ -69,8 +70,9 @@ def measure(
         "ap_by_object": mean_of([ap_by_object([[obj.amodal for obj in scene.objects] for scene in predicted], scenes)]),
         "coco_ap": ap,
         "coco_ap_50": ap_50,
-        "pickable_precision": mean_of([free.precision]),
-        "pickable_recall": mean_of([free.recall]),
+        "pickable": [
+            {"min_score": least, **{name: mean_of([value]) for name, value in vars(each).items()}} for least, each in free.items()
+        ],
         "merged": mean_of([apart.merged]),
         "split": mean_of([apart.split]),
         "merged_connected": mean_of([connected_apart.merged]),
@@ -142,9 +144,12 @@ def markdown(figures: Figures) -> str:
         f"{figures['false_layers']:.2f} false layers an image; AP with layer {f['ap_with_layer']}, against the best layer "
         f"{f['ap_without_layer']}, matched by object {f['ap_by_object']}; COCO AP of objects {f['coco_ap']}, "
         f"at 0.5 {f['coco_ap_50']}; "
-        f"can be picked now: precision {f['pickable_precision']}, recall {f['pickable_recall']}; of the objects merged with "
-        f"another {f['merged']}, split {f['split']} (connected parts of the true layers: {f['merged_connected']}, "
-        f"{f['split_connected']}); agreement of the hypotheses {f['agreement']}.",
+        f"of the objects merged with another {f['merged']}, split {f['split']} (connected parts of the true layers: "
+        f"{f['merged_connected']}, {f['split_connected']}); agreement of the hypotheses {f['agreement']}.",
+        "",
+        "| can be picked now, of a score of | precision | recall | first pick right |",
+        "| --- | --- | --- | --- |",
+        *(_picks(**row) for row in figures["pickable"]),
         "",
         *calibration(figures["calibration"]),
         "",
@@ -167,6 +172,10 @@ def markdown(figures: Figures) -> str:
         *(f"| {row['layer']} | " + " | ".join(percent(row[key]) for key in hidden + whole) + " |" for row in figures["layers"]),
     ]
     return "\n".join(lines)
+
+
+def _picks(min_score: float, **shares: float | None) -> str:
+    return f"| {min_score:g} or more | {' | '.join(map(percent, shares.values()))} |"
 
 
 def calibration(of: Mapping[str, Mapping[str, Any] | None]) -> list[str]:

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seqamodal_ros.scene.layers import layer_indices
+from seqamodal_ros.scene.picking import free_objects
 from seqamodal_ros.scene.scene import LayeredScene
 from training.data.scene import Scene
 from training.metrics import average_precision, iou
@@ -56,33 +57,39 @@ def _encoded(mask: np.ndarray) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Pickable:
-    """Of "can be picked now", which is said of the objects of layer 1; NaN where there are none.
+    """Of "can be picked now", as `free_objects` says it; NaN where there are none.
 
     Attributes:
-        precision: share of predicted objects of layer 1 whose true object is unoccluded.
-        recall: share of unoccluded objects that an object of layer 1 is found for.
+        precision: share of predicted free objects whose true object is unoccluded.
+        recall: share of unoccluded objects that a predicted free one is found for.
+        first: the precision of the first pick of each image, the surest.
     """
 
     precision: float
     recall: float
+    first: float
 
 
-def pickable(predicted: Sequence[LayeredScene], scenes: Sequence[Scene]) -> Pickable:
-    """A predicted object's true one has the largest IOU with it, and at least 0.5; two that touch are one, so they fail."""
-    said = right = free = found = 0
+def pickable(predicted: Sequence[LayeredScene], scenes: Sequence[Scene], min_score: float = 0.0) -> Pickable:
+    """Of objects that score `min_score` or more.
+
+    A predicted object's true one has the largest IOU with it, and at least 0.5; two that touch are one, so they fail.
+    """
+    said: list[bool] = []
+    first: list[bool] = []
+    free = found = 0
     for scene, true in zip(predicted, scenes, strict=True):
         unoccluded = layer_indices(true.occluded_by) == 1
-        hits = set()
-        for obj in scene.objects:
-            if obj.layer == 1:
-                match = _match(obj.amodal, true.amodal)
-                said += 1
-                if match is not None and unoccluded[match]:
-                    right += 1
-                    hits.add(match)
+        matches = [_match(obj.amodal, true.amodal) for obj in free_objects(scene.objects, min_score=min_score)]
+        right = [match is not None and bool(unoccluded[match]) for match in matches]
+        said += right
+        first += right[:1]
         free += int(unoccluded.sum())
-        found += len(hits)
-    return Pickable(right / said if said else float("nan"), found / free if free else float("nan"))
+        found += len({match for match, each in zip(matches, right, strict=True) if each})
+    nothing = float("nan")
+    return Pickable(
+        float(np.mean(said)) if said else nothing, found / free if free else nothing, float(np.mean(first)) if first else nothing
+    )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from seqamodal_ros.messages import EMPTY, LOW_CONFIDENCE, MessageTypes
 from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach
 
 TOPIC = "seqamodal/layered_masks"
+UNSEEN = "drawn under something that was not seen"
 COLUMNS = f"{'id':>5} {'layer':>5} {'visible':>7} {'score':>5}  x y width height"
 
 
@@ -90,14 +91,21 @@ def _order(masks: Any, min_visible: float, min_score: float) -> list[str]:
     later = [by_id[number] for number in order if number not in now]
     if later:
         lines += ["then, in this order:", COLUMNS]
-    return lines + [_row(obj, f"under {_ids(obj.occluded_by)}" if obj.occluded_by else "below the minimum") for obj in later]
+    return lines + [_row(obj, _why_later(obj)) for obj in later]
+
+
+def _why_later(obj: Any) -> str:
+    if obj.occluded_by:
+        return f"under {_ids(obj.occluded_by)}"
+    return "below the minimum" if obj.layer == 1 else UNSEEN
 
 
 def _way_to(masks: Any, target: int) -> list[str]:
     by_id = {obj.id: obj for obj in masks.objects}
     steps = to_reach(masks.objects, target)
     if not steps:
-        return [f"{target} can be picked now: nothing lies on it", COLUMNS, _row(by_id[target])]
+        found = "can be picked now: nothing lies on it" if by_id[target].layer == 1 else f"is {UNSEEN}: look again"
+        return [f"{target} {found}", COLUMNS, _row(by_id[target])]
     rows = [_row(by_id[step.id], f"lies on {_ids(step.lies_on)}") for step in steps]
     return [f"to reach {target}, remove in this order:", COLUMNS, *rows, "then it is free:", _row(by_id[target])]
 

@@ -124,7 +124,9 @@ class _Drawing:
 
     def _object(self, obj: SceneObject) -> str:
         facts = [f"layer {obj.layer}", f"score {_number(obj.score)}", f"{_share(obj.visible_ratio)} visible"]
-        under = f"under object{'s' * (len(obj.occluded_by) > 1)} {_ids(obj.occluded_by)}" if obj.occluded_by else "nothing on it"
+        under = (
+            f"under object{'s' * (len(obj.occluded_by) > 1)} {_ids(obj.occluded_by)}" if obj.occluded_by else "nothing seen on it"
+        )
         pick = f"to be picked {ordinal(self.scene.pick_order.index(obj.id) + 1)}"
         caption = f"Object {obj.id}: {', '.join([*facts, under, pick])}."
         return self._group(obj.amodal, obj.layer, f'data-object="{obj.id}"', caption)

@@ -21,6 +21,8 @@ class SeenObject(Protocol):
     @property
     def id(self) -> int: ...
     @property
+    def layer(self) -> int: ...
+    @property
     def visible_ratio(self) -> float: ...
     @property
     def score(self) -> float: ...
@@ -45,7 +47,9 @@ class Step:
 
 
 def free_objects(objects: Iterable[Seen], *, min_visible: float = 0.0, min_score: float = 0.0) -> list[Seen]:
-    """The objects that nothing lies on in this view, the surest first: the beginning of `pick_order`.
+    """The objects of layer 1, which nothing lies on in this view, the surest first: the beginning of `pick_order`.
+
+    One of a deeper layer that shares no pixel with what lies in front is not among them: it was drawn as lying under something.
 
     Args:
         objects: of one scene or message.
@@ -58,13 +62,13 @@ def free_objects(objects: Iterable[Seen], *, min_visible: float = 0.0, min_score
     for name, minimum in (("min_visible", min_visible), ("min_score", min_score)):
         if not 0 <= minimum <= 1:
             raise ValueError(f"{name} must be in [0, 1], not {minimum}")
-    free = [obj for obj in objects if not len(obj.occluded_by)]
+    free = [obj for obj in objects if obj.layer == 1 and not len(obj.occluded_by)]
     enough = [obj for obj in free if _reaches(obj.visible_ratio, min_visible) and _reaches(obj.score, min_score)]
-    return sorted(enough, key=_surest_first)
+    return sorted(enough, key=_surest_in_front)
 
 
 def pick_order(objects: Iterable[SeenObject]) -> tuple[int, ...]:
-    """Ids in the order in which the objects come free; of those that come free together the surest first, then by id.
+    """Ids in the order in which the objects come free; of those that come free together by layer, then the surest, then by id.
 
     It is `LayeredScene.pick_order`, for objects of any origin: each is free once those before it are gone.
 
@@ -81,7 +85,7 @@ def pick_order(objects: Iterable[SeenObject]) -> tuple[int, ...]:
     order: list[int] = []
     while waiting.is_active():
         together = waiting.get_ready()  # those of one depth, which is L of Eq. 2
-        order += sorted(together, key=lambda number: _surest_first(by_id[number]))
+        order += sorted(together, key=lambda number: _surest_in_front(by_id[number]))
         waiting.done(*together)
     return tuple(order)
 
@@ -89,7 +93,7 @@ def pick_order(objects: Iterable[SeenObject]) -> tuple[int, ...]:
 def to_reach(objects: Iterable[SeenObject], target_id: int) -> list[Step]:
     """What to remove before an object can be picked, in order: all that lies on it, and on what lies on it, topmost first.
 
-    Each step is free once those before it are gone; ties as in `pick_order`. Empty where the target is free.
+    Each step is free once those before it are gone; ties as in `pick_order`. Empty where nothing was seen on the target.
 
     Args:
         objects: of one scene or message.
@@ -140,6 +144,6 @@ def _reaches(value: float, minimum: float) -> bool:
     return minimum <= 0 or value >= minimum
 
 
-def _surest_first(obj: SeenObject) -> tuple[float, int]:
-    """Sort key; a score that was not computed comes last."""
-    return (math.inf if math.isnan(obj.score) else -obj.score, obj.id)
+def _surest_in_front(obj: SeenObject) -> tuple[int, float, int]:
+    """Sort key; in a layer, a score that was not computed comes last."""
+    return (obj.layer, math.inf if math.isnan(obj.score) else -obj.score, obj.id)

@@ -156,6 +156,14 @@ class TestReport:
     def test_a_free_target(self, masks):
         assert "1 can be picked now: nothing lies on it" in report(masks, target=1)
 
+    def test_what_was_drawn_under_something_unseen(self, masks):
+        masks.objects[2].occluded_by = []
+        lines = report(masks).splitlines()
+        then = lines.index("then, in this order:")
+        assert (table(lines[:then]), table(lines[then:])) == ([2, 1], [3, 4])
+        assert lines[then + 2].endswith("drawn under something that was not seen")
+        assert "3 is drawn under something that was not seen: look again" in report(masks, target=3)
+
     def test_warnings_come_first(self, masks):
         masks.status, masks.status_message, masks.truncated = LOW_CONFIDENCE, "unsure", True
         masks.objects[0].touches_border = True

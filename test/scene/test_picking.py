@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from seqamodal_ros.scene.picking import Step, free_objects, pick_order, to_reach
 
 
-def obj(number: int, *occluded_by: int, score: float = 0.9, visible: float = 1.0) -> SimpleNamespace:
-    return SimpleNamespace(id=number, occluded_by=occluded_by, score=score, visible_ratio=visible, layer=1)
+def obj(number: int, *occluded_by: int, score: float = 0.9, visible: float = 1.0, layer: int = 1) -> SimpleNamespace:
+    """Of `layer` where nothing lies on it, else of a deeper one."""
+    layer += len(occluded_by) > 0
+    return SimpleNamespace(id=number, occluded_by=occluded_by, score=score, visible_ratio=visible, layer=layer)
 
 
 def ids(objects) -> list[int]:
@@ -42,6 +44,9 @@ class TestFreeObjects:
         with pytest.raises(ValueError, match=next(iter(minimum))):
             free_objects([], **minimum)
 
+    def test_what_was_drawn_under_something_unseen_is_not_free(self):
+        assert ids(free_objects([obj(1), obj(2, 1), obj(3, layer=2, score=0.95)])) == [1]
+
     def test_no_object(self):
         assert free_objects([]) == []
 
@@ -51,6 +56,9 @@ class TestPickOrder:
         assert pick_order(DIAMOND) == (1, 5, 3, 2, 4)
         assert pick_order(reversed(DIAMOND)) == (1, 5, 3, 2, 4)
         assert pick_order([]) == ()
+
+    def test_what_was_drawn_under_something_unseen_comes_after_the_front_layer(self):
+        assert pick_order([obj(1, score=0.5), obj(2, layer=2, score=0.9), obj(3, 1, score=0.9)]) == (1, 2, 3)
 
     def test_a_cycle_is_named(self):
         with pytest.raises(ValueError, match="cycle: (2 on 3 on 4 on 2|3 on 4 on 2 on 3|4 on 2 on 3 on 4)"):
@@ -71,8 +79,8 @@ class TestPickOrder:
         probability[0, :8, 20:28] = 0.9
         probability[2, 20:28, 20:28] = 0.7
         scene = make_scene(amodal, probability=probability)
-        assert pick_order(scene.objects) == scene.pick_order == (2, 5, 1, 3, 4)
-        assert ids(free_objects(scene.objects)) == [2, 5, 1]
+        assert pick_order(scene.objects) == scene.pick_order == (2, 1, 5, 3, 4)
+        assert ids(free_objects(scene.objects)) == [2, 1]
         assert to_reach(scene.objects, 4) == [Step(1, (3,)), Step(3, (4,))]
 
 
@@ -119,7 +127,7 @@ def scenes(draw) -> list[SimpleNamespace]:
     found = []
     for place, number in enumerate(numbers):
         above = [before for before in numbers[:place] if draw(st.booleans())]
-        found.append(obj(number, *above, score=draw(st.sampled_from([0.3, 0.6, 0.9]))))
+        found.append(obj(number, *above, score=draw(st.sampled_from([0.3, 0.6, 0.9])), layer=draw(st.integers(1, 2))))
     return draw(st.permutations(found))
 
 
