@@ -10,7 +10,7 @@ from torch import Tensor
 from seqamodal_ros.diffusion.adapter import Network, normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, union
-from training.rows import check_rows, independent_rows, layer_alone, omitted_layers
+from training.rows import check_rows, independent_rows, layer_alone, next_layers, omitted_layers
 from training.variational import variational_term
 
 VARIATIONAL_WEIGHT = 1e-3  # lambda of Nichol and Dhariwal (2021), Eq. 16
@@ -47,14 +47,13 @@ def draw_rows(batch: Batch, balanced: bool = False) -> tuple[Tensor, Tensor]:
         image: int64 [B], which image of the batch.
         layer: int64 [B], the target layer i, from 1.
     """
-    depth = batch.layers.amax(dim=1, keepdim=True)
-    below = torch.arange(int(depth.max()) + 1, device=depth.device)
-    image, before = (below <= depth).nonzero(as_tuple=True)
+    there, layer = next_layers(batch)
+    image, before = there.nonzero(as_tuple=True)
     if balanced:
-        layer = torch.where(before == depth[image, 0], 0, before + 1)
-        chosen = torch.multinomial(1 / torch.bincount(layer)[layer], len(depth), replacement=True)
+        kind = layer[there]
+        chosen = torch.multinomial(1 / torch.bincount(kind)[kind], len(there), replacement=True)
     else:
-        chosen = torch.randperm(len(image), device=depth.device)[: len(depth)]
+        chosen = torch.randperm(len(image), device=image.device)[: len(there)]
     return image[chosen], before[chosen] + 1
 
 

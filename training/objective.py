@@ -13,7 +13,7 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from training.centres import centre_loss
 from training.data.batches import Batch, all_layers, union
 from training.edges import occlusion_edges
-from training.rows import check_rows, independent_rows, layer_alone, omitted_layers
+from training.rows import check_rows, independent_rows, layer_alone, next_layers, omitted_layers
 from training.taught import TaughtNetwork
 
 
@@ -109,12 +109,9 @@ def algorithm_1_rows(batch: Batch, rows: int) -> list[Tensor]:
 
 def balanced_rows(batch: Batch, rows: int) -> list[Tensor]:
     """Likewise, but rare layers come as often as others, as far as each image has them; rows of an image may be the same."""
-    depth = batch.layers.amax(dim=1, keepdim=True)
-    before = torch.arange(int(depth.max()) + 1, device=depth.device).expand(len(depth), -1)  # layers drawn before
-    kind = torch.where(before == depth, 0, before + 1)  # the layer that comes next; 0 is the blank one
-    there = before <= depth
-    count = torch.bincount(kind[there], minlength=before.shape[1] + 1)
-    weight = torch.where(there, 1 / count.clamp(min=1)[kind], 0.0)
+    there, layer = next_layers(batch)
+    count = torch.bincount(layer[there], minlength=there.shape[1] + 1)
+    weight = torch.where(there, 1 / count.clamp(min=1)[layer], 0.0)
     chosen = torch.multinomial(weight, rows, replacement=True)
     return [batch.layers < 1 + chosen[:, row : row + 1] for row in range(rows)]
 

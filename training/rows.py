@@ -7,6 +7,18 @@ from torch import Tensor
 from training.data.batches import Batch, union
 
 
+def next_layers(batch: Batch) -> tuple[Tensor, Tensor]:
+    """The layers that may come next in each image, once 0, 1, ... layers are drawn.
+
+    Returns:
+        there: bool [B, n]; that many layers can have been drawn, as the image has them.
+        layer: int64 [B, n], the layer that comes next, from 1; 0 is the blank one behind all of them.
+    """
+    depth = batch.layers.amax(dim=1, keepdim=True)
+    before = torch.arange(int(depth.max()) + 1, device=depth.device).expand(len(depth), -1)
+    return before <= depth, torch.where(before == depth, 0, before + 1)
+
+
 def omitted_layers(layer: Tensor, share: float) -> Tensor:
     """i_rand of Eq. 12 for each target layer i int64 [B], uniform in 2..i-1: int64 [B]; 0 where nothing is omitted.
 
