@@ -4,9 +4,12 @@
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +44,29 @@ def die(_: int) -> None:
 def test_a_process_that_is_killed_is_told():
     with pytest.raises(OSError, match="set: a process was killed; is there enough memory"):
         list(in_parallel(die, 2, "set"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_main_process(number):
+    code = "import time; from training.data.workers import in_parallel; list(in_parallel(time.sleep, 1000, 'naps'))"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 60
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while len(workers_of := [child for child in children.read_text().split() if _is_worker(child)]) < 1:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        time.sleep(2)  # until it has begun
+        process.send_signal(number)
+    while any(map(_is_worker, workers_of)):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def _is_worker(process: str) -> bool:
+    try:
+        return "spawn_main" in Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:  # it has ended
+        return False
 
 
 def test_a_set_is_the_same_on_any_number_of_workers(tmp_path, material, monkeypatch):

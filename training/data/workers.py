@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work for all cores, in order and with a progress bar; Ctrl-C ends it at once."""
+"""Work for all cores, in order and with a progress bar; Ctrl-C ends it at once, as does the end of the main process."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -37,7 +39,16 @@ def in_parallel(work: Callable[[int], Result], count: int, what: str) -> Iterato
 
 def _start(work: Callable[[int], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    threading.Thread(target=_end_with_the_main_process, daemon=True).start()
     _work[:] = [work]
+
+
+def _end_with_the_main_process() -> None:
+    """One that is killed tells its workers nothing, and they would wait for work for ever."""
+    main = parent_process()
+    assert main is not None, "this runs in workers alone"
+    main.join()
+    os._exit(1)
 
 
 def _call(index: int) -> Any:
