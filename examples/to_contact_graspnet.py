@@ -22,7 +22,6 @@ from seqamodal_ros.clouds import depth_metres, pinhole
 from seqamodal_ros.messages import InvalidMessage, message_to_scene
 from seqamodal_ros.scene.picking import free_objects
 
-MIN_VISIBLE = 0.9  # of an object that is taken
 MAX_SKEW = 0.05  # seconds between the image that was segmented and the depth image
 KEPT_DEPTHS = 100  # images: masks come later than the depth of their moment, by as long as inference takes
 
@@ -52,7 +51,7 @@ def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = N
     if metres.shape != (height, width):
         raise InvalidMessage(f"depth is {metres.shape[1]}x{metres.shape[0]}, the image {width}x{height}: register them")
     if target is None:
-        free = free_objects(scene.objects, min_visible=MIN_VISIBLE)
+        free = free_objects(scene.objects)
         if not free:
             raise ValueError("nothing can be picked now")
         target = free[0].id

@@ -16,8 +16,6 @@ import numpy as np
 from seqamodal_ros.messages import InvalidMessage, fill_image, message_to_scene
 from seqamodal_ros.scene.picking import free_objects
 
-MIN_VISIBLE = 0.9  # of an object that is taken
-
 
 class PickMask(NamedTuple):
     """Where an object is seen: `pixels` is a mono8 image, 0 or 255, whose first pixel is (x, y) of the source image."""
@@ -39,7 +37,7 @@ def first_pick_mask(masks: Any, image: Any) -> PickMask | None:
         InvalidMessage: the masks are not what the message says.
     """
     scene = message_to_scene(masks)
-    for obj in free_objects(scene.objects, min_visible=MIN_VISIBLE):
+    for obj in free_objects(scene.objects):
         seen = scene.to_source(obj.visible)
         if seen.any():  # a sliver of a mask may fall between the pixels of a small source image
             y, x = np.argwhere(seen).min(axis=0)

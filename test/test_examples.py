@@ -69,9 +69,11 @@ class TestToMoveItPro:
         empty = scene_to_message(make_scene(np.zeros((0, 32, 32))), HEADER, "test", TYPES)
         assert to_moveit_pro.first_pick_mask(empty, SimpleNamespace()) is None
 
-    def test_what_is_hardly_visible_is_left(self, masks):
-        masks.objects[1].visible_ratio = 0.89
+    def test_the_surest_is_picked_and_what_lies_deeper_is_left(self, masks):
+        masks.objects[1].score = 0.2
         assert to_moveit_pro.first_pick_mask(masks, SimpleNamespace()).id == 1
+        masks.objects[0].layer = 2
+        assert to_moveit_pro.first_pick_mask(masks, SimpleNamespace()).id == 2
 
     def test_what_falls_between_source_pixels_is_left(self, make_scene, rectangles):
         amodal = rectangles((0, 0, 2, 6)) | rectangles((8, 8, 24, 24))

@@ -56,7 +56,6 @@ def measure(
     ]
     groups = list(range(len(scenes))) if groups is None else list(groups)
     ap, ap_50 = coco_ap(predicted, scenes)
-    free = {least: pickable(predicted, scenes, least) for least in (0.0, *SURE)}
     apart = told_apart([[obj.visible for obj in scene.objects] for scene in predicted], scenes)
     connected_apart = told_apart([connected(scene) for scene in scenes], scenes)
     return {
@@ -70,9 +69,7 @@ def measure(
         "ap_by_object": mean_of([ap_by_object([[obj.amodal for obj in scene.objects] for scene in predicted], scenes)]),
         "coco_ap": ap,
         "coco_ap_50": ap_50,
-        "pickable": [
-            {"min_score": least, **{name: mean_of([value]) for name, value in vars(each).items()}} for least, each in free.items()
-        ],
+        "pickable": [_numbers(min_score=least, **vars(pickable(predicted, scenes, least))) for least in (0.0, *SURE)],
         "merged": mean_of([apart.merged]),
         "split": mean_of([apart.split]),
         "merged_connected": mean_of([connected_apart.merged]),
@@ -86,6 +83,11 @@ def measure(
         "iou_by_image": by_image,
         "groups": groups,
     }
+
+
+def _numbers(**values: float) -> dict[str, float | None]:
+    """None for what is NaN, which JSON does not know."""
+    return {name: mean_of([value]) for name, value in values.items()}
 
 
 def _layer(
@@ -137,7 +139,7 @@ def _interval(by_image: Sequence[Sequence[float]], groups: Sequence[int], layer:
 
 
 def markdown(figures: Figures) -> str:
-    """The figures as two Markdown tables under a line of those that belong to no layer; shares are in percent."""
+    """The figures as three Markdown tables under a line of those that belong to no layer; shares are in percent."""
     f = {key: percent(value) for key, value in figures.items() if isinstance(value, float) or value is None}
     lines = [
         f"**{figures['set']}**, {figures['images']} images: number of layers right in {f['stop_accuracy']} %, "
@@ -147,9 +149,9 @@ def markdown(figures: Figures) -> str:
         f"of the objects merged with another {f['merged']}, split {f['split']} (connected parts of the true layers: "
         f"{f['merged_connected']}, {f['split_connected']}); agreement of the hypotheses {f['agreement']}.",
         "",
-        "| can be picked now, of a score of | precision | recall | first pick right |",
-        "| --- | --- | --- | --- |",
-        *(_picks(**row) for row in figures["pickable"]),
+        "| can be picked now, of a score of | precision | recall | first pick of an image | images with one |",
+        "| --- | --- | --- | --- | --- |",
+        *(_picks(row) for row in figures["pickable"]),
         "",
         *calibration(figures["calibration"]),
         "",
@@ -174,8 +176,9 @@ def markdown(figures: Figures) -> str:
     return "\n".join(lines)
 
 
-def _picks(min_score: float, **shares: float | None) -> str:
-    return f"| {min_score:g} or more | {' | '.join(map(percent, shares.values()))} |"
+def _picks(row: Mapping[str, Any]) -> str:
+    shares = (percent(row[key]) for key in ("precision", "recall", "first", "images"))
+    return f"| {row['min_score']:g} or more | {' | '.join(shares)} |"
 
 
 def calibration(of: Mapping[str, Mapping[str, Any] | None]) -> list[str]:

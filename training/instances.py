@@ -63,11 +63,13 @@ class Pickable:
         precision: share of predicted free objects whose true object is unoccluded.
         recall: share of unoccluded objects that a predicted free one is found for.
         first: the precision of the first pick of each image, the surest.
+        images: share of images that have one.
     """
 
     precision: float
     recall: float
     first: float
+    images: float
 
 
 def pickable(predicted: Sequence[LayeredScene], scenes: Sequence[Scene], min_score: float = 0.0) -> Pickable:
@@ -86,10 +88,8 @@ def pickable(predicted: Sequence[LayeredScene], scenes: Sequence[Scene], min_sco
         first += right[:1]
         free += int(unoccluded.sum())
         found += len({match for match, each in zip(matches, right, strict=True) if each})
-    nothing = float("nan")
-    return Pickable(
-        float(np.mean(said)) if said else nothing, found / free if free else nothing, float(np.mean(first)) if first else nothing
-    )
+    shares = ((sum(said), len(said)), (found, free), (sum(first), len(first)), (len(first), len(scenes)))
+    return Pickable(*(part / whole if whole else float("nan") for part, whole in shares))
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,18 @@
 """Tells a worker that is busy from one that is stuck: a thread stuck in a driver cannot be ended, only its process can."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LEAST = 5.0  # seconds: a machine that is busy with other things may keep a call of milliseconds waiting for seconds
-TIMES = 3.0  # the longest call so far
+LOADING = 300.0  # seconds for a model from a slow disk, and for what compiles before and in its first calls
+TIMES = 3.0  # the longest of the last calls
+CALLS = 64  # that are remembered; one in which the process itself was stopped must not count for ever
 
 
 class Heartbeat:
-    """Listens to the beats of work; written by the worker's thread, read by the executor's.
+    """Listens to the beats of work; written by the thread that does it, read by the one that watches.
 
     A call takes longer the more hypotheses are drawn at once, so the longest one allows more to work on more of them.
     """
@@ -18,14 +21,14 @@ class Heartbeat:
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._last: float | None = None  # None: nothing is at work
-        self._samples = 1
+        self._samples, self._least = 1, LEAST
         self._calling = False
-        self._longest, self._longest_samples = 0.0, 1  # seconds, and on how many hypotheses
+        self._calls: deque[tuple[float, int]] = deque(maxlen=CALLS)  # seconds, and on how many hypotheses
 
     @contextmanager
-    def work(self, samples: int) -> Iterator[None]:
-        """What happens within is work, on so many hypotheses at once."""
-        self._samples, self._calling = samples, False
+    def work(self, samples: int, least: float | None = None) -> Iterator[None]:
+        """What happens within is work, on so many hypotheses at once; calls of it may take `least` seconds, or else `LEAST`."""
+        self._samples, self._least, self._calling = samples, LEAST if least is None else least, False
         self._last = self._clock()
         try:
             yield
@@ -38,14 +41,15 @@ class Heartbeat:
         if self._last is not None:
             now = self._clock()
             if self._calling:  # what comes before the first call is none
-                if now - self._last > self._longest:
-                    self._longest, self._longest_samples = now - self._last, self._samples
+                self._calls.append((now - self._last, self._samples))
             self._last, self._calling = now, True
 
     @property
     def allowed(self) -> float:
         """Seconds that the call at work may take."""
-        return max(LEAST, TIMES * self._longest * max(1.0, self._samples / self._longest_samples))
+        calls = self._calls.copy()  # the other thread may add one
+        longest = max((seconds * max(1.0, self._samples / samples) for seconds, samples in calls), default=0.0)
+        return max(self._least, TIMES * longest)
 
     @property
     def silence(self) -> float:

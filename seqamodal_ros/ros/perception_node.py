@@ -2,6 +2,7 @@
 """The perception node: images in, ordered layered masks out. A lifecycle node; each camera's newest frame only."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -10,20 +11,21 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros.camera import Camera
 from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.parameters import Parameters
+from seqamodal_ros.ros.watchdog import Watchdog
 from seqamodal_ros.ros.worker import Worker
 
 WARM_UP, WARM_UP_CALLS = (480, 640, 3), 3  # shape of the first image; encoding is a call of its own
-WATCH_EVERY = 0.5  # seconds between looks at the worker
-STOOD_STILL = 2.0  # seconds between two such looks: the process itself was stopped meanwhile, and the worker with it
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
 DOUBLE_AFTER = 3  # reports in a row that see a node of our name: one that has just ended may still be announced
 
@@ -42,12 +44,11 @@ class PerceptionNode(LifecycleNode):
         self._held = ExitStack()  # what configure has acquired
         self._active = False
         self._doubles_seen = 0
-        self._looked = self._resumed = time.monotonic()  # when the worker was looked at last, and when this process last went on
         self.cameras: dict[str, Camera] = {}  # by name; while configured
         self._answer_ready = self.create_guard_condition(self._publish_answers)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(1.0, self._report)
-        self.create_timer(WATCH_EVERY, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))  # also while a bag is paused
+        self._watchdog = Watchdog(self._end_stuck)
 
     def autostart(self) -> None:
         """Configure and activate, where the parameter says so; a refusal is logged by `on_configure`."""
@@ -100,13 +101,14 @@ class PerceptionNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Stop the worker before the node goes."""
         self._release()
+        self._watchdog.end()
         super().destroy_node()
 
     def _acquire(self) -> Worker:
         """Load the model, start the worker, open topics and services; `_release` undoes what was done, in reverse."""
         p = self.parameters
-        worker = Worker(self._load, self._answer_ready.trigger, p.get("num_samples"))
-        self._held.callback(worker.stop, lambda: self._end_if_stuck(worker))  # its call may never end: no timer runs meanwhile
+        worker = Worker(self._load, self._answer_ready.trigger, p.get("num_samples"), self._watchdog.heartbeat)
+        self._held.callback(worker.stop)
         for name in p.get("cameras"):
             camera = Camera(self, name, p, worker, lambda: self._active)
             self._held.callback(camera.destroy)
@@ -203,56 +205,34 @@ class PerceptionNode(LifecycleNode):
                 camera.problem = ""
         self._diagnostics.publish(message)
 
-    def _watch(self) -> None:
-        if self._worker is not None:
-            self._end_if_stuck(self._worker)
-
-    def _end_if_stuck(self, worker: Worker) -> None:
-        """End the process where the worker is stuck: its thread cannot be ended, and whoever launched it can start it anew."""
-        now, heartbeat = time.monotonic(), worker.heartbeat
-        if now - self._looked > STOOD_STILL:
-            self._resumed = now
-        self._looked = now
-        allowed = heartbeat.allowed  # first: should other work begin meanwhile, its silence is short
-        silence = min(heartbeat.silence, now - self._resumed)
-        if silence <= allowed:
-            return
-        problem = (
-            f"a network call has not ended for {silence:.1f} s, {allowed:.1f} s are allowed: "
-            "this process ends with 1, to be started anew"
-        )
-        self.get_logger().fatal(problem)
+    def _end_stuck(self, problem: str) -> None:
+        """End the process, on the watchdog's thread: a stuck one cannot be ended, and whoever launched us can start anew."""
         try:
+            self.get_logger().fatal(problem)
             self._tell(problem, fatal=True)
             time.sleep(TOLD_WITHIN)
-        finally:  # nobody can be told any more where an interrupt has ended the context
+        finally:
             os._exit(1)
 
 
 def main() -> None:
-    """Run the node until it is shut down."""
-    rclpy.init()
-    try:
-        _run()
-    except KeyboardInterrupt:
-        pass
-    except Exception:  # an interrupt ends the context under whatever runs, and rclpy's words for that are many
-        if rclpy.ok():
-            raise
-    finally:
-        rclpy.try_shutdown()
-
-
-def _run() -> None:
-    node = PerceptionNode()
-    executor = SingleThreadedExecutor()  # before the model loads: an interrupt meanwhile would leave a half-made one
+    """Run the node until SIGINT or SIGTERM; it ends once the network call at work has."""
+    stop: list[int] = []
+    for number in SIGNALS:  # rclpy's handlers are gone before the process is, and a launch repeats the terminal's Ctrl-C
+        signal.signal(number, lambda received, _: stop.append(received))
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node, executor = PerceptionNode(), SingleThreadedExecutor()
     executor.add_node(node)
     try:
         node.autostart()
-        executor.spin()
+        while not stop:
+            executor.spin_once(timeout_sec=HEAR_WITHIN)
     finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # also while Python goes
         executor.shutdown()
         node.destroy_node()
+        rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

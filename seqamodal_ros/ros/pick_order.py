@@ -19,10 +19,9 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from seqamodal_ros.messages import EMPTY, LOW_CONFIDENCE, MessageTypes
-from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach
+from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach, under
 
 TOPIC = "seqamodal/layered_masks"
-UNSEEN = "drawn under something that was not seen"
 COLUMNS = f"{'id':>5} {'layer':>5} {'visible':>7} {'score':>5}  x y width height"
 
 
@@ -51,22 +50,22 @@ class Listener(Node):
         return f"no message on {topic} within {seconds:g} s: {reason}"
 
 
-def report(masks: Any, target: int | None = None, min_visible: float = 0.0, min_score: float = 0.0) -> str:
+def report(masks: Any, target: int | None = None, min_score: float = 0.0) -> str:
     """What to print of a LayeredMasks.
 
     Args:
         masks: the message.
         target: id of an object to reach; None for the whole pick order.
-        min_visible, min_score: of what "can be picked now", see `free_objects`.
+        min_score: of what "can be picked now", see `free_objects`.
 
     Raises:
-        ValueError: the target is not in the message, or its occluders are no order; see `to_reach`.
+        ValueError: the target is not in the message, or its objects are no order; see `to_reach`.
     """
     lines = _heading(masks)
     if target is not None:
-        lines += _way_to(masks, target)
+        lines += _way_to(masks, target, min_score)
     elif masks.objects:
-        lines += _order(masks, min_visible, min_score)
+        lines += _order(masks, min_score)
     return "\n".join(lines)
 
 
@@ -83,41 +82,45 @@ def _heading(masks: Any) -> list[str]:
     return lines
 
 
-def _order(masks: Any, min_visible: float, min_score: float) -> list[str]:
+def _order(masks: Any, min_score: float) -> list[str]:
     by_id = {obj.id: obj for obj in masks.objects}
     order = pick_order(masks.objects)
-    now = [obj.id for obj in free_objects(masks.objects, min_visible=min_visible, min_score=min_score)]
+    now = [obj.id for obj in free_objects(masks.objects, min_score=min_score)]
     lines = ["can be picked now:", COLUMNS, *(_row(by_id[number]) for number in now)] if now else ["nothing can be picked now"]
     later = [by_id[number] for number in order if number not in now]
     if later:
         lines += ["then, in this order:", COLUMNS]
-    return lines + [_row(obj, _why_later(obj)) for obj in later]
+    return lines + [_row(obj, _why_not_now(obj)) for obj in later]
 
 
-def _why_later(obj: Any) -> str:
-    if obj.occluded_by:
-        return f"under {_ids(obj.occluded_by)}"
-    return "below the minimum" if obj.layer == 1 else UNSEEN
-
-
-def _way_to(masks: Any, target: int) -> list[str]:
+def _way_to(masks: Any, target: int, min_score: float) -> list[str]:
     by_id = {obj.id: obj for obj in masks.objects}
     steps = to_reach(masks.objects, target)
     if not steps:
-        found = "can be picked now: nothing lies on it" if by_id[target].layer == 1 else f"is {UNSEEN}: look again"
-        return [f"{target} {found}", COLUMNS, _row(by_id[target])]
-    rows = [_row(by_id[step.id], f"lies on {_ids(step.lies_on)}") for step in steps]
-    return [f"to reach {target}, remove in this order:", COLUMNS, *rows, "then it is free:", _row(by_id[target])]
+        free = free_objects([by_id[target]], min_score=min_score)
+        said = "can be picked now: nothing lies on it" if free else f"cannot be picked now: {_why_not_now(by_id[target])}"
+        return [f"{target} {said}", COLUMNS, _row(by_id[target])]
+    on_the_way = [by_id[step.id] for step in steps]
+    rows = [_row(obj, *_unknown(obj), f"lies on {_ids(step.lies_on)}") for obj, step in zip(on_the_way, steps, strict=True)]
+    end = "then no object that is known lies on it:" if any(map(_unknown, on_the_way)) else "then it is free:"
+    return [f"to reach {target}, remove in this order:", COLUMNS, *rows, end, _row(by_id[target])]
 
 
-def _row(obj: Any, remark: str = "") -> str:
+def _why_not_now(obj: Any) -> str:
+    return under(obj) if obj.layer > 1 or obj.occluded_by else "below the minimum"
+
+
+def _unknown(obj: Any) -> list[str]:
+    """What to add of an object that no known one lies on, but that was drawn as lying under something."""
+    return [under(obj)] if obj.layer > 1 and not obj.occluded_by else []
+
+
+def _row(obj: Any, *remarks: str) -> str:
     visible = "-" if math.isnan(obj.visible_ratio) else f"{100 * obj.visible_ratio:.0f} %"
     score = "-" if math.isnan(obj.score) else f"{obj.score:.2f}"
     roi = f"{obj.roi.x_offset} {obj.roi.y_offset} {obj.roi.width} {obj.roi.height}"
-    remarks = [remark] if remark else []
-    if obj.touches_border:
-        remarks.append("reaches the edge of the view")
-    return f"{obj.id:>5} {obj.layer:>5} {visible:>7} {score:>5}  {roi:<20} {', '.join(remarks)}".rstrip()
+    edge = ["reaches the edge of the view"] if obj.touches_border else []
+    return f"{obj.id:>5} {obj.layer:>5} {visible:>7} {score:>5}  {roi:<20} {', '.join([*remarks, *edge])}".rstrip()
 
 
 def _ids(numbers: Any) -> str:
@@ -130,7 +133,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("--target", type=int, metavar="ID", help="what to remove first to reach this object; ids hold for one message")
     add("--follow", action="store_true", help="print each message until Ctrl-C")
     add("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="wait so long for a message (default: %(default)g)")
-    add("--min-visible", type=_share, default=0.0, metavar="SHARE", help="pick now only what is visible so far, in [0, 1]")
     add("--min-score", type=_share, default=0.0, metavar="SCORE", help="pick now only what scores so much, in [0, 1]")
     return parser.parse_args(arguments)
 
@@ -188,7 +190,7 @@ def _listen(listener: Listener, arguments: argparse.Namespace, stopped: Callable
         if masks is None:
             return _fail(listener.silence(seconds))
         try:
-            print(report(masks, arguments.target, arguments.min_visible, arguments.min_score), flush=True)
+            print(report(masks, arguments.target, arguments.min_score), flush=True)
         except ValueError as error:
             failed = _fail(str(error))
             if not arguments.follow:  # the next message may be right, or hold the target

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a folder of images, a video or a camera; the next image is sent when the last is answered."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,9 +13,9 @@ import rclpy
 import yaml
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.messages import MessageTypes, fill_image
@@ -135,7 +136,8 @@ def _numbers(matrix: dict[str, Any]) -> list[float]:
 
 def main() -> int:
     """Play the source and end: 0 when all was answered, 1 with one line that says what went wrong."""
-    rclpy.init()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # rclpy's handlers are gone before the process is
     endless = False
     try:
         player = Player()
@@ -147,9 +149,11 @@ def main() -> int:
     except (PlayError, OSError, ImportError, InvalidParameterTypeException) as error:
         print(f"player: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         return 0 if endless else 130
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # one is enough: a launch repeats the terminal's Ctrl-C
         rclpy.try_shutdown()
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,17 @@ class Recorder(Node):
         print(row(name, scene), flush=True)
 
     def close(self) -> None:
-        """Finish the bag; write layers.json and the page. Nothing is written where no masks came."""
+        """Finish the bag; write layers.json and the page, each whether or not the others can be. Nothing where no masks came.
+
+        Raises:
+            OSError: something could not be written; a full disk, say.
+        """
         if self._bag is None:
             return
-        self._bag.close()
-        (self.out / "layers.json").write_text(json.dumps(self.frames, indent=1, allow_nan=False))
-        self._page.write(self.out / PAGE)
+        with ExitStack() as each:
+            each.callback(self._page.write, self.out / PAGE)
+            each.callback((self.out / "layers.json").write_text, json.dumps(self.frames, indent=1, allow_nan=False))
+            each.callback(self._bag.close)
 
 
 def bag_opener(out: Path) -> Callable[[], Any]:
@@ -148,8 +154,11 @@ def main() -> int:
     except (OSError, ValueError) as error:  # a full disk, a message that is not what it says
         print(f"recorder: {error}", file=sys.stderr)
         complete = False
-    finally:
+    try:
         recorder.close()
+    except OSError as error:
+        print(f"recorder: {error}", file=sys.stderr)
+        complete = False
     count = len(recorder.frames)
     if count:
         print(f"{count} frames in {recorder.out}: contact sheets, layers.json, {PAGE}, bag/", flush=True)

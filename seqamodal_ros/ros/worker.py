@@ -14,14 +14,13 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.perceiver import Perceiver
-from seqamodal_ros.ros.heartbeat import Heartbeat
+from seqamodal_ros.ros.heartbeat import LOADING, Heartbeat
 from seqamodal_ros.ros.mailbox import Mailbox
 from seqamodal_ros.ros.stillness import Stillness
 from seqamodal_ros.scene.pictures import overlay
 from seqamodal_ros.scene.scene import LayeredScene
 
 PATCHES = 32  # a side, into which an image is averaged: a sensor's noise averages out in them, a thing that moves does not
-LOOK_EVERY = 0.5  # seconds, while a thread is ended
 
 Region = tuple[int, int, int, int] | None  # x, y, width, height in source pixels; None for the whole image
 
@@ -97,12 +96,18 @@ class Worker:
     thread then collects it with `answers`.
     """
 
-    def __init__(self, load: Callable[[Callable[[], None]], Perceiver], notify: Callable[[], None], samples: int):
+    def __init__(
+        self,
+        load: Callable[[Callable[[], None]], Perceiver],
+        notify: Callable[[], None],
+        samples: int,
+        heartbeat: Heartbeat,
+    ):
         """`load` makes the perceiver, given what to run before each network call; its errors are the caller's.
 
         It may let it see an image, with so many `samples`: the heartbeat learns from that how long a call takes.
         """
-        self.heartbeat = Heartbeat()
+        self._heartbeat = heartbeat
         self._mailbox: Mailbox[tuple[int, Frame]] = Mailbox()
         self._answers: deque[tuple[int, Answer]] = deque()
         self._notify = notify
@@ -110,7 +115,7 @@ class Worker:
         self._round_at_work = 0
         self._stillness = Stillness()
         self._wanted: Callable[[], bool] = lambda: True  # of the frames at work
-        with self.heartbeat.work(samples):
+        with heartbeat.work(samples, LOADING):
             self.perceiver = load(self._before_call)
         self._thread = threading.Thread(target=self._work, name="perceiver", daemon=True)
         self._thread.start()
@@ -140,17 +145,15 @@ class Worker:
         self.cancel()
         self._mailbox.wake()
 
-    def stop(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """End the thread; returns once the network call at work has ended, and until then calls `meanwhile` twice a second."""
+    def stop(self) -> None:
+        """End the thread; returns once the network call at work has ended."""
         self.cancel()
         self._mailbox.close()
-        while self._thread.is_alive():
-            self._thread.join(LOOK_EVERY)
-            meanwhile()
+        self._thread.join()
         del self.perceiver  # it holds this worker, and the model's memory should not wait for the garbage collector
 
     def _before_call(self) -> None:
-        self.heartbeat.beat()
+        self._heartbeat.beat()
         if self._round_at_work != self._round or not self._wanted():
             raise Cancelled
 
@@ -160,7 +163,7 @@ class Worker:
         scenes = {frame: scene for frame in frames if (scene := self._stillness.recall(frame)) is not None}
         if new := [frame for frame in frames if frame not in scenes]:
             images, regions = [frame.image for frame in new], [frame.region for frame in new]
-            with self.heartbeat.work(len(new) * first.num_samples):  # the pictures below, slow for large images, are no calls
+            with self._heartbeat.work(len(new) * first.num_samples):  # the pictures below, slow for large images, are no calls
                 found = self.perceiver.batch(images, first.num_samples, first.seed, regions=regions)
             for frame, scene in zip(new, found, strict=True):
                 scenes[frame] = scene
@@ -193,7 +196,7 @@ class Worker:
 
     def _let_rest(self) -> None:
         try:
-            with self.heartbeat.work(1):
+            with self._heartbeat.work(1):
                 self.perceiver.rest()
         except Exception:  # of CUDA, say: the thread must live on, and the next frame tells of it
             logging.getLogger(__name__).exception("the GPU's memory was not released")

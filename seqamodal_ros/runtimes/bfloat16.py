@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch in bfloat16, on hardware that has it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,10 +13,13 @@ IN_CPUS = ("avx512_bf16", "amx_bf16", "bf16")  # what PyTorch calls it on x86 an
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether "cpu" or "cuda" does here; where not, PyTorch makes it up, on an AVX2 CPU at a four hundredth of float32's rate."""
-    if device == "cuda":
+    """Whether a device does; where not, PyTorch makes it up, on an AVX2 CPU at a four hundredth of float32's rate.
+
+    A PyTorch that does not tell what its CPU can do (2.10 and older) is taken for one without.
+    """
+    if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities()
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(able.get(name) for name in IN_CPUS)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
 from seqamodal_ros.scene.layers import cumulative_masks
+from seqamodal_ros.scene.picking import under
 from seqamodal_ros.scene.pictures import check_size, layer_colour, roundest_spot
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 
@@ -124,11 +125,8 @@ class _Drawing:
 
     def _object(self, obj: SceneObject) -> str:
         facts = [f"layer {obj.layer}", f"score {_number(obj.score)}", f"{_share(obj.visible_ratio)} visible"]
-        under = (
-            f"under object{'s' * (len(obj.occluded_by) > 1)} {_ids(obj.occluded_by)}" if obj.occluded_by else "nothing seen on it"
-        )
         pick = f"to be picked {ordinal(self.scene.pick_order.index(obj.id) + 1)}"
-        caption = f"Object {obj.id}: {', '.join([*facts, under, pick])}."
+        caption = f"Object {obj.id}: {', '.join([*facts, under(obj), pick])}."
         return self._group(obj.amodal, obj.layer, f'data-object="{obj.id}"', caption)
 
     def _group(self, mask: np.ndarray, layer: int, marks: str, caption: str, shown: bool = False) -> str:

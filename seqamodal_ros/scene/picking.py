@@ -23,8 +23,6 @@ class SeenObject(Protocol):
     @property
     def layer(self) -> int: ...
     @property
-    def visible_ratio(self) -> float: ...
-    @property
     def score(self) -> float: ...
     @property
     def occluded_by(self) -> Collection[int]: ...
@@ -46,54 +44,58 @@ class Step:
     lies_on: tuple[int, ...]
 
 
-def free_objects(objects: Iterable[Seen], *, min_visible: float = 0.0, min_score: float = 0.0) -> list[Seen]:
-    """The objects of layer 1, which nothing lies on in this view, the surest first: the beginning of `pick_order`.
+def free_objects(objects: Iterable[Seen], *, min_score: float = 0.0) -> list[Seen]:
+    """The objects that can be picked now, the surest first: those of layer 1, which nothing lies on in this view.
 
-    One of a deeper layer that shares no pixel with what lies in front is not among them: it was drawn as lying under something.
+    They are the beginning of `pick_order`. An object of a deeper layer is not free even where no known object lies on it: it was
+    drawn as lying under something, and mostly does.
 
     Args:
         objects: of one scene or message.
-        min_visible: least visible_ratio, in [0, 1]; what is not computed (NaN) counts as less than any minimum above 0.
-        min_score: least score; likewise.
+        min_score: least score, in [0, 1]; one that is not computed (NaN) counts as less than any minimum above 0.
 
     Raises:
-        ValueError: a minimum outside [0, 1].
+        ValueError: a minimum outside [0, 1]; a layer below 1.
     """
-    for name, minimum in (("min_visible", min_visible), ("min_score", min_score)):
-        if not 0 <= minimum <= 1:
-            raise ValueError(f"{name} must be in [0, 1], not {minimum}")
-    free = [obj for obj in objects if obj.layer == 1 and not len(obj.occluded_by)]
-    enough = [obj for obj in free if _reaches(obj.visible_ratio, min_visible) and _reaches(obj.score, min_score)]
-    return sorted(enough, key=_surest_in_front)
+    if not 0 <= min_score <= 1:
+        raise ValueError(f"min_score must be in [0, 1], not {min_score}")
+    free = [obj for obj in objects if _layer(obj) == 1 and not len(obj.occluded_by)]
+    return sorted((obj for obj in free if min_score <= 0 or obj.score >= min_score), key=_surest_first)
 
 
 def pick_order(objects: Iterable[SeenObject]) -> tuple[int, ...]:
-    """Ids in the order in which the objects come free; of those that come free together by layer, then the surest, then by id.
+    """Ids in the order in which the objects come free: by layer, then the surest, then by id.
 
-    It is `LayeredScene.pick_order`, for objects of any origin: each is free once those before it are gone.
+    It is `LayeredScene.pick_order`, for objects of any origin: an occluder comes first whatever its layer is, as by Eq. 2.
 
     Raises:
-        ValueError: objects lie on one another in a cycle, which is named; two objects have one id; an occluder is none of them.
+        ValueError: objects lie on one another in a cycle, which is named; two objects have one id; an occluder is none of them; a
+            layer below 1.
     """
     by_id = _by_id(objects)
     _check_occluders(by_id, by_id)
-    waiting = TopologicalSorter({obj.id: obj.occluded_by for obj in by_id.values()})
     try:
-        waiting.prepare()
+        front_first = list(TopologicalSorter({obj.id: obj.occluded_by for obj in by_id.values()}).static_order())
     except CycleError as error:
         raise ValueError(f"objects lie on one another in a cycle: {' on '.join(map(str, error.args[1]))}") from error
-    order: list[int] = []
-    while waiting.is_active():
-        together = waiting.get_ready()  # those of one depth, which is L of Eq. 2
-        order += sorted(together, key=lambda number: _surest_in_front(by_id[number]))
-        waiting.done(*together)
-    return tuple(order)
+    layer: dict[int, int] = {}
+    for number in front_first:
+        obj = by_id[number]
+        layer[number] = max([_layer(obj), *(1 + layer[occluder] for occluder in obj.occluded_by)])
+    return tuple(sorted(by_id, key=lambda number: (layer[number], *_surest_first(by_id[number]))))
+
+
+def under(obj: SeenObject) -> str:
+    """What is said to lie on an object, in words."""
+    if len(obj.occluded_by):
+        return f"under object{'s' * (len(obj.occluded_by) > 1)} {', '.join(map(str, obj.occluded_by))}"
+    return "nothing on it" if obj.layer == 1 else "under something that is none of these"
 
 
 def to_reach(objects: Iterable[SeenObject], target_id: int) -> list[Step]:
     """What to remove before an object can be picked, in order: all that lies on it, and on what lies on it, topmost first.
 
-    Each step is free once those before it are gone; ties as in `pick_order`. Empty where nothing was seen on the target.
+    No known object lies on a step once those before it are gone; ties as in `pick_order`. Empty where none lies on the target.
 
     Args:
         objects: of one scene or message.
@@ -140,10 +142,12 @@ def _check_occluders(by_id: dict[int, Seen], numbers: Iterable[int]) -> None:
                 raise ValueError(f"object {number} lies under {occluder}, which is none of the objects")
 
 
-def _reaches(value: float, minimum: float) -> bool:
-    return minimum <= 0 or value >= minimum
+def _layer(obj: SeenObject) -> int:
+    if obj.layer < 1:
+        raise ValueError(f"object {obj.id} has the layer {obj.layer}; layers run from 1")
+    return obj.layer
 
 
-def _surest_in_front(obj: SeenObject) -> tuple[int, float, int]:
-    """Sort key; in a layer, a score that was not computed comes last."""
-    return (obj.layer, math.inf if math.isnan(obj.score) else -obj.score, obj.id)
+def _surest_first(obj: SeenObject) -> tuple[float, int]:
+    """Sort key; a score that was not computed comes last."""
+    return (math.inf if math.isnan(obj.score) else -obj.score, obj.id)

@@ -52,6 +52,23 @@ def test_the_demo_records_every_frame(tmp_path: Path, eager_model: Path):
     assert topics.count("/image") == topics.count("/seqamodal/layered_masks") == 3
 
 
+def test_what_cannot_be_written_at_the_end_is_told_and_the_rest_is_there(tmp_path: Path, eager_model: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    mcap_reader = pytest.importorskip("mcap.reader", reason="reads the bag back: `pip install -r requirements/demo.txt`")
+    write_images(tmp_path / "in", 1)
+    out = tmp_path / "out"
+    (out / "layers.json").mkdir(parents=True)
+    (out / ".recording").touch()
+    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(out)]
+    done = subprocess.run([*command, "--model", str(eager_model)], capture_output=True, text=True, timeout=120, env=os.environ)
+    assert done.returncode == 1
+    assert "recorder: [Errno 21] Is a directory" in done.stderr and "Traceback" not in done.stderr
+    assert (out / "index.html").is_file() and (out / "frame_001.png").is_file()
+    (bag,) = (out / "bag").glob("*.mcap")
+    with bag.open("rb") as stream:
+        assert len(list(mcap_reader.make_reader(stream).iter_messages())) >= 2
+
+
 def test_the_bag_holds_our_messages_whole(tmp_path: Path):
     pytest.importorskip("rosbags", reason="needs rosbags: `pip install -r requirements/demo.txt`")
     from harness import image_message

@@ -13,7 +13,7 @@ pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 
-from seqamodal_ros.ros.heartbeat import LEAST, Heartbeat
+from seqamodal_ros.ros.heartbeat import CALLS, LEAST, LOADING, Heartbeat
 
 
 class Clock:
@@ -96,33 +96,57 @@ def test_the_last_call_counts_and_work_that_raised_is_over(heartbeat, clock):
     assert heartbeat.silence == 0
 
 
-STUCK = """
+def test_what_took_long_once_is_forgotten_in_time(heartbeat, clock):
+    """As a call does in which the process was stopped."""
+    with heartbeat.work(1):
+        heartbeat.beat()
+        clock.now += 600
+        for _ in range(CALLS + 1):
+            heartbeat.beat()
+            clock.now += 0.01
+    assert heartbeat.allowed == LEAST
+
+
+def test_some_work_is_allowed_more(heartbeat):
+    with heartbeat.work(1, LOADING):
+        assert heartbeat.allowed == LOADING
+    with heartbeat.work(1):
+        assert heartbeat.allowed == LEAST
+
+
+SCRIPT = """
 import time
 from seqamodal_ros.perceiver import Perceiver
-from seqamodal_ros.ros import heartbeat
+from seqamodal_ros.ros import heartbeat, worker
 from seqamodal_ros.ros.perception_node import main
 
 see = Perceiver.batch
 
 def stuck(self, images, *others, **options):
-    if images[0].any():  # not the blank one of configure
+    if %s:
         time.sleep(600)
     return see(self, images, *others, **options)
 
 Perceiver.batch = stuck
 heartbeat.LEAST = 1.0
+worker.LOADING = %s
 main()
 """
+STUCK = {
+    "on an image": SCRIPT % ("images[0].any()", 60.0),  # not the blank one of configure
+    "as it configures": SCRIPT % ("True", 5.0),
+}
 
 
-def test_a_stuck_node_says_so_and_ends_with_1(peer, eager_model: Path):
+@pytest.mark.parametrize("when", STUCK)
+def test_a_stuck_node_says_so_and_ends_with_1(peer, eager_model: Path, when: str):
     heard: list[DiagnosticStatus] = []
     executor = SingleThreadedExecutor(context=peer.context)
     executor.add_node(peer)
     peer.create_subscription(DiagnosticArray, "/diagnostics", lambda message: heard.extend(message.status), 10)
     arguments = ["--ros-args", "-p", f"model:={eager_model}", "-p", "device:=cpu"]
     process = subprocess.Popen(
-        [sys.executable, "-c", STUCK, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, "-c", STUCK[when], *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
         for _ in range(600):

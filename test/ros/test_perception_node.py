@@ -302,6 +302,18 @@ def test_the_process_answers_and_ends_cleanly_on_interrupt(start, eager_model: P
     assert "Traceback" not in process.stdout.read()
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.003, 0.03])
+def test_a_second_interrupt_is_the_first_again(start, eager_model: Path, pause: float):
+    """As a launch sends it, beside the terminal's own."""
+    process = start("perception_node", f"model:={eager_model}", "device:=cpu")
+    read_until(process, "active:")
+    for _ in range(6):
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause)
+    assert process.wait(WITHIN) == 0
+    assert process.stdout.read() == ""
+
+
 def test_an_interrupt_while_the_model_loads_ends_the_process_cleanly(start, eager_model: Path):
     process = start("perception_node", f"model:={eager_model}", "device:=cpu")
     while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():  # torch is imported as the model is loaded

@@ -144,7 +144,7 @@ class TestReport:
         assert table(lines[:then]) == [2, 1]
         assert table(lines[then:]) == [3, 4]
         assert lines[3].split() == ["2", "1", "100", "%", "0.95", "40", "4", "16", "16"]
-        assert lines[then + 2].endswith("under 1, 2") and "89 %" in lines[then + 2]
+        assert lines[then + 2].endswith("under objects 1, 2") and "89 %" in lines[then + 2]
 
     def test_minimums_leave_out(self, masks):
         lines = report(masks, min_score=0.8).splitlines()
@@ -155,14 +155,19 @@ class TestReport:
 
     def test_a_free_target(self, masks):
         assert "1 can be picked now: nothing lies on it" in report(masks, target=1)
+        assert "1 cannot be picked now: below the minimum" in report(masks, target=1, min_score=0.8)
+        assert "then it is free:" in report(masks, target=4)
 
-    def test_what_was_drawn_under_something_unseen(self, masks):
+    def test_what_was_drawn_under_something_that_is_no_object(self, masks):
         masks.objects[2].occluded_by = []
         lines = report(masks).splitlines()
         then = lines.index("then, in this order:")
         assert (table(lines[:then]), table(lines[then:])) == ([2, 1], [3, 4])
-        assert lines[then + 2].endswith("drawn under something that was not seen")
-        assert "3 is drawn under something that was not seen: look again" in report(masks, target=3)
+        assert lines[then + 2].endswith("under something that is none of these")
+        assert "3 cannot be picked now: under something that is none of these" in report(masks, target=3)
+        on_the_way = report(masks, target=4)
+        assert "under something that is none of these, lies on 4" in on_the_way
+        assert "then no object that is known lies on it:" in on_the_way and "free" not in on_the_way
 
     def test_warnings_come_first(self, masks):
         masks.status, masks.status_message, masks.truncated = LOW_CONFIDENCE, "unsure", True
@@ -185,7 +190,7 @@ class TestReport:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"), [("--timeout=soon", "above 0"), ("--min-score=90", "in [0, 1]"), ("--min-visible=much", "in [0, 1]")]
+    ("wrong", "words"), [("--timeout=soon", "above 0"), ("--min-score=90", "in [0, 1]"), ("--min-score=much", "in [0, 1]")]
 )
 def test_a_bad_argument_is_told(wrong, words, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from seqamodal_ros.ros.heartbeat import Heartbeat
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED, Mailbox
 from seqamodal_ros.ros.worker import Frame, Region, Worker
 
@@ -40,7 +41,7 @@ class Held:
 
     def __init__(self) -> None:
         self.notified = threading.Semaphore(0)
-        self.worker = Worker(Scripted, self.notified.release, samples=1)
+        self.worker = Worker(Scripted, self.notified.release, samples=1, heartbeat=Heartbeat())
         self.perceiver = self.worker.perceiver
 
     def answers(self) -> list:
@@ -159,7 +160,7 @@ class Resting(Scripted):
 
 def test_it_rests_between_two_frames_and_goes_on():
     notified = threading.Semaphore(0)
-    worker = Worker(Resting, notified.release, samples=1)
+    worker = Worker(Resting, notified.release, samples=1, heartbeat=Heartbeat())
     worker.rest()
     assert worker.perceiver.rested.acquire(timeout=WITHIN)
     worker.submit(frame(1))
@@ -181,7 +182,7 @@ def test_what_fails_while_it_rests_does_not_end_the_thread(caplog):
             raise RuntimeError("device-side assert")
 
     notified = threading.Semaphore(0)
-    worker = Worker(Failing, notified.release, samples=1)
+    worker = Worker(Failing, notified.release, samples=1, heartbeat=Heartbeat())
     worker.rest()
     worker.submit(frame(1))
     worker.perceiver.go_on.release()
@@ -206,7 +207,7 @@ class Counting:
 
 def test_frames_of_several_cameras_are_one_batch_where_they_are_alike():
     notified = threading.Semaphore(0)
-    worker = Worker(Counting, notified.release, samples=1)
+    worker = Worker(Counting, notified.release, samples=1, heartbeat=Heartbeat())
     images = {name: np.full((4, 4, 3), number, np.uint8) for number, name in enumerate("abc")}
     worker.submit(Frame(None, images["a"], 1, 0, camera="a"))
     until = time.monotonic() + WITHIN
@@ -240,7 +241,7 @@ class Narrow:
 
 def test_frames_that_are_too_much_together_are_seen_one_by_one():
     notified = threading.Semaphore(0)
-    worker = Worker(Narrow, notified.release, samples=1)
+    worker = Worker(Narrow, notified.release, samples=1, heartbeat=Heartbeat())
     worker.submit(Frame(None, IMAGE, 1, 0, camera="first"))
     time.sleep(0.1)  # it is at work, the others wait together
     for number, name in enumerate("ab"):

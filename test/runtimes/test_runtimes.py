@@ -184,6 +184,23 @@ def test_bfloat16_is_left_where_the_hardware_has_none(small_model, monkeypatch, 
     assert "the cpu here does not compute in bfloat16" in caplog.text and "going on with torch" in caplog.text
 
 
+@pytest.mark.parametrize("name,known", [("avx512_bf16", True), ("amx_bf16", True), ("bf16", True), ("avx2", False)])
+def test_bfloat16_is_what_pytorch_says_of_the_cpu(monkeypatch, name, known):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, name: True}, raising=False)
+    assert computes_bfloat16("cpu") is known
+
+
+def test_a_pytorch_that_does_not_say_is_taken_for_one_without(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not computes_bfloat16("cpu")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_bfloat16_of_a_gpu_is_its_own_not_a_made_up_one(monkeypatch, known):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or known)
+    assert computes_bfloat16("cuda:0") is known
+
+
 def test_bfloat16_is_known_of_an_x86_cpu():
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     flags = next((set(line.split()) for line in lines if line.startswith("flags")), None)

@@ -83,6 +83,13 @@ def test_what_a_frame_shows(write, scene):
     ]
 
 
+def test_a_caption_tells_what_lies_on_an_object(write, make_scene, rectangles):
+    front, behind = rectangles((0, 0, 8, 8)), rectangles((4, 0, 12, 8)) | rectangles((20, 20, 28, 28))
+    elements = Elements(write(("a", make_scene(np.concatenate([front, behind])))))
+    said = [elements.all("g", data_object=str(number))[0]["data-caption"].split(", ")[3] for number in (1, 2, 3)]
+    assert said == ["nothing on it", "under object 1", "under something that is none of these"]
+
+
 def test_a_caption_tells_what_a_sample_is(write, make_scene, rectangles):
     amodal = rectangles((0, 0, 8, 8), (4, 0, 12, 8))
     blank, other = np.zeros((32, 32), bool), rectangles((4, 0, 12, 4))[0]

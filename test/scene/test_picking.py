@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from seqamodal_ros.scene.picking import Step, free_objects, pick_order, to_reach
 
 
-def obj(number: int, *occluded_by: int, score: float = 0.9, visible: float = 1.0, layer: int = 1) -> SimpleNamespace:
-    """Of `layer` where nothing lies on it, else of a deeper one."""
-    layer += len(occluded_by) > 0
-    return SimpleNamespace(id=number, occluded_by=occluded_by, score=score, visible_ratio=visible, layer=layer)
+def obj(number: int, *occluded_by: int, score: float = 0.9, layer: int = 1) -> SimpleNamespace:
+    return SimpleNamespace(id=number, occluded_by=occluded_by, score=score, layer=layer)
 
 
 def ids(objects) -> list[int]:
@@ -34,31 +32,39 @@ class TestFreeObjects:
         assert ids(free_objects(scene)) == [2, 4, 1, 5]
 
     def test_a_minimum_leaves_out_what_is_less_or_not_computed(self):
-        scene = [obj(1, visible=0.89), obj(2, visible=0.9, score=0.4), obj(3, visible=math.nan), obj(4, score=math.nan)]
-        assert ids(free_objects(scene, min_visible=0.9)) == [2, 4]
-        assert ids(free_objects(scene, min_score=0.5)) == [1, 3]
-        assert ids(free_objects(scene, min_visible=0.9, min_score=0.4)) == [2]
+        scene = [obj(1, score=0.5), obj(2, score=0.4), obj(3, score=math.nan)]
+        assert ids(free_objects(scene, min_score=0.5)) == [1]
+        assert ids(free_objects(scene)) == [1, 2, 3]
 
-    @pytest.mark.parametrize("minimum", [{"min_visible": 90}, {"min_score": -0.1}, {"min_score": math.nan}])
+    @pytest.mark.parametrize("minimum", [90, -0.1, math.nan])
     def test_a_minimum_is_a_share(self, minimum):
-        with pytest.raises(ValueError, match=next(iter(minimum))):
-            free_objects([], **minimum)
+        with pytest.raises(ValueError, match="min_score"):
+            free_objects([], min_score=minimum)
 
-    def test_what_was_drawn_under_something_unseen_is_not_free(self):
-        assert ids(free_objects([obj(1), obj(2, 1), obj(3, layer=2, score=0.95)])) == [1]
+    def test_what_was_drawn_under_something_is_not_free_nor_what_lies_under_something(self):
+        assert ids(free_objects([obj(1), obj(2, 1, layer=1), obj(3, layer=2, score=0.95)])) == [1]
+
+    def test_a_layer_that_nobody_has_filled_is_told(self):
+        for function in (free_objects, pick_order):
+            with pytest.raises(ValueError, match="object 2 has the layer 0; layers run from 1"):
+                function([obj(1), obj(2, layer=0)])
 
     def test_no_object(self):
         assert free_objects([]) == []
 
 
 class TestPickOrder:
-    def test_depth_comes_first_then_the_score_then_the_id(self):
+    def test_the_layer_comes_first_then_the_score_then_the_id(self):
         assert pick_order(DIAMOND) == (1, 5, 3, 2, 4)
         assert pick_order(reversed(DIAMOND)) == (1, 5, 3, 2, 4)
         assert pick_order([]) == ()
 
-    def test_what_was_drawn_under_something_unseen_comes_after_the_front_layer(self):
-        assert pick_order([obj(1, score=0.5), obj(2, layer=2, score=0.9), obj(3, 1, score=0.9)]) == (1, 2, 3)
+    def test_what_was_drawn_under_something_comes_with_its_layer(self):
+        scene = [obj(1, score=0.5), obj(2, 1, layer=2, score=0.6), obj(3, layer=2, score=0.7), obj(4, layer=3, score=0.9)]
+        assert pick_order(scene) == (1, 3, 2, 4)
+
+    def test_an_occluder_comes_first_whatever_its_layer_is(self):
+        assert pick_order([obj(1, 2, layer=1), obj(2, 3, layer=1), obj(3, layer=2)]) == (3, 2, 1)
 
     def test_a_cycle_is_named(self):
         with pytest.raises(ValueError, match="cycle: (2 on 3 on 4 on 2|3 on 4 on 2 on 3|4 on 2 on 3 on 4)"):
@@ -79,7 +85,7 @@ class TestPickOrder:
         probability[0, :8, 20:28] = 0.9
         probability[2, 20:28, 20:28] = 0.7
         scene = make_scene(amodal, probability=probability)
-        assert pick_order(scene.objects) == scene.pick_order == (2, 1, 5, 3, 4)
+        assert pick_order(scene.objects) == scene.pick_order == (2, 1, 3, 5, 4)
         assert ids(free_objects(scene.objects)) == [2, 1]
         assert to_reach(scene.objects, 4) == [Step(1, (3,)), Step(3, (4,))]
 

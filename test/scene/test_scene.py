@@ -67,7 +67,7 @@ class TestObjects:
 
 
 class TestPickOrder:
-    def test_depth_comes_first_then_the_layer_then_the_score(self, make_scene, rectangles):
+    def test_the_layer_comes_first_then_the_score(self, make_scene, rectangles):
         front = rectangles((0, 0, 8, 8)) | rectangles((20, 0, 28, 8))
         middle = rectangles((4, 4, 12, 12))
         back = rectangles((10, 10, 16, 16)) | rectangles((20, 20, 28, 28))
@@ -77,7 +77,7 @@ class TestPickOrder:
         probability[2, 20:28, 20:28] = 0.7  # nothing is seen on it, but it was drawn as lying under something
         scene = make_scene(amodal, probability=probability)
         assert [(obj.id, obj.occluded_by) for obj in scene.objects] == [(1, ()), (2, ()), (3, (1,)), (4, (3,)), (5, ())]
-        assert scene.pick_order == (2, 1, 5, 3, 4)
+        assert scene.pick_order == (2, 1, 3, 5, 4)
 
     def test_equal_scores_go_by_id(self, make_scene, rectangles):
         scene = make_scene(rectangles((0, 0, 5, 5)) | rectangles((10, 0, 15, 5)) | rectangles((20, 0, 25, 5)))

@@ -42,7 +42,7 @@ PAIR = scene(FRONT, BEHIND, occluded_by=[(1, 0)])
 def test_all_found():
     assert coco_ap([seen(FRONT, BEHIND)], [PAIR]) == (1, 1)
     assert ap_by_object([[FRONT, BEHIND]], [PAIR]) == 1
-    assert vars(pickable([seen(FRONT, BEHIND)], [PAIR])) == {"precision": 1, "recall": 1, "first": 1}
+    assert vars(pickable([seen(FRONT, BEHIND)], [PAIR])) == {"precision": 1, "recall": 1, "first": 1, "images": 1}
 
 
 def test_half_found_is_half_of_the_recall():
@@ -73,28 +73,36 @@ def test_nothing_found_and_nothing_there():
 
 def test_what_lies_behind_is_not_free():
     both_in_front = seen(box(0, 4) | BEHIND & ~box(5, 10))  # the front one is missed, the one behind is taken for free
-    assert vars(pickable([both_in_front], [PAIR])) == {"precision": 0, "recall": 0, "first": 0}
+    assert vars(pickable([both_in_front], [PAIR])) == {"precision": 0, "recall": 0, "first": 0, "images": 1}
     apart = scene(box(0, 8), box(12, 20))
-    assert vars(pickable([seen(box(0, 8))], [apart])) == {"precision": 1, "recall": 0.5, "first": 1}
+    assert vars(pickable([seen(box(0, 8))], [apart])) == {"precision": 1, "recall": 0.5, "first": 1, "images": 1}
     wrong_layer = seen(box(0, 8), box(12, 20))
-    assert vars(pickable([wrong_layer], [apart])) == {"precision": 1, "recall": 0.5, "first": 1}
+    assert vars(pickable([wrong_layer], [apart])) == {"precision": 1, "recall": 0.5, "first": 1, "images": 1}
     assert math.isnan(pickable([seen()], [apart]).precision)
     assert math.isnan(pickable([seen(FRONT)], [scene()]).recall)
 
 
 def test_what_is_surer_can_be_picked_sooner():
-    """Of two images, in the one the surer object is right and the other is not there; the other image's is below the minimum."""
-    scores = np.where(FRONT, 0.95, 0.7) * (FRONT | box(12, 18))
-    stack = (FRONT | box(12, 18))[None]
-    one = LayeredScene.assemble(stack, scores[None].astype(np.float32), stack[:, None], Geometry.letterbox(SIDE, SIDE))
-    found = pickable([one, seen(box(12, 18), probability=0.8)], [scene(FRONT), scene(FRONT)])
-    assert vars(found) == {"precision": pytest.approx(1 / 3), "recall": 0.5, "first": 0.5}
-    sure = pickable([one, seen(box(12, 18), probability=0.8)], [scene(FRONT), scene(FRONT)], min_score=0.9)
-    assert vars(sure) == {"precision": 1, "recall": 0.5, "first": 1}
+    """The first image has a false object on the left and, surer, a true one on the right; the second's only one is false."""
+    right = box(12, 18)
+    scores = (np.where(right, 0.95, 0.7) * (FRONT | right)).astype(np.float32)
+    stack = (FRONT | right)[None]
+    images = [
+        LayeredScene.assemble(stack, scores[None], stack[:, None], Geometry.letterbox(SIDE, SIDE)),
+        seen(FRONT, probability=0.8),
+    ]
+    truth = [scene(right), scene(right)]
+    assert vars(pickable(images, truth)) == {"precision": pytest.approx(1 / 3), "recall": 0.5, "first": 0.5, "images": 1}
+    assert vars(pickable(images, truth, min_score=0.9)) == {"precision": 1, "recall": 0.5, "first": 1, "images": 0.5}
 
 
 def test_objects_that_touch_are_one_and_fit_neither():
-    assert vars(pickable([seen(box(0, 20))], [scene(box(0, 9), box(11, 20))])) == {"precision": 0, "recall": 0, "first": 0}
+    assert vars(pickable([seen(box(0, 20))], [scene(box(0, 9), box(11, 20))])) == {
+        "precision": 0,
+        "recall": 0,
+        "first": 0,
+        "images": 1,
+    }
 
 
 def visible(scene: LayeredScene) -> list[list[np.ndarray]]:
@@ -157,7 +165,7 @@ def test_what_is_printed_is_markdown():
     assert "| 1 | 1 | 100.0 [100.0, 100.0] | 100.0 | 25.0 | 100.0 | 100.0 | 25.0 | 100.0 | 100.0 |" in text
     assert "| 2 | 1 | 0.0 [0.0, 0.0] | 25.0 | 25.0 | 0.0 | 25.0 | 25.0 | 100.0 | 100.0 |" in text
     assert "| 1 | - | - | - | - | 100.0 | 100.0 | 100.0 |" in text
-    assert "| 0.8 or more | 100.0 | 100.0 | 100.0 |" in text and "| 0.95 or more | - | 0.0 | - |" in text
+    assert "| 0.8 or more | 100.0 | 100.0 | 100.0 | 100.0 |" in text and "| 0.95 or more | - | 0.0 | - | 0.0 |" in text
     assert len({line.count("|") for line in text if line.startswith("|")}) == 3  # three tables
 
 
