@@ -7,6 +7,7 @@ Subscribes `seqamodal/layered_masks`, publishes the cropped image on `pick_mask`
 installed, publish a moveit_studio_vision_msgs/Mask2D with these x, y and pixels instead.
 """
 
+import argparse
 import signal
 import sys
 from typing import Any, NamedTuple
@@ -51,10 +52,13 @@ def main() -> int:
     """Publish a mask for each message until interrupted."""
     import rclpy  # here, so that the function above works, and is tested, without ROS
     from rclpy.signals import SignalHandlerOptions
+    from rclpy.utilities import remove_ros_args
     from sensor_msgs.msg import Image
 
     from seqamodal_msgs.msg import LayeredMasks
 
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args(remove_ros_args(sys.argv)[1:])
     stop: list[int] = []  # rclpy's own handlers raise wherever the program is; these let the callback end
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stop.append(received))
@@ -74,7 +78,8 @@ def main() -> int:
         node.get_logger().info(f"object {pick.id}: {pick.pixels.width}x{pick.pixels.height} pixels at x={pick.x}, y={pick.y}")
         publisher.publish(pick.pixels)
 
-    node.create_subscription(LayeredMasks, "seqamodal/layered_masks", on_masks, 5)
+    masks = node.create_subscription(LayeredMasks, "seqamodal/layered_masks", on_masks, 5)
+    node.get_logger().info(f"{masks.topic_name} -> {publisher.topic_name}, Ctrl-C ends")
     try:
         while not stop:
             rclpy.spin_once(node, timeout_sec=0.1)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,7 +49,7 @@ class Perceiver:
     @classmethod
     def load(
         cls,
-        model: str = "default",
+        model: str | os.PathLike[str] = "default",
         device: str = "auto",
         *,
         fit: str = "letterbox",
@@ -76,9 +77,18 @@ class Perceiver:
 
         Raises:
             ImportError: torch is not installed.
+            TypeError: a value of another kind.
             ValueError: an unknown model, device, fit or runtime, a value out of range, a tampered weights file.
             FileNotFoundError: the weights file is missing.
         """
+        model = os.fspath(model)
+        numbers = {"max_layers": max_layers, "area_min": area_min, "sampling_steps": sampling_steps}
+        for name, value in numbers.items():
+            if value is not None:
+                check_whole(name, value)
+        for name, value in {"majority_null": majority_null, "mirror": mirror}.items():
+            if value is not None and not isinstance(value, bool):
+                raise TypeError(f"{name} must be True, False or None, not {value!r}")
         if fit not in FITS:
             raise ValueError(f"fit must be one of {', '.join(FITS)}, not {fit!r}")
         if runtime not in RUNTIMES:
@@ -161,7 +171,7 @@ class Perceiver:
         from seqamodal_ros.diffusion.sequence import run, sequence
         from seqamodal_ros.runtimes.choice import network_on
 
-        num_samples, seed = operator.index(num_samples), operator.index(seed)
+        num_samples, seed = check_whole("num_samples", num_samples), check_whole("seed", seed)
         if not 1 <= num_samples <= LARGEST_NUM_SAMPLES:
             raise ValueError(f"num_samples must be in 1..{LARGEST_NUM_SAMPLES}, not {num_samples}")
         if not 0 <= seed < 2**64:
@@ -262,6 +272,14 @@ class Perceiver:
         if region is not None:
             return Geometry.region(width, height, *region)
         return Geometry.letterbox(width, height) if self._fit == "letterbox" else Geometry.centre_crop(width, height)
+
+
+def check_whole(name: str, value: object) -> int:
+    """The value as an int; raise TypeError, naming it, where it is no whole number."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
 
 
 def check_image(image: np.ndarray) -> None:

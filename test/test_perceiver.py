@@ -252,6 +252,26 @@ class TestErrors:
         with pytest.raises(TypeError, match=message):
             perceiver(image)
 
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"sampling_steps": "2"},
+            {"max_layers": 2.0},
+            {"area_min": [1]},
+            {"mirror": "no"},
+            {"majority_null": 1},
+            {"model": None},
+        ],
+        ids=str,
+    )
+    def test_values_of_another_kind(self, given):
+        with pytest.raises(TypeError, match="whole number|must be True, False or None|NoneType"):
+            Perceiver.load(**{"model": "default", **given})
+
+    def test_numbers_that_are_not_whole(self, perceiver):
+        with pytest.raises(TypeError, match="num_samples must be a whole number, not 2.5"):
+            perceiver(picture(8, 8), num_samples=2.5)
+
     @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (4, 4, 1), (1, 4, 4, 3), (0, 4, 3), (4, 0, 3), (1, 16385, 3)])
     def test_shapes(self, perceiver, shape):
         with pytest.raises(ValueError, match=r"shape \[H, W, 3\]|sides must be in 1..16384"):

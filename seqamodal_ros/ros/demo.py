@@ -59,7 +59,7 @@ def main() -> int:
     # in the order of their start: the player, which ends the demo, comes last
     parameters: dict[str, dict[str, Any]] = {
         "recorder": {"out": args.out},
-        "perception_node": {"model": args.model},
+        "perception_node": {"model": args.model, "stillness": 0.0},  # each image is one to see
         "player": {"source": args.source, "listeners": 2},  # the node and the recorder
     }
     try:

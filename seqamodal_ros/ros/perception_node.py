@@ -19,6 +19,7 @@ from std_srvs.srv import Trigger
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros.camera import Camera
 from seqamodal_ros.ros.diagnostics import Counters, memory, status
+from seqamodal_ros.ros.library_log import to_ros
 from seqamodal_ros.ros.parameters import Parameters
 from seqamodal_ros.ros.watchdog import Watchdog
 from seqamodal_ros.ros.worker import Worker
@@ -49,6 +50,7 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(1.0, self._report)
         self._watchdog = Watchdog(self._end_stuck)
+        self._end_log = to_ros(self.get_logger())
 
     def autostart(self) -> None:
         """Configure and activate, where the parameter says so; a refusal is logged by `on_configure`."""
@@ -102,6 +104,7 @@ class PerceptionNode(LifecycleNode):
         """Stop the worker before the node goes."""
         self._release()
         self._watchdog.end()
+        self._end_log()
         super().destroy_node()
 
     def _acquire(self) -> Worker:

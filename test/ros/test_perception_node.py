@@ -287,6 +287,13 @@ def test_cuda_without_a_device_is_refused(bench, capfd):
     assert b.node._state_machine.current_state[1] == "unconfigured"
 
 
+def test_what_the_library_warns_of_is_in_the_nodes_log(bench, eager_model, capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bench(model=str(eager_model), runtime="onnxruntime")
+    said = next(line for line in capfd.readouterr().err.splitlines() if "runtime onnxruntime is not to be had" in line)
+    assert said.startswith("[WARN]") and "[seqamodal]" in said
+
+
 def test_truncated_weights_are_refused(bench, eager_model, capfd, tmp_path):
     data = eager_model.read_bytes()
     (tmp_path / "broken.safetensors").write_bytes(data[: len(data) // 2])
