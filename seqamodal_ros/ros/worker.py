@@ -20,6 +20,7 @@ from seqamodal_ros.ros.stillness import Stillness
 from seqamodal_ros.scene.pictures import overlay
 from seqamodal_ros.scene.scene import LayeredScene
 
+LOGGER = logging.getLogger(__name__)
 PATCHES = 32  # a side, into which an image is averaged: a sensor's noise averages out in them, a thing that moves does not
 
 Region = tuple[int, int, int, int] | None  # x, y, width, height in source pixels; None for the whole image
@@ -199,7 +200,7 @@ class Worker:
             with self._heartbeat.work(1):
                 self.perceiver.rest()
         except Exception:  # of CUDA, say: the thread must live on, and the next frame tells of it
-            logging.getLogger(__name__).exception("the GPU's memory was not released")
+            LOGGER.exception("the GPU's memory was not released")
 
     def _answer(self, frames: list[Frame]) -> None:
         self._wanted = lambda: any(frame.wanted() for frame in frames)

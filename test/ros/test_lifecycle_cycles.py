@@ -3,6 +3,7 @@
 
 import gc
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -248,6 +249,34 @@ def test_a_stuck_inference_holds_up_no_cleanup(process, peer):
         client.call_async(ChangeState.Request(transition=Transition(id=IDS[transition])))
     executor.shutdown()
     assert node.wait(WITHIN) == 1
+
+
+MEMORY = """
+import os
+import rclpy
+from rclpy.parameter import Parameter
+from seqamodal_ros.ros.diagnostics import memory
+from seqamodal_ros.ros.perception_node import PerceptionNode
+
+rclpy.init()
+given = {"model": "default", "device": "cpu", "runtime": "torch"}
+node = PerceptionNode(parameter_overrides=[Parameter(name, value=value) for name, value in given.items()])
+for _ in range(2):
+    node.trigger_configure()
+    print(memory()["memory_mb"], flush=True)
+    node.trigger_cleanup()
+    print(memory()["memory_mb"], flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to give memory back")
+def test_cleanup_gives_the_models_memory_back():
+    """The shipped weights are 32 MB in float32, and take more while they work."""
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=100)
+    megabytes = [float(line) for line in done.stdout.splitlines()]
+    assert len(megabytes) == 4, done.stderr
+    assert megabytes[1] < megabytes[0] - 32 and megabytes[3] < megabytes[2] - 32
 
 
 def test_a_process_that_was_stopped_for_a_while_goes_on(process, peer):
