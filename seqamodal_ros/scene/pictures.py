@@ -228,12 +228,13 @@ def _hatch(canvas: np.ndarray, mask: np.ndarray, layer: int, pen: _Pen) -> None:
 
 
 def _outlines(canvas: np.ndarray, scene: LayeredScene, index: int, amodal: np.ndarray, pen: _Pen) -> None:
-    """The outline of a layer; where it has several objects also theirs, which part what touches."""
+    """The outline of a layer's objects, without its specks; where it has several also of each, which parts what touches."""
     colour = layer_colour(index + 1)
     objects = [obj for obj in scene.objects if obj.layer == index + 1]
     for obj in objects if len(objects) > 1 else []:
         _outline(canvas, scene.to_source(obj.amodal) & amodal, colour, pen)
-    _outline(canvas, amodal, colour, pen)
+    whole = scene.to_source(np.logical_or.reduce([obj.amodal for obj in objects])) & amodal if objects else amodal
+    _outline(canvas, whole, colour, pen)
 
 
 def _outline(canvas: np.ndarray, mask: np.ndarray, colour: Colour, pen: _Pen) -> None:

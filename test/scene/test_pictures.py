@@ -57,6 +57,15 @@ class TestOverlay:
         colour = layer_colour(2)
         assert (picture[180, 196:206] == colour).all(axis=1).any()  # the left edge of the back one, under the front one
 
+    def test_specks_that_belong_to_no_object_have_no_outline(self, image, make_scene, rectangles):
+        """A speck of 3x3 mask pixels, x 400-430, y 200-230; layers that are specks alone have nothing else to show."""
+        front, speck = rectangles((6, 14, 30, 30), size=64), rectangles((40, 28, 43, 31), size=64)
+        around = slice(190, 241), slice(390, 441)
+        both = overlay(image, make_scene(front | speck, width=640, height=480))[around]
+        assert not (both == layer_colour(1)).all(axis=2).any()
+        alone = overlay(image, make_scene(speck, width=640, height=480))[around]
+        assert (alone == layer_colour(1)).all(axis=2).any()
+
     def test_a_line_parts_objects_that_touch(self, image, rectangles):
         """Two halves of a layer, which ways to their centres tell apart, x 60-300 and 300-540."""
         layer = rectangles((6, 14, 54, 30), size=64)
