@@ -107,7 +107,7 @@ def _way_to(masks: Any, target: int, min_score: float) -> list[str]:
 
 
 def _why_not_now(obj: Any) -> str:
-    return under(obj) if obj.layer > 1 or obj.occluded_by else "below the minimum"
+    return "below the minimum" if free_objects([obj]) else under(obj)
 
 
 def _unknown(obj: Any) -> list[str]:

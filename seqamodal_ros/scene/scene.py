@@ -99,7 +99,7 @@ class LayeredScene:
 
     @cached_property
     def pick_order(self) -> tuple[int, ...]:
-        """Ids in the order in which the objects come free: by Eq. 2 over their occluders, then by layer, then the surest."""
+        """Ids in the order in which the objects come free: by layer, in a layer the surest first; see `pick_order`."""
         return pick_order(self.objects)
 
     @cached_property
