@@ -24,7 +24,7 @@ def depth_metres(message: Any) -> np.ndarray:
     if message.encoding not in ("32FC1", "16UC1"):
         raise InvalidMessage(f"a depth image must be 32FC1 (metres) or 16UC1 (millimetres), not {message.encoding!r}")
     values = image_array(message)
-    metres = values.astype(np.float32) / (1000 if message.encoding == "16UC1" else 1)
+    metres = values / np.float32(1000) if message.encoding == "16UC1" else values
     metres[~(np.isfinite(metres) & (metres > 0))] = np.nan
     return metres
 

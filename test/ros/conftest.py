@@ -49,8 +49,8 @@ def eager_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bench(eager_model: Path) -> Iterator[Callable[..., Any]]:
-    """Makes benches with the eager model on the CPU, unless told otherwise, and closes them."""
+def bench(eager_model: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
+    """Makes benches with the eager model on the CPU, unless told otherwise, and closes them; stderr goes to a file."""
     from harness import Bench
 
     made: list[Bench] = []

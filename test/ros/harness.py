@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of the node share: a peer that is camera and consumer, and a bench that runs node and peer on threads."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -85,16 +86,12 @@ class Bench:
             time.sleep(0.01)
         return True
 
-    def says(self, capfd: Any, *words: str) -> bool:
-        """Whether the process came to say all the words on stderr; log lines follow what they tell of."""
-        said = ""
+    def says(self, *words: str) -> bool:
+        """Whether the process came to say all the words on stderr, which the bench's fixture catches in a file.
 
-        def told() -> bool:
-            nonlocal said
-            said += capfd.readouterr().err
-            return all(word in said for word in words)
-
-        return self.wait(told)
+        The file is read where it lies, as capfd.readouterr() empties it: what a thread writes meanwhile would be lost.
+        """
+        return self.wait(lambda: all(word in os.pread(2, os.fstat(2).st_size, 0).decode() for word in words))
 
     def connected(self) -> None:
         """Wait until node and peer have found one another."""

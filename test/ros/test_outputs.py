@@ -111,7 +111,7 @@ def test_a_bad_compressed_image_is_counted_and_the_node_lives_on(bench, capfd, m
     assert b.wait(lambda: publisher.get_subscription_count() > 0)
     publisher.publish(message)
     assert b.wait(lambda: b.camera.counters.rejected == 1)
-    assert b.says(capfd, words)
+    assert b.says(words)
     publisher.publish(compressed(encode(".jpg")))
     assert b.wait(lambda: b.peer.masks)
 
@@ -138,7 +138,7 @@ def test_a_second_node_of_the_same_name_is_told(bench, capfd):
     b = bench()
     double = Peer(b.context, name="seqamodal")
     try:
-        assert b.says(capfd, "another node is named /seqamodal")
+        assert b.says("another node is named /seqamodal")
     finally:
         double.destroy_node()
 
@@ -147,4 +147,4 @@ def test_a_listener_with_an_incompatible_quality_of_service_is_told(bench, capfd
     b = bench()
     lasting = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
     b.peer.create_subscription(LayeredMasks, "seqamodal/layered_masks", b.peer.masks.append, lasting)
-    assert b.says(capfd, "incompatible", "DURABILITY")
+    assert b.says("incompatible", "DURABILITY")

@@ -126,7 +126,7 @@ def test_an_image_older_than_max_age_is_counted_and_dropped(bench, capfd):
     now = b.node.get_clock().now().to_msg().sec
     b.peer.send(stamp=now - 60)
     assert b.wait(lambda: b.camera.counters.too_old == 1)
-    assert b.says(capfd, "dropped an old image", "max_age is 5.0", "use_sim_time")
+    assert b.says("dropped an old image", "max_age is 5.0", "use_sim_time")
     b.peer.send(stamp=now + 3600)  # the clock was set back since: not old
     assert b.wait(lambda: b.peer.masks)
     assert b.peer.masks[0].header.stamp.sec == now + 3600
@@ -237,7 +237,7 @@ def test_a_region_that_leaves_the_image_is_told_and_the_node_lives_on(bench, cap
     b = bench(region=[0, 0, 640, 480])
     b.connected()
     b.peer.send(1)
-    assert b.says(capfd, "640x480", "64x48", "parameter 'region'")
+    assert b.says("640x480", "64x48", "parameter 'region'")
     assert b.camera.counters.rejected == 1
     assert b.node.set_parameters([Parameter("region", value=[0, 0, 0, 0])])[0].successful
     b.peer.send(2)

@@ -85,7 +85,7 @@ def test_what_does_not_fit_gives_no_cloud_and_is_counted(bench, capfd, fault, wo
     assert b.wait(lambda: b.camera.counters.without_points == 1)
     assert b.wait(lambda: b.peer.masks), "the masks come all the same"
     assert camera.clouds == []
-    assert b.says(capfd, words)
+    assert b.says(words)
 
 
 def test_without_depth_or_listener_nothing_is_said(bench):

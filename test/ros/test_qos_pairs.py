@@ -57,7 +57,7 @@ def test_a_reliable_image_subscription_takes_reliable_cameras_alone_and_tells_of
         publisher.publish(image_message(7))
         assert b.wait(lambda: seen(b, 7))
     else:
-        assert b.says(capfd, "[seqamodal]: New publisher discovered", "RELIABILITY")
+        assert b.says("[seqamodal]: New publisher discovered", "RELIABILITY")
         publisher.publish(image_message(7))
         b.peer.send(8)
         assert b.wait(lambda: seen(b, 8))
@@ -74,7 +74,7 @@ def test_the_masks_go_to_volatile_listeners_and_others_are_told(bench, capfd, pa
     compatible = pair[1] == VOLATILE
     listeners = 2 if compatible else 1  # the peer listens too
     if not compatible:
-        assert b.says(capfd, "[seqamodal]: New subscription discovered", "DURABILITY")
+        assert b.says("[seqamodal]: New subscription discovered", "DURABILITY")
     assert b.wait(lambda: b.camera.outputs._masks.get_subscription_count() == listeners)
     b.peer.send(7)
     assert b.wait(lambda: seen(b, 7))
