@@ -8,7 +8,6 @@ contact_graspnet: `python contact_graspnet/inference.py --np_path=pick.npz --loc
 """
 
 import argparse
-import signal
 import sys
 import time
 from collections import deque
@@ -79,11 +78,11 @@ def main() -> int:
     """Write one file; 1 with one line where what is needed does not come in time."""
     import rclpy  # here, so that the functions above work, and are tested, without ROS
     from rclpy.qos import qos_profile_sensor_data
-    from rclpy.signals import SignalHandlerOptions
     from rclpy.utilities import remove_ros_args
     from sensor_msgs.msg import CameraInfo, Image
 
     from seqamodal_msgs.msg import LayeredMasks
+    from seqamodal_ros.ros.signals import until_signalled
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("pick.npz"), help="default: %(default)s")
@@ -93,47 +92,42 @@ def main() -> int:
 
     out = arguments.out.with_suffix(".npz")  # savez adds it, and contact_graspnet goes by it
 
-    stop: list[int] = []  # rclpy's own handlers raise wherever the program is
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: stop.append(received))
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("to_contact_graspnet")
-    depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
-    infos: deque[CameraInfo] = deque(maxlen=1)
-    newest: deque[LayeredMasks] = deque(maxlen=1)
+    with until_signalled() as stop:
+        node = rclpy.create_node("to_contact_graspnet")
+        depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
+        infos: deque[CameraInfo] = deque(maxlen=1)
+        newest: deque[LayeredMasks] = deque(maxlen=1)
 
-    def listen(kind: Any, topic: str, kept: deque, qos: Any) -> None:
-        node.create_subscription(kind, topic, lambda message: kept.append(message), qos)  # rclpy refuses the builtin itself
+        def listen(kind: Any, topic: str, kept: deque, qos: Any) -> None:
+            node.create_subscription(kind, topic, lambda message: kept.append(message), qos)  # rclpy refuses the builtin itself
 
-    listen(Image, "depth", depths, qos_profile_sensor_data)
-    listen(CameraInfo, "camera_info", infos, qos_profile_sensor_data)
-    listen(LayeredMasks, "seqamodal/layered_masks", newest, 5)
-    missing = "masks, or depth and camera_info that fit them"
-    until = time.monotonic() + arguments.timeout
-    try:
-        while time.monotonic() < until and not stop:
-            rclpy.spin_once(node, timeout_sec=0.1)
-            depth = same_moment(depths, newest[0].header) if newest else None
-            if depth is None or not infos:
-                continue
-            try:
-                found = grasp_input(newest[0], depth, infos[0], arguments.target)
-            except ValueError as error:  # the next frame may do
-                missing = str(error)
-                newest.clear()
-                continue
-            np.savez(out, **found)
-            print(f"{out}: object {found['segmap'].max()}, {np.count_nonzero(found['segmap'])} pixels")
-            return 0
-        if stop:
-            return 130
-        print(f"nothing written within {arguments.timeout:g} s: {missing}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"cannot write {out}: {error}", file=sys.stderr)
-        return 1
-    finally:
-        rclpy.shutdown()
+        listen(Image, "depth", depths, qos_profile_sensor_data)
+        listen(CameraInfo, "camera_info", infos, qos_profile_sensor_data)
+        listen(LayeredMasks, "seqamodal/layered_masks", newest, 5)
+        missing = "masks, or depth and camera_info that fit them"
+        until = time.monotonic() + arguments.timeout
+        try:
+            while time.monotonic() < until and not stop:
+                rclpy.spin_once(node, timeout_sec=0.1)
+                depth = same_moment(depths, newest[0].header) if newest else None
+                if depth is None or not infos:
+                    continue
+                try:
+                    found = grasp_input(newest[0], depth, infos[0], arguments.target)
+                except ValueError as error:  # the next frame may do
+                    missing = str(error)
+                    newest.clear()
+                    continue
+                np.savez(out, **found)
+                print(f"{out}: object {found['segmap'].max()}, {np.count_nonzero(found['segmap'])} pixels")
+                return 0
+            if stop:
+                return 130
+            print(f"nothing written within {arguments.timeout:g} s: {missing}", file=sys.stderr)
+            return 1
+        except OSError as error:
+            print(f"cannot write {out}: {error}", file=sys.stderr)
+            return 1
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ installed, publish a moveit_studio_vision_msgs/Mask2D with these x, y and pixels
 """
 
 import argparse
-import signal
 import sys
 from typing import Any, NamedTuple
 
@@ -51,40 +50,34 @@ def first_pick_mask(masks: Any, image: Any) -> PickMask | None:
 def main() -> int:
     """Publish a mask for each message until interrupted."""
     import rclpy  # here, so that the function above works, and is tested, without ROS
-    from rclpy.signals import SignalHandlerOptions
     from rclpy.utilities import remove_ros_args
     from sensor_msgs.msg import Image
 
     from seqamodal_msgs.msg import LayeredMasks
+    from seqamodal_ros.ros.signals import until_signalled
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args(remove_ros_args(sys.argv)[1:])
-    stop: list[int] = []  # rclpy's own handlers raise wherever the program is; these let the callback end
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: stop.append(received))
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("to_moveit_pro")
-    publisher = node.create_publisher(Image, "pick_mask", 5)
+    with until_signalled() as stop:
+        node = rclpy.create_node("to_moveit_pro")
+        publisher = node.create_publisher(Image, "pick_mask", 5)
 
-    def on_masks(masks: LayeredMasks) -> None:
-        try:
-            pick = first_pick_mask(masks, Image())
-        except InvalidMessage as error:
-            node.get_logger().error(f"masks that cannot be used: {error}")
-            return
-        if pick is None:
-            node.get_logger().warning("nothing can be picked now")
-            return
-        node.get_logger().info(f"object {pick.id}: {pick.pixels.width}x{pick.pixels.height} pixels at x={pick.x}, y={pick.y}")
-        publisher.publish(pick.pixels)
+        def on_masks(masks: LayeredMasks) -> None:
+            try:
+                pick = first_pick_mask(masks, Image())
+            except InvalidMessage as error:
+                node.get_logger().error(f"masks that cannot be used: {error}")
+                return
+            if pick is None:
+                node.get_logger().warning("nothing can be picked now")
+                return
+            node.get_logger().info(f"object {pick.id}: {pick.pixels.width}x{pick.pixels.height} pixels at x={pick.x}, y={pick.y}")
+            publisher.publish(pick.pixels)
 
-    masks = node.create_subscription(LayeredMasks, "seqamodal/layered_masks", on_masks, 5)
-    node.get_logger().info(f"{masks.topic_name} -> {publisher.topic_name}, Ctrl-C ends")
-    try:
+        masks = node.create_subscription(LayeredMasks, "seqamodal/layered_masks", on_masks, 5)
+        node.get_logger().info(f"{masks.topic_name} -> {publisher.topic_name}, Ctrl-C ends")
         while not stop:
             rclpy.spin_once(node, timeout_sec=0.1)
-    finally:
-        rclpy.shutdown()
     return 0
 
 

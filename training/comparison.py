@@ -2,7 +2,7 @@
 """Figures of the models that the tables compare, all on the same scenes; what was worked out once is kept."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from seqamodal_ros.diffusion.sequence import SequenceSettings, select
+from seqamodal_ros.files import write_whole
 from seqamodal_ros.scene.components import components
 from training.data.packed import fingerprint
 from training.data.scene import Scene
@@ -57,7 +58,7 @@ class Comparison:
         if card.is_file() and json.loads(card.read_text()) != made_from:
             raise ValueError(f"{folder} was trained by another configuration, or on another set: give another --out")
         folder.mkdir(parents=True, exist_ok=True)
-        _write(card, made_from)
+        write_whole(card, json.dumps(made_from).encode())
         return folder
 
     def sequential(self, name: str, samples: int, steps: int | None = None, mean: bool = False) -> Figures | None:
@@ -111,7 +112,7 @@ class Comparison:
             found += see(trained, images, self.seed + start)
         figures = figures_of(found, self.scenes, self.deepest, self.settings.train.composites.area_min)
         kept.parent.mkdir(exist_ok=True)
-        _write(kept, figures)
+        write_whole(kept, json.dumps(figures).encode())
         return figures
 
     def _trained(self, name: str) -> Any:
@@ -149,9 +150,3 @@ def figures_of(found: Sequence[Layers], scenes: Sequence[Scene], deepest: int, a
         "ap_by_object": mean_of([ap_by_object(objects, scenes)]),
         "hidden": [mean_of(values) for values in zip(*hidden, strict=True)] or [None] * 3,
     }
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content))
-    part.replace(path)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from seqamodal_ros.commands.arguments import Parser, one_line, whole_number
+from seqamodal_ros.files import write_whole
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, Perceiver
 from seqamodal_ros.scene.image_files import OPENCV_LOG, find_images, read_image
 from seqamodal_ros.scene.page import PAGE, Page, is_page
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         frames.append({"frame": name, "file": str(path), "model_id": perceiver.model_id, **layers_json(scene)})
         print(row(name, scene), flush=True)
     try:
-        (out / REPORT).write_text(json.dumps(frames, indent=1, allow_nan=False) + "\n")
+        write_whole(out / REPORT, (json.dumps(frames, indent=1, allow_nan=False) + "\n").encode())
         page.write(out / PAGE)
     except OSError as error:
         print(f"predict: error: {one_line(error)}", file=sys.stderr)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights: finds them by name or path, checks their sha256, builds the network they belong to."""
 
-import contextlib
 import hashlib
 import json
 import math
@@ -19,6 +18,7 @@ from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
 from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
+from seqamodal_ros.files import write_whole
 from seqamodal_ros.settings import from_mapping
 from seqamodal_ros.share import share_folder
 
@@ -110,14 +110,7 @@ def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettin
     described = asdict(settings)
     described["network"] = {"kind": settings.network.kind, **described["network"]}
     data = save(half, metadata={METADATA_KEY: json.dumps(described)})
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise OSError(f"cannot write {path}: {error.strerror}; see that its folder exists and has room") from error
+    write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
 

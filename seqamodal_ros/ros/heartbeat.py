@@ -9,6 +9,7 @@ from contextlib import contextmanager
 LEAST = 5.0  # seconds: a machine that is busy with other things may keep a call of milliseconds waiting for seconds
 LOADING = 300.0  # seconds for a model from a slow disk, and for what compiles before and in its first calls
 TIMES = 3.0  # the longest of the last calls
+CALL = "a network call"
 CALLS = 64  # that are remembered; one in which the process itself was stopped must not count for ever
 
 
@@ -23,11 +24,16 @@ class Heartbeat:
         self._last: float | None = None  # None: nothing is at work
         self._samples, self._least = 1, LEAST
         self._calling = False
+        self.what = CALL  # is at work, or was
         self._calls: deque[tuple[float, int]] = deque(maxlen=CALLS)  # seconds, and on how many hypotheses
 
     @contextmanager
-    def work(self, samples: int, least: float | None = None) -> Iterator[None]:
-        """What happens within is work, on so many hypotheses at once; calls of it may take `least` seconds, or else `LEAST`."""
+    def work(self, samples: int, least: float | None = None, what: str = CALL) -> Iterator[None]:
+        """What happens within is work, on so many hypotheses at once; calls of it may take `least` seconds, or else `LEAST`.
+
+        `what` is the work's name, for whoever tells that it does not end.
+        """
+        self.what = what
         self._samples, self._least, self._calling = samples, LEAST if least is None else least, False
         self._last = self._clock()
         try:

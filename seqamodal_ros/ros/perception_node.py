@@ -3,18 +3,15 @@
 
 import ctypes
 import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from seqamodal_ros.perceiver import Perceiver
@@ -22,12 +19,12 @@ from seqamodal_ros.ros.camera import Camera
 from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.library_log import to_ros
 from seqamodal_ros.ros.parameters import Parameters
+from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.ros.watchdog import Watchdog
 from seqamodal_ros.ros.worker import Worker
 
 WARM_UP, WARM_UP_CALLS = (480, 640, 3), 3  # shape of the first image; encoding is a call of its own
 M_ARENA_MAX = -8  # of malloc.h
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
 DOUBLE_AFTER = 3  # reports in a row that see a node of our name: one that has just ended may still be announced
@@ -231,22 +228,16 @@ def _share_arenas() -> None:
 def main() -> None:
     """Run the node until SIGINT or SIGTERM; it ends once the network call at work has."""
     _share_arenas()
-    stop: list[int] = []
-    for number in SIGNALS:  # rclpy's handlers are gone before the process is, and a launch repeats the terminal's Ctrl-C
-        signal.signal(number, lambda received, _: stop.append(received))
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node, executor = PerceptionNode(), SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        node.autostart()
-        while not stop:
-            executor.spin_once(timeout_sec=HEAR_WITHIN)
-    finally:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # also while Python goes
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    with until_signalled() as stop:
+        node, executor = PerceptionNode(), SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            node.autostart()
+            while not stop:
+                executor.spin_once(timeout_sec=HEAR_WITHIN)
+        finally:
+            executor.shutdown()
+            node.destroy_node()
 
 
 if __name__ == "__main__":

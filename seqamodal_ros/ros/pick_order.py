@@ -6,7 +6,6 @@ Reads `seqamodal/layered_masks`: ``ros2 run seqamodal_ros pick_order [--target I
 
 import argparse
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,10 +14,10 @@ from typing import Any
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from seqamodal_ros.messages import EMPTY, LOW_CONFIDENCE, MessageTypes
+from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach, under
 
 TOPIC = "seqamodal/layered_masks"
@@ -169,14 +168,8 @@ def main(argv: list[str] | None = None) -> int:
         layered_masks = MessageTypes.ros().layered_masks
     except ImportError as error:
         return _fail(str(error))
-    stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: stop.append(received))
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
-    try:
+    with until_signalled(argv) as stop:
         return _listen(Listener(layered_masks), arguments, lambda: bool(stop))
-    finally:
-        rclpy.try_shutdown()
 
 
 def _listen(listener: Listener, arguments: argparse.Namespace, stopped: Callable[[], bool]) -> int:

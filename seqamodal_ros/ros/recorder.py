@@ -3,7 +3,6 @@
 
 import json
 import shutil
-import signal
 import sys
 import time
 from collections import OrderedDict, deque
@@ -16,10 +15,11 @@ import rclpy
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
+from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene
+from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.page import PAGE, Page
 from seqamodal_ros.scene.pictures import contact_sheet, write_image
 from seqamodal_ros.scene.report import COLUMNS, layers_json, row
@@ -94,7 +94,7 @@ class Recorder(Node):
             return
         with ExitStack() as each:
             each.callback(self._page.write, self.out / PAGE)
-            each.callback((self.out / "layers.json").write_text, json.dumps(self.frames, indent=1, allow_nan=False))
+            each.callback(write_whole, self.out / "layers.json", json.dumps(self.frames, indent=1, allow_nan=False).encode())
             each.callback(self._bag.close)
 
 
@@ -135,18 +135,19 @@ def main() -> int:
 
     Returns 0 if frames were recorded and each had its picture, else 1.
     """
-    stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: stop.append(received))
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        recorder = Recorder()
-    except (ImportError, OSError, InvalidParameterTypeException) as error:
-        print(f"recorder: {error}", file=sys.stderr)
-        return 1
+    with until_signalled() as stop:
+        try:
+            recorder = Recorder()
+        except (ImportError, OSError, InvalidParameterTypeException) as error:
+            print(f"recorder: {error}", file=sys.stderr)
+            return 1
+        return _record(recorder, lambda: bool(stop))
+
+
+def _record(recorder: Recorder, stopped: Callable[[], bool]) -> int:
     complete = True
     try:
-        while not stop:
+        while not stopped():
             rclpy.spin_once(recorder, timeout_sec=0.1)
         until = time.monotonic() + CLOSE_WITHIN
         while (now := time.monotonic()) < until and now - recorder.last_heard < QUIET:
@@ -164,7 +165,6 @@ def main() -> int:
         print(f"{count} frames in {recorder.out}: contact sheets, layers.json, {PAGE}, bag/", flush=True)
     else:
         print("recorder: no frame was recorded: is the perception node active, and does a camera send to it?", file=sys.stderr)
-    rclpy.try_shutdown()
     return 0 if complete and count and not recorder.without_image else 1
 
 

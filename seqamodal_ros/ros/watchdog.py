@@ -35,6 +35,6 @@ class Watchdog:
             silence = min(self.heartbeat.silence, now - resumed)
             if silence > allowed:
                 self._stuck(
-                    f"a network call has not ended for {silence:.1f} s, {allowed:.1f} s are allowed: "
+                    f"{self.heartbeat.what} has not ended for {silence:.1f} s, {allowed:.1f} s are allowed: "
                     "this process ends with 1, to be started anew"
                 )

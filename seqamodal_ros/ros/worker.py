@@ -116,7 +116,7 @@ class Worker:
         self._round_at_work = 0
         self._stillness = Stillness()
         self._wanted: Callable[[], bool] = lambda: True  # of the frames at work
-        with heartbeat.work(samples, LOADING):
+        with heartbeat.work(samples, LOADING, "loading the model"):
             self.perceiver = load(self._before_call)
         self._thread = threading.Thread(target=self._work, name="perceiver", daemon=True)
         self._thread.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seqamodal_ros.files import write_whole
 from seqamodal_ros.scene.captions import counted
 from seqamodal_ros.scene.page_frame import css_colour, frame_html
 from seqamodal_ros.scene.scene import LayeredScene
@@ -47,14 +48,8 @@ class Page:
         Raises:
             OSError: it cannot be written there; the message says where and why.
         """
-        path = Path(path)
-        part = path.with_name(path.name + ".part")
-        try:
-            # a file's name may hold what is no text; such a character becomes a question mark
-            part.write_bytes(self._html().encode("utf-8", "replace"))
-            part.replace(path)
-        except OSError as error:
-            raise OSError(f"cannot write {path}: {error.strerror}; check that the folder exists and has room") from error
+        # a file's name may hold what is no text; such a character becomes a question mark
+        write_whole(Path(path), self._html().encode("utf-8", "replace"))
 
     def _html(self) -> str:
         style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))

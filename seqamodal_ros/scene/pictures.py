@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from seqamodal_ros.files import write_whole
 from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
@@ -105,10 +106,7 @@ def write_image(path: Path | str, rgb: np.ndarray) -> None:
         written = False
     if not written:
         raise OSError(f"cannot write {path}: OpenCV knows no such kind of image; use .png or .jpg")
-    try:
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}; check that the folder exists and has room") from error
+    write_whole(path, data.tobytes())
 
 
 def check_size(image: np.ndarray, scene: LayeredScene) -> None:

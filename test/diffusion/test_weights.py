@@ -59,7 +59,7 @@ def test_a_full_disk_keeps_the_file_of_before(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
-        with pytest.raises(OSError, match="cannot write .*mine.safetensors: File too large; see that its"):
+        with pytest.raises(OSError, match="cannot write .*mine.safetensors: File too large; check that the folder"):
             save_model(path, FastNetwork(SMALL).state_dict(), SETTINGS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -255,7 +255,7 @@ class TestFile:
 
     def test_where_it_cannot_be_written_the_old_one_stays(self, write, scene, tmp_path):
         before = write(("old", scene))
-        (tmp_path / f"{PAGE}.part").mkdir()
+        (tmp_path / f".{PAGE}.part").mkdir()
         with pytest.raises(OSError, match=f"cannot write .*{PAGE}.*check that the folder exists and has room"):
             write(("new", scene))
         assert (tmp_path / PAGE).read_text(encoding="utf-8") == before
