@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
@@ -26,11 +27,14 @@ ENCODINGS: dict[str, tuple[type, int]] = {
     "16UC1": (np.uint16, 1),
     "32FC1": (np.float32, 1),
 }
-# where red, green and blue stand among a pixel's channels
-FORWARDS, BACKWARDS = slice(0, 3), slice(2, None, -1)  # slices, as a list of channels would take ten times as long
-COLOURS: dict[str, slice | list[int]] = {
-    "rgb8": FORWARDS, "bgr8": BACKWARDS, "rgba8": FORWARDS, "bgra8": BACKWARDS, "mono8": [0, 0, 0],
-}  # fmt: skip
+# encoding -> what makes it RGB; None where it is
+COLOURS: dict[str, int | None] = {
+    "rgb8": None,
+    "bgr8": cv2.COLOR_BGR2RGB,
+    "rgba8": cv2.COLOR_RGBA2RGB,
+    "bgra8": cv2.COLOR_BGRA2RGB,
+    "mono8": cv2.COLOR_GRAY2RGB,
+}
 
 OK, EMPTY, LOW_CONFIDENCE = 0, 1, 2  # LayeredMasks.status
 LOW_SCORE = 0.6  # a scene is of low confidence where an object of the front layer scores less
@@ -109,8 +113,8 @@ def image_rgb(message: Any) -> np.ndarray:
         InvalidMessage: see `image_array`; or an encoding that has no colour.
     """
     if message.encoding in COLOURS:
-        pixels = image_array(message)
-        return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1)[..., COLOURS[message.encoding]])
+        pixels, code = image_array(message), COLOURS[message.encoding]
+        return pixels if code is None else cv2.cvtColor(pixels, code)
     if not (1 <= message.width <= LARGEST_SIDE and 1 <= message.height <= LARGEST_SIDE):
         raise InvalidMessage(f"an image of {message.width}x{message.height} pixels; sides must be in 1..{LARGEST_SIDE}")
     try:

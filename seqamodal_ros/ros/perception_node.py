@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The perception node: images in, ordered layered masks out. A lifecycle node; each camera's newest frame only."""
 
-import ctypes
 import os
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_srvs.srv import Trigger
 
 from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.ros import malloc
 from seqamodal_ros.ros.camera import Camera
 from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.library_log import to_ros
@@ -24,7 +24,6 @@ from seqamodal_ros.ros.watchdog import Watchdog
 from seqamodal_ros.ros.worker import Worker
 
 WARM_UP, WARM_UP_CALLS = (480, 640, 3), 3  # shape of the first image; encoding is a call of its own
-M_ARENA_MAX = -8  # of malloc.h
 HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
 DOUBLE_AFTER = 3  # reports in a row that see a node of our name: one that has just ended may still be announced
@@ -87,8 +86,7 @@ class PerceptionNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give the model's memory back."""
         self._release()
-        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-            trim(0)  # glibc keeps what was freed, and keeps more of it for each new thread that worked
+        malloc.give_back()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -111,7 +109,8 @@ class PerceptionNode(LifecycleNode):
     def _acquire(self) -> Worker:
         """Load the model, start the worker, open topics and services; `_release` undoes what was done, in reverse."""
         p = self.parameters
-        worker = Worker(self._load, self._answer_ready.trigger, p.get("num_samples"), self._watchdog.heartbeat)
+        with malloc.loading():
+            worker = Worker(self._load, self._answer_ready.trigger, p.get("num_samples"), self._watchdog.heartbeat)
         self._held.callback(worker.stop)
         for name in p.get("cameras"):
             camera = Camera(self, name, p, worker, lambda: self._active)
@@ -219,15 +218,9 @@ class PerceptionNode(LifecycleNode):
             os._exit(1)
 
 
-def _share_arenas() -> None:
-    """Have glibc share two arenas: else each thread takes another, up to eight a core, that keeps what was freed in it."""
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(M_ARENA_MAX, 2)
-
-
 def main() -> None:
     """Run the node until SIGINT or SIGTERM; it ends once the network call at work has."""
-    _share_arenas()
+    malloc.share_arenas()
     with until_signalled() as stop:
         node, executor = PerceptionNode(), SingleThreadedExecutor()
         executor.add_node(node)
