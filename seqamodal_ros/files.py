@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are whole or not there."""
+"""Files that are written whole or not at all, where a disk is full or the process is killed."""
 
-import contextlib
+import os
 from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside the one of before, if any, then put it in its place.
+    """Write a file beside the one of before, if any, then put it in its place; where that is a link, in the place it leads to.
 
     Raises:
         OSError: it cannot be written, and the message says where and why; what was there before is left as it was.
     """
-    part = path.with_name(f".{path.name}.part")
+    target = path.resolve()
+    part = target.with_name(f".{os.getpid()}.part")
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        try:
+            part.write_bytes(data)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise OSError(f"cannot write {path}: {error.strerror}; check that the folder exists and has room") from error

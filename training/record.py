@@ -9,6 +9,7 @@ from statistics import mean
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from seqamodal_ros.files import write_whole
 from seqamodal_ros.scene.pictures import write_image
 from training.data.scene import Scene
 from training.data.sheets import answer_sheet
@@ -29,9 +30,7 @@ class Record:
         self.folder, self.scenes = folder, scenes
         self.path = folder / "log.jsonl"
         self.lines = [line for line in _read(self.path) if line["step"] <= step]
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(f"{json.dumps(line)}\n" for line in self.lines))
-        part.replace(self.path)
+        write_whole(self.path, "".join(f"{json.dumps(line)}\n" for line in self.lines).encode())
         self.events = SummaryWriter(str(folder), purge_step=step + 1)
 
     def losses(self, step: int, seconds: float, values: Mapping[str, float]) -> None:

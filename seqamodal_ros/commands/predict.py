@@ -2,6 +2,7 @@
 """Sees the layers in image files and writes pictures and numbers of them: ``predict IMAGE... --out DIR``. No ROS."""
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -82,7 +83,9 @@ def write_outputs(folder: Path, name: str, image: np.ndarray, scene: LayeredScen
     write_image(sheet, contact_sheet(image, scene, name))
     write_image(over, overlay(image, scene))
     arrays = {key: getattr(scene, key) for key in ("amodal", "visible", "probability", "hypotheses")}
-    np.savez_compressed(masks, **arrays)
+    data = io.BytesIO()
+    np.savez_compressed(data, **arrays)
+    write_whole(masks, data.getvalue())
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

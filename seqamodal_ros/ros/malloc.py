@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's word to glibc, so that a model that is loaded again and again takes no more memory; other C libraries get none."""
+"""The process's word to glibc, so that a model that is loaded anew takes no more memory each time; other C libraries get none."""
 
 import ctypes
 from collections.abc import Iterator
@@ -7,26 +7,27 @@ from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
 ARENAS = 2
-LARGE = 1 << 20  # bytes of a block that gets pages of its own while a model loads
-LARGEST = 32 << 20  # likewise otherwise, and twice as much may be free at the heap's end: where glibc itself ends up in time
+MEGABYTE = 1 << 20
 
 
 def share_arenas() -> None:
     """Have all threads share two arenas: else each takes another, up to eight a core, that keeps what was freed in it."""
-    _tell((M_ARENA_MAX, ARENAS))
+    _tell(M_ARENA_MAX, ARENAS)
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """A model loads within: its large blocks get pages of their own, which leave no holes in the heap once they are freed.
+    """A model loads within: blocks from a megabyte on get pages of their own, which leave no holes in the heap once freed.
 
-    Not otherwise, as it would take PyTorch a third longer to compute.
+    Afterwards, and for good, that begins at 32 MB, the most to which glibc raises it by itself, and twice as much may be free at
+    the heap's end: with pages of its own for each result, PyTorch computes a third longer.
     """
-    _tell((M_MMAP_THRESHOLD, LARGE))
+    _tell(M_MMAP_THRESHOLD, MEGABYTE)
     try:
         yield
     finally:
-        _tell((M_MMAP_THRESHOLD, LARGEST), (M_TRIM_THRESHOLD, 2 * LARGEST))
+        _tell(M_MMAP_THRESHOLD, 32 * MEGABYTE)
+        _tell(M_TRIM_THRESHOLD, 64 * MEGABYTE)
 
 
 def give_back() -> None:
@@ -35,7 +36,6 @@ def give_back() -> None:
         trim(0)
 
 
-def _tell(*options: tuple[int, int]) -> None:
+def _tell(option: int, value: int) -> None:
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        for option, value in options:
-            mallopt(option, value)
+        mallopt(option, value)

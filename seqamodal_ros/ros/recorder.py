@@ -43,7 +43,7 @@ class Recorder(Node):
         self._page = Page()
         self.without_image = 0
         self._images: OrderedDict[tuple[int, int], Image] = OrderedDict()
-        self.last_heard = time.monotonic()
+        self.heard = 0  # messages
         qos = QoSProfile(depth=10)
         self._subscriptions_kept = [
             self.create_subscription(Image, "image", self._on_image, qos),
@@ -53,7 +53,7 @@ class Recorder(Node):
         print(COLUMNS, flush=True)
 
     def _write(self, topic: str, message: Any) -> None:
-        self.last_heard = time.monotonic()
+        self.heard += 1
         self._waiting.append((topic, message, time.time_ns()))
         while self._bag is not None and self._waiting:
             self._bag.write(*self._waiting.popleft())
@@ -130,6 +130,16 @@ def _stamp(message: Any) -> tuple[int, int]:
     return message.header.stamp.sec, message.header.stamp.nanosec
 
 
+def _hear_out(recorder: Recorder) -> None:
+    """Record what is on its way, until none has come for a while; a picture that takes long to draw is no silence."""
+    began = last = time.monotonic()
+    while (now := time.monotonic()) - began < CLOSE_WITHIN and now - last < QUIET:
+        heard = recorder.heard
+        rclpy.spin_once(recorder, timeout_sec=QUIET)
+        if recorder.heard > heard:
+            last = time.monotonic()
+
+
 def main() -> int:
     """Record until interrupted (SIGINT or SIGTERM), then hear out what is on its way and close the files.
 
@@ -141,17 +151,15 @@ def main() -> int:
         except (ImportError, OSError, InvalidParameterTypeException) as error:
             print(f"recorder: {error}", file=sys.stderr)
             return 1
-        return _record(recorder, lambda: bool(stop))
+        return _record(recorder, stop)
 
 
-def _record(recorder: Recorder, stopped: Callable[[], bool]) -> int:
+def _record(recorder: Recorder, stop: list[int]) -> int:
     complete = True
     try:
-        while not stopped():
+        while not stop:
             rclpy.spin_once(recorder, timeout_sec=0.1)
-        until = time.monotonic() + CLOSE_WITHIN
-        while (now := time.monotonic()) < until and now - recorder.last_heard < QUIET:
-            rclpy.spin_once(recorder, timeout_sec=QUIET)
+        _hear_out(recorder)
     except (OSError, ValueError) as error:  # a full disk, a message that is not what it says
         print(f"recorder: {error}", file=sys.stderr)
         complete = False

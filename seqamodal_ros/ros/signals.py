@@ -15,6 +15,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def until_signalled(arguments: list[str] | None = None) -> Iterator[list[int]]:
     """rclpy between its start and its end; what is yielded holds the signals that came so far, and says when to stop.
 
+    Both are ignored from the end on: this is for the main function of a process.
+
     Args:
         arguments: those of the command line, as `rclpy.init` takes them.
     """

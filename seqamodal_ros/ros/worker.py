@@ -197,7 +197,7 @@ class Worker:
 
     def _let_rest(self) -> None:
         try:
-            with self._heartbeat.work(1):
+            with self._heartbeat.work(1, what="giving back the GPU's memory"):
                 self.perceiver.rest()
         except Exception:  # of CUDA, say: the thread must live on, and the next frame tells of it
             LOGGER.exception("the GPU's memory was not released")

@@ -124,7 +124,8 @@ class TestFailedImages:
         assert "no image was seen" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
     def test_a_page_that_cannot_be_written(self, predict, images, tmp_path):
-        (tmp_path / "out" / ".index.html.part").mkdir(parents=True)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "index.html").symlink_to("nowhere/index.html")
         code, _, err = predict(images)
         assert code == 1
         assert re.fullmatch(r"predict: error: cannot write .*index\.html.*", one_line(err))

@@ -91,7 +91,12 @@ class Bench:
 
         The file is read where it lies, as capfd.readouterr() empties it: what a thread writes meanwhile would be lost.
         """
-        return self.wait(lambda: all(word in os.pread(2, os.fstat(2).st_size, 0).decode() for word in words))
+
+        def told() -> bool:
+            said = os.pread(2, os.fstat(2).st_size, 0).decode(errors="replace")
+            return all(word in said for word in words)
+
+        return self.wait(told)
 
     def connected(self) -> None:
         """Wait until node and peer have found one another."""

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def test_what_cannot_be_written_at_the_end_is_told_and_the_rest_is_there(tmp_pat
     command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(out)]
     done = subprocess.run([*command, "--model", str(eager_model)], capture_output=True, text=True, timeout=120, env=os.environ)
     assert done.returncode == 1
-    assert "recorder: [Errno 21] Is a directory" in done.stderr and "Traceback" not in done.stderr
+    assert re.search(r"recorder: cannot write .*layers\.json: Is a directory", done.stderr) and "Traceback" not in done.stderr
     assert (out / "index.html").is_file() and (out / "frame_001.png").is_file()
     (bag,) = (out / "bag").glob("*.mcap")
     with bag.open("rb") as stream:

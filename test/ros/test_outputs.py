@@ -105,7 +105,7 @@ def test_compressed_images_are_answered(bench, suffix):
     ],
     ids=["empty", "truncated", "nonsense", "depth"],
 )
-def test_a_bad_compressed_image_is_counted_and_the_node_lives_on(bench, capfd, message, words):
+def test_a_bad_compressed_image_is_counted_and_the_node_lives_on(bench, message, words):
     b = bench(image_transport="compressed")
     publisher = b.peer.create_publisher(CompressedImage, "image/compressed", 1)
     assert b.wait(lambda: publisher.get_subscription_count() > 0)
@@ -134,7 +134,7 @@ def test_outputs_come_back_after_a_cleanup(bench):
     assert b.wait(lambda: labels)
 
 
-def test_a_second_node_of_the_same_name_is_told(bench, capfd):
+def test_a_second_node_of_the_same_name_is_told(bench):
     b = bench()
     double = Peer(b.context, name="seqamodal")
     try:
@@ -143,7 +143,7 @@ def test_a_second_node_of_the_same_name_is_told(bench, capfd):
         double.destroy_node()
 
 
-def test_a_listener_with_an_incompatible_quality_of_service_is_told(bench, capfd):
+def test_a_listener_with_an_incompatible_quality_of_service_is_told(bench):
     b = bench()
     lasting = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
     b.peer.create_subscription(LayeredMasks, "seqamodal/layered_masks", b.peer.masks.append, lasting)

@@ -120,7 +120,7 @@ def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench):
     assert values["device"] == "cpu"
 
 
-def test_an_image_older_than_max_age_is_counted_and_dropped(bench, capfd):
+def test_an_image_older_than_max_age_is_counted_and_dropped(bench):
     b = bench(max_age=5.0)
     b.connected()
     now = b.node.get_clock().now().to_msg().sec
@@ -233,7 +233,7 @@ def test_a_region_is_looked_at_from_the_next_frame_on(bench, eager_model):
     assert (b.peer.masks[0].source_width, b.peer.masks[0].source_height) == (64, 48)
 
 
-def test_a_region_that_leaves_the_image_is_told_and_the_node_lives_on(bench, capfd):
+def test_a_region_that_leaves_the_image_is_told_and_the_node_lives_on(bench):
     b = bench(region=[0, 0, 640, 480])
     b.connected()
     b.peer.send(1)

@@ -78,7 +78,7 @@ def test_a_cloud_of_the_visible_pixels(bench):
     ],
     ids=["late", "frame", "size", "encoding", "camera_info"],
 )
-def test_what_does_not_fit_gives_no_cloud_and_is_counted(bench, capfd, fault, words):
+def test_what_does_not_fit_gives_no_cloud_and_is_counted(bench, fault, words):
     b = bench()
     camera = Camera(b)
     camera.send(**fault)

@@ -48,7 +48,7 @@ def test_the_image_subscription_takes_what_any_camera_offers(bench, pair):
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=name)
-def test_a_reliable_image_subscription_takes_reliable_cameras_alone_and_tells_of_others(bench, capfd, pair):
+def test_a_reliable_image_subscription_takes_reliable_cameras_alone_and_tells_of_others(bench, pair):
     b = bench(**QUICK, **{"qos_overrides./image.subscription.reliability": "reliable"})
     b.connected()
     publisher = b.peer.create_publisher(Image, "image", quality(pair))
@@ -66,7 +66,7 @@ def test_a_reliable_image_subscription_takes_reliable_cameras_alone_and_tells_of
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=name)
-def test_the_masks_go_to_volatile_listeners_and_others_are_told(bench, capfd, pair):
+def test_the_masks_go_to_volatile_listeners_and_others_are_told(bench, pair):
     b = bench(**QUICK)
     heard: list[LayeredMasks] = []
     b.connected()

@@ -2,6 +2,7 @@
 """The picture page without a browser: names as they are, masks where they belong, nothing from elsewhere, whole files."""
 
 import base64
+import os
 import re
 from html.parser import HTMLParser
 
@@ -255,7 +256,7 @@ class TestFile:
 
     def test_where_it_cannot_be_written_the_old_one_stays(self, write, scene, tmp_path):
         before = write(("old", scene))
-        (tmp_path / f".{PAGE}.part").mkdir()
+        (tmp_path / f".{os.getpid()}.part").mkdir()
         with pytest.raises(OSError, match=f"cannot write .*{PAGE}.*check that the folder exists and has room"):
             write(("new", scene))
         assert (tmp_path / PAGE).read_text(encoding="utf-8") == before
