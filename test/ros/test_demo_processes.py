@@ -17,7 +17,8 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
-from seqamodal_ros.messages import image_array
+from seqamodal_msgs.msg import LayeredMasks
+from seqamodal_ros.messages import MessageTypes, image_array, scene_to_message
 from seqamodal_ros.ros.player import read_camera_info
 from seqamodal_ros.share import share_folder
 
@@ -188,6 +189,36 @@ def test_the_recorder_stops_though_the_camera_does_not(start, peer, tmp_path: Pa
         peer.send()
         time.sleep(0.05)
     assert process.returncode == 1  # nobody answered
+
+
+SLOW_TO_DRAW = """
+import time
+from seqamodal_ros.ros import recorder
+
+draw = recorder.contact_sheet
+recorder.contact_sheet = lambda *about: time.sleep(2 * recorder.QUIET) or draw(*about)
+raise SystemExit(recorder.main())
+"""
+
+
+def test_pictures_that_take_long_to_draw_are_no_silence(peer, make_scene, rectangles, tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    command = [sys.executable, "-c", SLOW_TO_DRAW, "--ros-args", "-p", f"out:={tmp_path / 'out'}"]
+    masks = peer.create_publisher(LayeredMasks, "seqamodal/layered_masks", 10)
+    scene = make_scene(rectangles((4, 4, 20, 20)), 64, 48)
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as process:
+        until = time.monotonic() + 60
+        while not (peer.images.get_subscription_count() and masks.get_subscription_count()):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        for stamp in (1, 2, 3):
+            header = peer.send(stamp).header
+            time.sleep(0.3)  # as the node, masks come after their image
+            masks.publish(scene_to_message(scene, header, "test", MessageTypes.ros()))
+        process.send_signal(signal.SIGINT)  # at the first picture
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert sum(line.startswith("frame_") for line in output.splitlines()) == 3, output
 
 
 @pytest.mark.parametrize("parameter", ["rate:=0.0", "rate:=fast", "source:=7"])
