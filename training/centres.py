@@ -5,13 +5,14 @@ Things of one layer touch often, and their union does not say where one ends. Ea
 object instead, so that the pixels of one object end up at one place.
 """
 
+import hashlib
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import signed
+from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.fast import REACH
 from training.data.batches import Batch, union
 
@@ -20,13 +21,39 @@ ToCentres = Callable[[Tensor, Tensor, tuple[Tensor, ...]], Tensor]  # `FastNetwo
 STRAY = 0.15  # share of deeper objects that a layer takes in too, as drawn layers do
 
 
+class EncodedOnce:
+    """Image features, without gradients; those of images that come again are kept in memory, in float16.
+
+    With the sizes of the shipped weights they are half a megabyte an image.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, tuple[Tensor, ...]] = {}
+
+    @torch.no_grad()
+    def __call__(self, encode: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor) -> tuple[Tensor, ...]:
+        """What `encode` makes of images uint8 [B, 3, S, S], float32."""
+        keys = [hashlib.sha256(image.numpy(force=True)).digest() for image in images]
+        new = [k for k, key in enumerate(keys) if key not in self._kept]
+        if new:
+            rows = zip(*(each.half() for each in encode(normalised(images[new]))), strict=True)
+            self._kept.update(zip((keys[k] for k in new), rows, strict=True))
+        return tuple(torch.stack(each).float() for each in zip(*(self._kept[key] for key in keys), strict=True))
+
+
 def centre_loss(to_centres: ToCentres, features: tuple[Tensor, ...], batch: Batch) -> Tensor:
-    """Of a layer of each image: the mean over its pixels of the smooth L1 distance to the true way, in `REACH`; scalar."""
+    """Of a layer of each image: the mean over its pixels of the smooth L1 distance to the true way, in `REACH`; scalar.
+
+    A pixel counts by the root of its object's area, inversely: it is small things that are taken for one.
+    """
     drawn, chosen = a_layer_of_each(batch)
     layer, cumulative = union(batch.amodal, chosen), union(batch.amodal, drawn)
     said = to_centres(signed(layer), signed(cumulative), features)
-    distance = F.smooth_l1_loss(said / REACH, ways(batch.amodal & chosen[..., None, None]) / REACH, beta=0.1, reduction="none")
-    return (distance.sum(dim=1, keepdim=True) * layer).sum() / layer.sum().clamp(min=1)
+    objects = batch.amodal & chosen[..., None, None]
+    distance = F.smooth_l1_loss(said / REACH, ways(objects) / REACH, beta=0.1, reduction="none")
+    roots = objects.sum(dim=(2, 3)).clamp(min=1).float().rsqrt()
+    weight = layer * roots.gather(1, owner(objects).flatten(1)).view_as(layer)
+    return (distance.sum(dim=1, keepdim=True) * weight).sum() / weight.sum().clamp(min=1)
 
 
 def a_layer_of_each(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -35,6 +62,11 @@ def a_layer_of_each(batch: Batch) -> tuple[Tensor, Tensor]:
     number = 1 + (torch.rand_like(depth, dtype=torch.float32) * depth).long()[:, None]
     stray = (batch.layers > number) & (torch.rand_like(number.expand_as(batch.layers), dtype=torch.float32) < STRAY)
     return (batch.layers > 0) & (batch.layers < number), (batch.layers > 0) & (batch.layers == number) | stray
+
+
+def owner(amodal: Tensor) -> Tensor:
+    """Of each pixel, the first of the objects bool [B, O, h, w] that holds it: int64 [B, h, w]; 0 where none does."""
+    return amodal.to(torch.uint8).argmax(dim=1)
 
 
 def ways(amodal: Tensor) -> Tensor:
@@ -52,6 +84,6 @@ def _ways(amodal: Tensor) -> Tensor:
     at = torch.stack([x, y]).to(amodal.device, torch.float32)
     mass = amodal.flatten(2).float()
     centroids = (mass @ at.flatten(1).T) / mass.sum(dim=2, keepdim=True).clamp(min=1)
-    owner = amodal.to(torch.uint8).argmax(dim=1)  # the first
-    of_pixel = centroids.gather(1, owner.flatten(1)[..., None].expand(-1, -1, 2)).transpose(1, 2).unflatten(2, (height, width))
+    of_pixel = centroids.gather(1, owner(amodal).flatten(1)[..., None].expand(-1, -1, 2))
+    of_pixel = of_pixel.transpose(1, 2).unflatten(2, (height, width))
     return (of_pixel - at) * amodal.any(dim=1, keepdim=True)

@@ -161,10 +161,6 @@ def loss(
     network: TrainableNetwork, batch: Batch, schedule: Schedule, settings: ObjectiveSettings, step: int
 ) -> dict[str, Tensor]:
     """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"; and those of the heads that a network has."""
-    if settings.only_centres:
-        with torch.no_grad():
-            features = network.encode(normalised(batch.image))
-        return {"loss": centre_loss(network.to_centres, features, batch)}
     features = network.encode(normalised(batch.image))
     image = torch.arange(len(batch.image), device=batch.image.device).repeat(settings.rows)
     if settings.only_layer:

@@ -4,6 +4,7 @@
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,10 +12,10 @@ import training.train
 from seqamodal_ros.diffusion.fast import REACH, FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
-from training.centres import a_layer_of_each, centre_loss, ways
-from training.data.batches import Batch
-from training.objective import ObjectiveSettings, loss
-from training.train import TrainSettings, begin
+from training.centres import EncodedOnce, a_layer_of_each, centre_loss, ways
+from training.data.batches import Batch, Repeated
+from training.objective import ObjectiveSettings
+from training.train import TrainSettings, begin, method_of
 
 SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), centre_channels=(8, 8, 16))
 
@@ -48,6 +49,58 @@ def test_layers_are_drawn_evenly_and_strays_come_from_behind():
     assert 0.1 < chosen[~second][:, 2].float().mean() < 0.2
 
 
+def test_small_things_count_by_the_root_of_their_area():
+    """Else by their area, and what small ones learn is lost among large ones."""
+    amodal = torch.zeros(1, 2, 16, 16, dtype=torch.bool)
+    amodal[0, 0, :1, :1] = amodal[0, 1, :4, 4:8] = True  # of areas 1 and 16
+    batch = Batch(
+        torch.zeros(1, 3, 64, 64, dtype=torch.uint8), amodal, torch.zeros(1, 2, 2, dtype=torch.bool), torch.ones(1, 2).long()
+    )
+    true = ways(amodal)
+    loss = [
+        centre_loss(lambda layer, cumulative, features, off=off: true + REACH * off, (), batch).item()
+        for off in (amodal[:, :1], amodal[:, 1:])
+    ]
+    assert loss[1] / loss[0] == pytest.approx(4)
+
+
+def test_an_image_that_comes_again_is_encoded_once():
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    asked: list[int] = []
+
+    def encode(inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        asked.append(len(inputs))
+        return inputs[:, :1], inputs.mean(dim=(2, 3))
+
+    encoded = EncodedOnce()
+    first = encoded(encode, images)
+    again = encoded(encode, torch.cat([images[[2, 0]], images[:1] // 2]))
+    assert asked == [3, 1]
+    for one, other in zip(first, again, strict=True):
+        assert one.dtype == torch.float32 and len(other) == 3
+        assert torch.equal(other[:2], one[[2, 0]]) and not torch.equal(other[2], one[0])
+
+
+def test_repeated_scenes_are_drawn_once_each():
+    drawn: list[float] = []
+
+    def draw(rng: np.random.Generator) -> float:
+        drawn.append(rng.random())
+        return drawn[-1]
+
+    repeated = Repeated(draw, 3, seed=7)
+    rng = np.random.default_rng(0)
+    first = [repeated(rng) for _ in range(50)]
+    assert set(first) == set(drawn) and len(drawn) == 3
+    assert {Repeated(draw, 3, seed=7)(rng) for _ in range(9)} <= set(first)
+
+
+def test_scenes_and_centres_alone_go_together():
+    for wrong in ({"repeated": 5}, {"objective": ObjectiveSettings(only_centres=True)}):
+        with pytest.raises(ValueError, match="give both"):
+            TrainSettings(network=SMALL, **wrong)
+
+
 def test_the_loss_is_zero_for_the_truth_and_counts_pixels_of_the_layer_alone():
     batch = pair()
     batch = replace(batch, amodal=batch.amodal[:, :2], occluded_by=batch.occluded_by[:, :2, :2], layers=batch.layers[:, :2])
@@ -69,9 +122,10 @@ def test_what_learns(alone):
         backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
         composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
         objective=objective,
+        repeated=5 if alone else 0,
     )
     network = begin(settings)
-    losses = loss(network, pair(), Schedule.linear(), objective, 0)
+    losses = method_of(settings).losses(network, pair(), Schedule.linear(), 0)
     assert set(losses) == ({"loss"} if alone else {"loss", "bce", "dice", "centres"})
     losses["loss"].backward()
     learns = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.grad is not None}
@@ -110,7 +164,13 @@ def test_a_bias_that_export_took_off_is_given_back(tmp_path, only_centres):
     save_model(path, network.state_dict(), replace(ModelSettings(SMALL), bias=0.5))
     composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
     begun = begin(
-        TrainSettings(network=SMALL, composites=composites, objective=ObjectiveSettings(only_centres=only_centres)), path
+        TrainSettings(
+            network=SMALL,
+            composites=composites,
+            objective=ObjectiveSettings(only_centres=only_centres),
+            repeated=5 if only_centres else 0,
+        ),
+        path,
     )
     before, after = (each.denoiser.out[3].bias.item() for each in (network, begun))
     assert after - before == pytest.approx(0 if only_centres else 0.5, abs=1e-3)
@@ -137,7 +197,9 @@ def test_another_number_of_layers_is_begun_with_all_else(tmp_path):
 
 def test_centres_alone_need_a_network_that_is_trained(tmp_path, monkeypatch, capsys):
     config = tmp_path / "centres.yaml"
-    config.write_text("network: {centre_channels: [8, 8, 16]}\ncomposites: {image_size: 256}\nobjective: {only_centres: true}\n")
+    config.write_text(
+        "network: {centre_channels: [8, 8, 16]}\ncomposites: {image_size: 256}\nobjective: {only_centres: true}\nrepeated: 5\n"
+    )
     monkeypatch.setattr(sys, "argv", ["train", str(config), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit):
         training.train.main()

@@ -27,11 +27,13 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import load_model
 from training.data.batches import Batch, SceneBatches, union
 from training.data.compositor import CompositeSettings, Compositor
+from training.data.packed import PackedScenes
+from training.data.scene import SceneRules
 from training.hybrid import HybridSettings
 from training.loop import LoopSettings, Run, learning_rate
 from training.objective import ObjectiveSettings
 from training.record import Record
-from training.train import TrainSettings, method_of
+from training.train import TrainSettings, method_of, packed_scenes
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
 COMPOSITES = CompositeSettings(image_size=64, mask_size=16, area_min=2)
@@ -488,6 +490,14 @@ def test_a_packed_set_alone_is_enough(tmp_path, packed, monkeypatch):
     config = write_config(tmp_path / "config.yaml", packed=1.0)
     run_command(monkeypatch, config, "--packed", packed, "--out", tmp_path / "run")
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 2
+
+
+def test_where_nothing_is_learnt_of_a_layers_number_scenes_may_be_deeper(packed):
+    made = PackedScenes(packed).meta["settings"]
+    rules = SceneRules(made["image_size"], made["mask_size"], made["max_layers"] - 1, made["area_min"])
+    assert len(packed_scenes(packed, rules, any_depth=True)) == len(PackedScenes(packed))
+    with pytest.raises(ValueError, match="was made with max_layers"):
+        packed_scenes(packed, rules)
 
 
 @pytest.mark.parametrize(
