@@ -34,10 +34,11 @@ class EncodedOnce:
     def __call__(self, encode: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor) -> tuple[Tensor, ...]:
         """What `encode` makes of images uint8 [B, 3, S, S], float32."""
         keys = [hashlib.sha256(image.numpy(force=True)).digest() for image in images]
-        new = [k for k, key in enumerate(keys) if key not in self._kept]
-        if new:
-            rows = zip(*(each.half() for each in encode(normalised(images[new]))), strict=True)
-            self._kept.update(zip((keys[k] for k in new), rows, strict=True))
+        for key, image in zip(keys, images, strict=True):
+            if (
+                key not in self._kept
+            ):  # one by one: beside others it may be rounded differently, and a run that is resumed meets others
+                self._kept[key] = tuple(each[0].half() for each in encode(normalised(image[None])))
         return tuple(torch.stack(each).float() for each in zip(*(self._kept[key] for key in keys), strict=True))
 
 

@@ -45,7 +45,7 @@ class TrainSettings:
         composites: the scenes.
         packed: share of the scenes that come from the set that is given with --packed, in 0..1; the rest are composites.
         repeated: how many scenes are drawn, to come again and again; 0: each is new. For `only_centres`, whose image features are
-            then computed once; about 0.75 MB of memory each.
+            then computed once; about 0.75 MB of memory each, with one worker.
         objective: rows and losses, of the same `kind` as the network.
         loop: how long and how fast.
     """
@@ -60,6 +60,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         alone = isinstance(self.objective, ObjectiveSettings) and self.objective.only_centres
+        if self.repeated < 0:
+            raise ValueError(f"repeated is a number of scenes, or 0, not {self.repeated}")
         if (self.repeated > 0) != alone:
             raise ValueError(
                 "give both `objective: {only_centres: true}` and `repeated: 3000`, or none: features are kept of so many"

@@ -14,8 +14,10 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
 from training.centres import EncodedOnce, a_layer_of_each, centre_loss, ways
 from training.data.batches import Batch, Repeated
+from training.data.scene import Scene
+from training.loop import LoopSettings
 from training.objective import ObjectiveSettings
-from training.train import TrainSettings, begin, method_of
+from training.train import TrainSettings, begin, fit, method_of
 
 SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), centre_channels=(8, 8, 16))
 
@@ -75,7 +77,7 @@ def test_an_image_that_comes_again_is_encoded_once():
     encoded = EncodedOnce()
     first = encoded(encode, images)
     again = encoded(encode, torch.cat([images[[2, 0]], images[:1] // 2]))
-    assert asked == [3, 1]
+    assert asked == [1, 1, 1, 1]
     for one, other in zip(first, again, strict=True):
         assert one.dtype == torch.float32 and len(other) == 3
         assert torch.equal(other[:2], one[[2, 0]]) and not torch.equal(other[2], one[0])
@@ -99,6 +101,44 @@ def test_scenes_and_centres_alone_go_together():
     for wrong in ({"repeated": 5}, {"objective": ObjectiveSettings(only_centres=True)}):
         with pytest.raises(ValueError, match="give both"):
             TrainSettings(network=SMALL, **wrong)
+    with pytest.raises(ValueError, match="repeated is a number of scenes"):
+        TrainSettings(network=SMALL, repeated=-5)
+
+
+def test_a_run_of_centres_alone_encodes_each_scene_once_and_resumes(tmp_path, monkeypatch):
+    encode, asked = FastNetwork.encode, []
+
+    def counted(self: FastNetwork, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        asked.append(len(image))
+        return encode(self, image)
+
+    def draw(rng: np.random.Generator) -> Scene:
+        image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        return Scene(image, pair().amodal[0, :3].numpy(), pair().occluded_by[0, :3, :3].numpy())
+
+    monkeypatch.setattr(FastNetwork, "encode", counted)
+    settings = TrainSettings(
+        network=SMALL,
+        backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
+        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
+        objective=ObjectiveSettings(only_centres=True),
+        loop=LoopSettings(steps=6, batch_size=2, workers=0, sheet_every=100),
+        repeated=3,
+    )
+    begun = begin(settings).state_dict()
+    runs = []
+    for folder, minutes in (("whole", [None]), ("parts", [0.0, None])):
+        for limit in minutes:
+            asked.clear()
+            torch.manual_seed(0)
+            run = fit(settings, draw, tmp_path / folder, begin(settings), limit)
+        runs.append(run)
+    assert [run.step for run in runs] == [6, 6]
+    assert len(asked) <= 3 + 12  # the scenes, and others that are looked at in the end
+    for name, value in runs[0].network.state_dict().items():
+        assert torch.equal(value, runs[1].network.state_dict()[name]), name
+        assert name.startswith("centres.") or torch.equal(value, begun[name]), name
+    assert not torch.equal(runs[0].network.centres.out[-1].weight, begun["centres.out.3.weight"])
 
 
 def test_the_loss_is_zero_for_the_truth_and_counts_pixels_of_the_layer_alone():

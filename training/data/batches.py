@@ -69,7 +69,8 @@ class SceneBatches(Dataset):
 
     def others(self, count: int = 12) -> list[Scene]:
         """Scenes that no item has: composites of other draws. Those of a packed set are in items too, varied in another way."""
-        return [self.draw(np.random.default_rng([self.seed, self.batches, k])) for k in range(count)]
+        draw = self.draw.draw if isinstance(self.draw, Repeated) else self.draw
+        return [draw(np.random.default_rng([self.seed, self.batches, k])) for k in range(count)]
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index])
@@ -92,7 +93,7 @@ class Repeated:
 
     Args:
         draw: draws a scene; scene k from the seed and k alone.
-        count: of the scenes, about 0.25 MB of memory each.
+        count: of the scenes, about 0.25 MB of memory each, in each process that draws.
         seed: of all of them.
     """
 
