@@ -32,8 +32,10 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the bad messages (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help=f"write the table to {PAGE.parent.name}/{PAGE.name}")
     found = parser.parse_args(arguments)
-    if min(found.messages, found.cycles) < 1 or min(found.minutes, found.flood) <= 0:
-        parser.error("--messages, --cycles, --minutes and --flood must be above zero")
+    if min(found.messages, found.cycles - 1) < 1 or min(found.minutes, found.flood) <= 0:
+        parser.error(
+            "--messages, --minutes and --flood must be above zero, --cycles above one, as its first are compared with its last"
+        )
     return found
 
 

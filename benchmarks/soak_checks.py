@@ -201,7 +201,7 @@ def _age(masks: Any, came: float) -> float:
 def cycles(bench: Bench) -> Row:
     """Deactivate, clean up, configure, activate, by the lifecycle services, while a camera streams."""
     count = bench.options.cycles
-    warm = max(1, min(20, count // 2))
+    warm = min(20, count // 2)
     refused = lost = answers = 0
     threads, memory = 0, []
     with bench.pair("num_samples:=1") as (node, robot), bench.camera("--rate", "10"):

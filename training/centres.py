@@ -35,9 +35,8 @@ class EncodedOnce:
         """What `encode` makes of images uint8 [B, 3, S, S], float32."""
         keys = [hashlib.sha256(image.numpy(force=True)).digest() for image in images]
         for key, image in zip(keys, images, strict=True):
-            if (
-                key not in self._kept
-            ):  # one by one: beside others it may be rounded differently, and a run that is resumed meets others
+            # one by one: beside others an image may be rounded differently, and a run that is resumed meets others
+            if key not in self._kept:
                 self._kept[key] = tuple(each[0].half() for each in encode(normalised(image[None])))
         return tuple(torch.stack(each).float() for each in zip(*(self._kept[key] for key in keys), strict=True))
 
