@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make bench` runs: ways to layers on the same images in one run, how cost grows, what ROS costs; tables and a plot."""
+"""What `make bench` runs: ways to layers on the same images in one run, how cost grows, training, ROS; tables and a plot."""
 
 import argparse
 import json
@@ -18,6 +18,7 @@ from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.runtimes.exported import threads
 
 OUT = Path("bench_out")
+IMAGES = {"cpu": {"fast": 16, "paper": 2}, "cuda": {"fast": 64, "paper": 32}}  # of a step of training
 
 
 def child(out: Path, module: str, *arguments: str) -> dict[str, Any]:
@@ -74,6 +75,10 @@ def main() -> None:
     for what in ("growth", "floor"):
         found[what] = tell(what, child(OUT, "benchmarks.growth", what, *common, "--runtime", best))
     found["runtime"], found["steps"] = best, perceiver.model.settings.sampling_steps
+    found["learning"] = {}
+    for network, images in IMAGES[args.device].items():
+        arguments = (network, "--device", args.device, "--images", str(images))
+        found["learning"][network] = tell(f"training of `{network}`", child(OUT, "benchmarks.learning", *arguments))
     found["ros"] = tell("ROS shell and stillness", shell_and_stillness(args.model, args.device))
     print("\n" + text(found))
     written = [OUT / "performance", *([PAGE.with_suffix("")] if args.write else [])]
