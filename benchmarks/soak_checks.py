@@ -301,11 +301,10 @@ def stream(bench: Bench) -> Row:
         alive = node.alive
         time.sleep(2)  # for the answers under way
         found = [each for each in robot.masks if _seconds(each[0].header.stamp) >= first]  # not those of the camera before
-    settled = np.array(memory[len(memory) // 10 :])  # the first tenth warms up
-    slope = float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0]) if len(settled) > 1 else 0.0
+    slope = memory_slope(memory)
     latencies = np.array([_age(*each) for each in found])
-    p50, fixed = _first_and_last_third(latencies), _first_and_last_third(np.array(own))
-    within = slope <= SLOPE and p50[1] <= SLOWER * p50[0] * float(np.clip(fixed[1] / fixed[0], 1.0, EXCUSED))
+    p50, fixed = first_and_last_third(latencies), first_and_last_third(np.array(own))
+    within = slope <= SLOPE and no_slower(p50, fixed)
     (bench.folder / "stream.json").write_text(json.dumps({"memory": memory, "latency": latencies.tolist(), "fixed_work": own}))
     return Row(
         f"streaming for {minutes:g} minutes",
@@ -318,11 +317,22 @@ def stream(bench: Bench) -> Row:
     )
 
 
-def _first_and_last_third(values: np.ndarray) -> tuple[float, float]:
+def memory_slope(memory: list[tuple[float, float]]) -> float:
+    """MB an hour, of seconds and MB; the first tenth is left out, as it warms up."""
+    settled = np.array(memory[len(memory) // 10 :])
+    return float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0]) if len(settled) > 1 else 0.0
+
+
+def first_and_last_third(values: np.ndarray) -> tuple[float, float]:
     """Their medians; NaN where there are no values."""
     third = max(1, len(values) // 3)
     first, last = (float(np.median(part)) if len(part) else float("nan") for part in (values[:third], values[-third:]))
     return first, last
+
+
+def no_slower(p50: tuple[float, float], fixed: tuple[float, float]) -> bool:
+    """Whether the last latency is at most `SLOWER` times the first, or more by as much as a fixed calculation took longer."""
+    return p50[1] <= SLOWER * p50[0] * float(np.clip(fixed[1] / fixed[0], 1.0, EXCUSED))
 
 
 def _fixed_work() -> float:
