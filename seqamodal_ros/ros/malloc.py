@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process's word to glibc, so that a model that is loaded anew takes no more memory each time; other C libraries get none."""
+"""The process's word to glibc, so that a model that is loaded anew takes no more memory each time; other C libraries get none.
+
+Where the environment says something else (`MALLOC_ARENA_MAX` and its kind), that holds.
+"""
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
+VARIABLES = {
+    M_TRIM_THRESHOLD: "MALLOC_TRIM_THRESHOLD_",
+    M_MMAP_THRESHOLD: "MALLOC_MMAP_THRESHOLD_",
+    M_ARENA_MAX: "MALLOC_ARENA_MAX",
+}
 ARENAS = 2
 MEGABYTE = 1 << 20
 
@@ -37,5 +46,7 @@ def give_back() -> None:
 
 
 def _tell(option: int, value: int) -> None:
+    if VARIABLES[option] in os.environ:
+        return
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(option, value)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What glibc is told, in a process of its own, as it is told for good."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -37,7 +38,19 @@ except KeyError:
 """
 
 
+def answers(**environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
+    )
+    assert not done.stderr
+    return done.stdout.split()
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
 def test_large_blocks_have_pages_of_their_own_while_a_model_loads():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60)
-    assert (done.stdout.split(), done.stderr) == (["1", "0", "1", "0", "1"], "")
+    assert answers() == ["1", "0", "1", "0", "1"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
+def test_what_the_environment_says_holds():
+    assert answers(MALLOC_MMAP_THRESHOLD_=str(8 << 20)) == ["1", "0", "0", "0", "1"]
