@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo of `make demo` under `ros2 launch`: player, perception node, recorder; ends when the player ends."""
 
+import os
+
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable, Shutdown
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+# see perception.launch.py
+PROFILE = (
+    "FASTRTPS_DEFAULT_PROFILES_FILE" if os.environ.get("ROS_DISTRO") in ("humble", "jazzy") else "FASTDDS_DEFAULT_PROFILES_FILE"
+)
 
 
 def text(argument: str) -> ParameterValue:
@@ -15,11 +22,14 @@ def text(argument: str) -> ParameterValue:
 
 
 def generate_launch_description() -> LaunchDescription:
-    perception = PathJoinSubstitution([FindPackageShare("seqamodal_ros"), "launch", "perception.launch.py"])
+    share = FindPackageShare("seqamodal_ros")
+    perception = PathJoinSubstitution([share, "launch", "perception.launch.py"])
+    profile = PathJoinSubstitution([share, "config", "fastdds.xml"])  # for the player too: the shared memory is the sender's
     return LaunchDescription(
         [
             DeclareLaunchArgument("source", default_value="", description="folder, video or camera; empty: the samples"),
             DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, page, layers.json and bag"),
+            SetEnvironmentVariable(PROFILE, EnvironmentVariable(PROFILE, default_value=profile)),
             IncludeLaunchDescription(perception),
             Node(
                 package="seqamodal_ros",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the perception node on a camera: `ros2 launch seqamodal_ros perception.launch.py image:=/camera/image_raw`."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,11 @@ from launch.actions import (
     LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
-    SetEnvironmentVariable,
     TimerAction,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -28,7 +28,10 @@ TOPICS = {
     "camera_info": "topic of the camera's calibration, for clouds",
     "depth": "topic of the depth images, registered to the image, for clouds",
 }
-PROFILE = "FASTDDS_DEFAULT_PROFILES_FILE"
+# Fast DDS 2 has another name for it, and 3 warns of that one
+PROFILE = (
+    "FASTRTPS_DEFAULT_PROFILES_FILE" if os.environ.get("ROS_DISTRO") in ("humble", "jazzy") else "FASTDDS_DEFAULT_PROFILES_FILE"
+)
 CONFIG = PathJoinSubstitution([FindPackageShare("seqamodal_ros"), "config"])
 OVERRIDES = {
     "model": "a name in models/manifest.yaml, or the path of a .safetensors file",
@@ -56,12 +59,14 @@ def perception_node(context: LaunchContext) -> list[Action]:
         if autostart not in ("true", "false"):
             raise ValueError(f"autostart:={autostart} must be true or false")
         overrides["autostart"] = autostart == "true"
+    # whole frames fit into this profile's shared memory; a profile that the user has set stays
+    profile = context.environment.get(PROFILE) or PathJoinSubstitution([CONFIG, "fastdds.xml"]).perform(context)
     # all of it as it is now: a node that is started again must not be another one, whatever was launched since
     started = {
         "namespace": LaunchConfiguration("namespace").perform(context),
         "parameters": [str(params_file), *([overrides] if overrides else [])],
         "remappings": [(topic, LaunchConfiguration(topic).perform(context)) for topic in TOPICS],
-        "additional_env": {PROFILE: context.environment[PROFILE]},
+        "additional_env": {PROFILE: profile},
     }
     return kept_alive(
         lambda: LifecycleNode(
@@ -94,7 +99,7 @@ def kept_alive(make: Callable[[], LifecycleNode], deaths: list[float]) -> list[A
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, the Fast DDS profile, the node."""
+    """Arguments and the node, with a Fast DDS profile of its own."""
     return LaunchDescription(
         [
             *(DeclareLaunchArgument(topic, default_value=topic, description=text) for topic, text in TOPICS.items()),
@@ -107,10 +112,6 @@ def generate_launch_description() -> LaunchDescription:
             *(
                 DeclareLaunchArgument(name, default_value="", description=f"{text} (empty: as the file says)")
                 for name, text in OVERRIDES.items()
-            ),
-            # whole frames fit into this profile's shared memory; a profile that the user has set stays
-            SetEnvironmentVariable(
-                PROFILE, EnvironmentVariable(PROFILE, default_value=PathJoinSubstitution([CONFIG, "fastdds.xml"]))
             ),
             OpaqueFunction(function=perception_node),
         ]
