@@ -8,6 +8,7 @@ contact_graspnet: `python contact_graspnet/inference.py --np_path=pick.npz --loc
 """
 
 import argparse
+import io
 import sys
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from seqamodal_ros.clouds import depth_metres, pinhole
+from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import InvalidMessage, message_to_scene
 from seqamodal_ros.scene.picking import free_objects
 
@@ -45,6 +47,9 @@ def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = N
     """
     scene = message_to_scene(masks)
     height, width = masks.source_height, masks.source_width
+    for name, message in {"depth": depth, "camera_info": camera_info}.items():
+        if message.header.frame_id not in ("", masks.header.frame_id):
+            raise InvalidMessage(f"{name} is of frame '{message.header.frame_id}', the masks of '{masks.header.frame_id}'")
     fx, fy, cx, cy = pinhole(camera_info, width, height)
     metres = depth_metres(depth)
     if metres.shape != (height, width):
@@ -118,7 +123,9 @@ def main() -> int:
                     missing = str(error)
                     newest.clear()
                     continue
-                np.savez(out, **found)
+                data = io.BytesIO()
+                np.savez(data, **found)
+                write_whole(out, data.getvalue())
                 print(f"{out}: object {found['segmap'].max()}, {np.count_nonzero(found['segmap'])} pixels")
                 return 0
             if stop:
@@ -126,7 +133,7 @@ def main() -> int:
             print(f"nothing written within {arguments.timeout:g} s: {missing}", file=sys.stderr)
             return 1
         except OSError as error:
-            print(f"cannot write {out}: {error}", file=sys.stderr)
+            print(error, file=sys.stderr)
             return 1
 
 

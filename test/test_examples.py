@@ -48,7 +48,7 @@ def depth_image(values: np.ndarray, encoding: str = "16UC1") -> SimpleNamespace:
 
 
 def info(width: int = WIDTH, height: int = HEIGHT) -> SimpleNamespace:
-    return SimpleNamespace(width=width, height=height, k=[90.0, 0, 63.5, 0, 91.0, 47.5, 0, 0, 1], p=[0.0] * 12)
+    return SimpleNamespace(header=HEADER, width=width, height=height, k=[90.0, 0, 63.5, 0, 91.0, 47.5, 0, 0, 1], p=[0.0] * 12)
 
 
 class TestToMoveItPro:

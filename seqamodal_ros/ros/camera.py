@@ -73,6 +73,13 @@ class Camera:
         self.problem = ""  # the latest thing that went wrong, until it is told
         self._logged: dict[str, float] = {}  # when each kind of problem was, seconds
         self.last_stamp: Time | None = None  # of the image that was answered last
+        self.last_image: float | None = None  # when one came last, good or bad, seconds of the monotonic clock
+
+    @property
+    def unfed(self) -> str:
+        """What is wrong where nobody sends images; nothing where someone may."""
+        topic = self.images.topic_name
+        return "" if self._node.count_publishers(topic) else f"nobody publishes {topic}: does the camera run, is the topic right?"
 
     def destroy(self) -> None:
         """Take topics and service away."""
@@ -124,7 +131,7 @@ class Camera:
     def _on_image(self, message: Any, convert: Callable[[Any], np.ndarray]) -> None:
         if not self._active():
             return
-        received = time.monotonic()
+        self.last_image = received = time.monotonic()
         self.counters.received += 1
         try:
             check_header(message.header)
@@ -148,7 +155,7 @@ class Camera:
             self._parameters.get("seed"),
             label=self.outputs.label_wanted or self.points.wanted,
             overlay=self.outputs.overlay_wanted,
-            depth=self.points.nearest(message.header),
+            depth=self.points.match(message.header),
             camera=self.name,
             region=region,
             stillness=self._parameters.get("stillness"),

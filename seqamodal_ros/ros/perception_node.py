@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
@@ -26,7 +27,8 @@ from seqamodal_ros.ros.worker import Worker
 WARM_UP, WARM_UP_CALLS = (480, 640, 3), 3  # shape of the first image; encoding is a call of its own
 HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
-DOUBLE_AFTER = 3  # reports in a row that see a node of our name: one that has just ended may still be announced
+DOUBLE_AFTER = 25  # reports in a row that see a node of our name: one that was killed is announced for Fast DDS's lease of 20 s
+FAILURES = 10  # in a row, on a GPU: an error that stays with the process, as where the GPU was lost
 
 
 class _Warm(Exception):
@@ -41,13 +43,15 @@ class PerceptionNode(LifecycleNode):
         self.parameters = Parameters(self)
         self._worker: Worker | None = None
         self._held = ExitStack()  # what configure has acquired
-        self._active = False
+        self._active = self._finalized = False
+        self._refused = ""  # why configure failed, until it does not
+        self._failures = 0  # frames in a row whose inference failed
         self._doubles_seen = 0
         self.cameras: dict[str, Camera] = {}  # by name; while configured
         self._answer_ready = self.create_guard_condition(self._publish_answers)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        self.create_timer(1.0, self._report)
-        self._watchdog = Watchdog(self._end_stuck)
+        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))  # also while a bag is paused
+        self._watchdog = Watchdog(self._give_up)
         self._end_log = to_ros(self.get_logger())
 
     def autostart(self) -> None:
@@ -62,8 +66,10 @@ class PerceptionNode(LifecycleNode):
             perceiver = self._acquire().perceiver
         except Exception as error:  # of CUDA too, say; rclpy would swallow it and leave no word
             self._release()
-            self.get_logger().error(f"cannot configure: {error}")
+            self._refused = f"cannot configure: {error}"
+            self.get_logger().error(self._refused)
             return TransitionCallbackReturn.FAILURE
+        self._refused = ""
         self.parameters.locked = True
         self.get_logger().info(f"configured: {perceiver.model_id[:40]} on {perceiver.device}, {perceiver.runtime}")
         return TransitionCallbackReturn.SUCCESS
@@ -92,6 +98,7 @@ class PerceptionNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As cleanup, for good."""
         self._release()
+        self._finalized = True
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -176,6 +183,10 @@ class PerceptionNode(LifecycleNode):
             return
         for answer in self._worker.answers():
             self.cameras[answer.frame.camera].publish(answer)
+            self._failures = self._failures + 1 if answer.error else 0
+            lasting = self._worker.perceiver.device != "cpu" and type(answer.error).__name__ != "OutOfMemoryError"
+            if lasting and self._failures >= FAILURES:
+                self._give_up(f"{FAILURES} frames in a row failed on the GPU: the process ends, to be started anew")
 
     def _report(self) -> None:
         name = self.get_fully_qualified_name()
@@ -193,7 +204,9 @@ class PerceptionNode(LifecycleNode):
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         if self._worker is None:
-            message.status = [status(name, "unconfigured", problem, Counters(), memory(), fatal)]
+            state = "finalized" if self._finalized else "unconfigured"
+            both = "; ".join(filter(None, (problem, self._refused)))
+            message.status = [status(name, state, both, Counters(), memory(), fatal or bool(self._refused))]
         else:
             state = "active" if self._active else "inactive"
             about = {**memory(), "model": self._worker.perceiver.model_id, "device": self._worker.perceiver.device}
@@ -202,14 +215,16 @@ class PerceptionNode(LifecycleNode):
                 details = {**about, **camera.pace.described()}
                 if camera.last_stamp is not None:
                     details["age_s"] = f"{camera.age(camera.last_stamp):.2f}"
+                if camera.last_image is not None:
+                    details["since_image_s"] = f"{time.monotonic() - camera.last_image:.1f}"
                 named = f"{name}: {camera.name}" if camera.name else name
-                both = "; ".join(filter(None, (problem, camera.problem)))
+                both = "; ".join(filter(None, (problem, camera.unfed if self._active else "", camera.problem)))
                 message.status.append(status(named, state, both, camera.counters, details, fatal))
                 camera.problem = ""
         self._diagnostics.publish(message)
 
-    def _end_stuck(self, problem: str) -> None:
-        """End the process, on the watchdog's thread: a stuck one cannot be ended, and whoever launched us can start anew."""
+    def _give_up(self, problem: str) -> None:
+        """End the process, on whatever thread: what is stuck cannot be ended, and whoever launched us can start anew."""
         try:
             self.get_logger().fatal(problem)
             self._tell(problem, fatal=True)

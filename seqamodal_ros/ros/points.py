@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The topic `~/points`: the visible pixels of each object in space, where a depth image and camera_info come."""
 
+import math
 from collections import deque
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
@@ -17,6 +19,21 @@ from seqamodal_ros.scene.scene import LayeredScene
 KEPT_DEPTHS = 10  # images; the one that fits comes soon before or after its colour image
 
 
+class DepthMatch:
+    """Of the depth images that have come so far, the one whose stamp is nearest to a header's; None before any has."""
+
+    def __init__(self, header: Any):
+        self._header = header
+        self.depth: Image | None = None
+        self._apart = math.inf
+
+    def offer(self, depth: Image) -> None:
+        """A depth image that has come."""
+        apart = abs(_seconds_apart(depth.header.stamp, self._header.stamp))
+        if apart < self._apart:
+            self.depth, self._apart = depth, apart
+
+
 class Points:
     """Keeps the latest depth images and camera_info; makes a cloud of each answer while someone listens.
 
@@ -27,6 +44,7 @@ class Points:
         self._node = node
         self._publisher = node.create_lifecycle_publisher(PointCloud2, f"~/{prefix}points", 1)
         self._depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
+        self._matches: WeakSet[DepthMatch] = WeakSet()  # of frames that wait or are at work
         self._info: CameraInfo | None = None
         self._subscriptions = [
             node.create_subscription(Image, f"{prefix}depth", self._on_depth, qos_profile_sensor_data),
@@ -38,19 +56,21 @@ class Points:
         """Whether someone listens."""
         return bool(self._publisher.get_subscription_count())
 
-    def nearest(self, header: Any, known: Image | None = None) -> Image | None:
-        """The depth image whose stamp is nearest to a header's, of those kept and one known before; None without any.
-
-        Inference may take longer than images are kept: so it is asked when a frame goes to work, and again when it is answered.
+    def match(self, header: Any) -> DepthMatch:
+        """For the image of this header; it goes on for as long as someone holds it, as inference may take longer than
+        depth images are kept, and the one that fits may come after its colour image.
         """
-        found = [*self._depths, *([known] if known is not None else [])]
-        return min(found, key=lambda depth: abs(_seconds_apart(depth.header.stamp, header.stamp)), default=None)
+        found = DepthMatch(header)
+        for depth in self._depths:
+            found.offer(depth)
+        self._matches.add(found)
+        return found
 
     def publish(self, answer: Answer, scene: LayeredScene, label: np.ndarray, max_skew: float) -> None:
         """Send the cloud of an answer.
 
         Args:
-            answer: its frame's `depth` is the best that was known when it went to work.
+            answer: its frame's `depth` holds the depth image that fits best.
             scene, label: the answer's.
             max_skew: the depth image's stamp may differ from the image's by so many seconds.
 
@@ -61,8 +81,13 @@ class Points:
             raise InvalidMessage("no camera_info has come")
         header, image = answer.frame.header, answer.frame.image
         height, width = image.shape[:2]
+        if self._info.header.frame_id not in ("", header.frame_id):
+            raise InvalidMessage(
+                f"camera_info is of frame '{self._info.header.frame_id}', the image of '{header.frame_id}': "
+                "remap camera_info to that of the image's camera"
+            )
         camera = pinhole(self._info, width, height)
-        depth = depth_metres(_fitting(self.nearest(header, answer.frame.depth), header, max_skew))
+        depth = depth_metres(_fitting(answer.frame.depth.depth, header, max_skew))
         if depth.shape != (height, width):
             raise InvalidMessage(
                 f"depth is {depth.shape[1]}x{depth.shape[0]}, the image {width}x{height} pixels: register depth to the image"
@@ -79,6 +104,8 @@ class Points:
     def _on_depth(self, message: Image) -> None:
         if self.wanted:
             self._depths.append(message)
+            for match in self._matches:
+                match.offer(message)
         else:
             self._depths.clear()
 

@@ -14,12 +14,14 @@ from rclpy.timer import Timer
 
 from seqamodal_ros.messages import InvalidMessage, image_rgb
 from seqamodal_ros.perceiver import LARGEST_NUM_SAMPLES
+from seqamodal_ros.ros.mailbox import MOST_REQUESTED
 from seqamodal_ros.ros.worker import Answer, Frame, Region
 from seqamodal_ros.scene.scene import LayeredScene
 
 Outcome = tuple[Any, LayeredScene] | str  # header and scene, or why there is none
 
 ENDING = "the node is being cleaned up"
+TOO_MANY = "too many requests wait already: call again when they are answered"
 ANSWER_WITHIN = 10.0  # seconds, where the request names no timeout
 
 
@@ -71,7 +73,7 @@ class SegmentService:
             return
         self._ending = True
         self.cancel(ENDING)
-        timer: Timer = self._node.create_timer(0.01, lambda: self._end(timer))
+        timer: Timer = self._node.create_timer(0.01, lambda: self._end(timer), clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _end(self, timer: Timer) -> None:
         if not self._open:
@@ -112,6 +114,8 @@ class SegmentService:
                 self._begin(request, request.image.header, image_rgb(request.image), None, future)
             except InvalidMessage as error:
                 _resolve(future, f"the image cannot be used: {error}")
+        elif len(self._for_camera) >= MOST_REQUESTED:
+            _resolve(future, TOO_MANY)
         else:
             self._for_camera.append((self._node.get_clock().now(), request, future))
 
@@ -127,7 +131,7 @@ class SegmentService:
             wanted=lambda: not future.done(),
         )
         if not self._request_frame(frame):
-            _resolve(future, "too many requests wait already: call again when they are answered")
+            _resolve(future, TOO_MANY)
 
     def _too_late(self, future: Future) -> str:
         if any(waiting[2] is future for waiting in self._for_camera):

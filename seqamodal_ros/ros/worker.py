@@ -36,7 +36,7 @@ class Frame:
         num_samples: K.
         seed: of the noise.
         label, overlay: whether someone wants these pictures of it; at source size they cost more than a glance.
-        depth: a depth image that may belong to it, kept for the executor's thread.
+        depth: `DepthMatch` of a camera's frame, for the executor's thread: the depth image that fits best.
         camera: whose it is.
         region: the part of the image that is looked at.
         stillness: grey levels by which patches of it may differ from the camera's image before, to have the same scene; 0: none.

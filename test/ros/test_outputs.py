@@ -134,7 +134,8 @@ def test_outputs_come_back_after_a_cleanup(bench):
     assert b.wait(lambda: labels)
 
 
-def test_a_second_node_of_the_same_name_is_told(bench):
+def test_a_second_node_of_the_same_name_is_told(bench, monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.perception_node.DOUBLE_AFTER", 3)
     b = bench()
     double = Peer(b.context, name="seqamodal")
     try:

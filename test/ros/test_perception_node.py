@@ -15,10 +15,11 @@ pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheel
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from harness import WITHIN
+from harness import WITHIN, image_message
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from seqamodal_msgs.msg import LayeredMasks
@@ -92,12 +93,52 @@ def test_bad_messages_are_told_to_diagnostics(bench):
     b.peer.create_subscription(DiagnosticArray, "/diagnostics", lambda message: heard.extend(message.status), 10)
     b.connected()
     b.peer.send(encoding="nonsense")
-    assert b.wait(lambda: any(status.level == DiagnosticStatus.WARN for status in heard))
-    warning = next(status for status in heard if status.level == DiagnosticStatus.WARN)
-    assert "nonsense" in warning.message
+    assert b.wait(lambda: any("nonsense" in status.message for status in heard))
+    warning = next(status for status in heard if "nonsense" in status.message)
+    assert warning.level == DiagnosticStatus.WARN
     values = {item.key: item.value for item in warning.values}
     assert values["rejected"] == "1"
     assert values["state"] == "active"
+
+
+def listen_to_diagnostics(b) -> list[DiagnosticStatus]:
+    heard: list[DiagnosticStatus] = []
+    b.peer.create_subscription(DiagnosticArray, "/diagnostics", lambda message: heard.extend(message.status), 10)
+    return heard
+
+
+def test_a_node_that_could_not_be_configured_is_an_error_until_it_is(bench, eager_model):
+    b = bench(model="no-such-model")
+    heard = listen_to_diagnostics(b)
+    assert b.wait(lambda: len(heard) > 1)
+    for status in heard:
+        assert status.level == DiagnosticStatus.ERROR and "cannot configure: unknown model" in status.message
+    b.node.set_parameters([Parameter("model", value=str(eager_model))])
+    assert b.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    heard.clear()
+    assert b.wait(lambda: heard)
+    assert heard[-1].level == DiagnosticStatus.OK and heard[-1].message == "inactive"
+    assert b.node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
+    assert b.wait(lambda: heard[-1].message == "finalized")
+
+
+def test_an_image_topic_that_nobody_publishes_is_told(bench):
+    b = bench(cameras=["nowhere"])
+    heard = listen_to_diagnostics(b)
+    assert b.wait(lambda: heard)
+    assert heard[-1].level == DiagnosticStatus.WARN and "nobody publishes /nowhere/image" in heard[-1].message
+    publisher = b.peer.create_publisher(Image, "nowhere/image", 1)
+    assert b.wait(lambda: heard[-1].level == DiagnosticStatus.OK)
+    assert "since_image_s" not in {item.key for item in heard[-1].values}
+    assert b.wait(lambda: publisher.get_subscription_count())
+    publisher.publish(image_message())
+    assert b.wait(lambda: "since_image_s" in {item.key for item in heard[-1].values})
+
+
+def test_diagnostics_come_while_simulated_time_stands(bench):
+    b = bench(use_sim_time=True)
+    heard = listen_to_diagnostics(b)
+    assert b.wait(lambda: len(heard) > 1)
 
 
 def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench):
@@ -343,6 +384,35 @@ def test_a_frame_that_fails_is_counted_and_the_node_lives_on(bench, monkeypatch)
     b.peer.send(2)
     assert b.wait(lambda: b.peer.masks)
     assert b.peer.masks[0].header.stamp.sec == 2
+
+
+def test_frames_that_fail_again_and_again_end_a_process_that_has_a_gpu(bench, monkeypatch):
+    """A GPU that was lost stays so for this process; on the CPU the node lives on."""
+    b = bench(stillness=0.0)
+    b.connected()
+    said: list[str] = []
+    monkeypatch.setattr(b.node, "_give_up", said.append)
+    monkeypatch.setattr("seqamodal_ros.ros.perception_node.FAILURES", 3)
+    perceiver = b.node._worker.perceiver
+
+    class OutOfMemoryError(RuntimeError):
+        """Named as torch's."""
+
+    def fails(error: type[Exception], times: int) -> None:
+        monkeypatch.setattr(type(perceiver), "batch", lambda *_, **__: (_ for _ in ()).throw(error("CUDA error")))
+        for _ in range(times):
+            failed = b.camera.counters.failed
+            b.peer.send(failed + 1)
+            assert b.wait(lambda failed=failed: b.camera.counters.failed == failed + 1)
+
+    fails(RuntimeError, 4)
+    assert said == []
+    monkeypatch.setattr(perceiver, "_device", "cuda")
+    fails(OutOfMemoryError, 1)
+    assert said == []
+    fails(RuntimeError, 1)
+    assert b.wait(lambda: said)
+    assert "3 frames in a row failed on the GPU" in said[0]
 
 
 def test_without_our_messages_the_node_says_how_to_build_them(start, eager_model: Path, tmp_path: Path):

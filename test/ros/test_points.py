@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`~/points` over DDS: a cloud where depth and camera_info fit the image, a counted warning where they do not."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,7 @@ class Camera:
         info_size: tuple[int, int] = (64, 48),
         encoding: str = "16UC1",
         frame: str = "camera_optical_frame",
+        info_frame: str = "",
         late: int = 0,
     ) -> None:
         """Depth of 1.2 m, camera_info, and once the node has both, the image; by default all three fit."""
@@ -47,6 +50,7 @@ class Camera:
         depth.header.frame_id = frame
         depth.header.stamp.nanosec -= late
         info = CameraInfo(width=info_size[0], height=info_size[1], k=[50.0, 0, 31.5, 0, 50.0, 23.5, 0, 0, 1.0])
+        info.header.frame_id = info_frame
         self.infos.publish(info)
         self.depths.publish(depth)
         points = self.bench.camera.points
@@ -75,8 +79,9 @@ def test_a_cloud_of_the_visible_pixels(bench):
         ({"depth_size": (32, 48)}, "register depth"),
         ({"encoding": "mono8"}, "mono8"),
         ({"info_size": (640, 480)}, "640x480"),
+        ({"info_frame": "depth_optical_frame"}, "remap camera_info"),
     ],
-    ids=["late", "frame", "size", "encoding", "camera_info"],
+    ids=["late", "frame", "size", "encoding", "camera_info", "other_camera"],
 )
 def test_what_does_not_fit_gives_no_cloud_and_is_counted(bench, fault, words):
     b = bench()
@@ -86,6 +91,25 @@ def test_what_does_not_fit_gives_no_cloud_and_is_counted(bench, fault, words):
     assert b.wait(lambda: b.peer.masks), "the masks come all the same"
     assert camera.clouds == []
     assert b.says(words)
+
+
+def test_the_depth_image_of_the_same_stamp_is_found_after_many_others_and_after_its_colour_image(bench, monkeypatch):
+    """As where inference takes longer than depth images are kept."""
+    b = bench()
+    camera = Camera(b)
+    points, header = b.camera.points, image_message().header
+    waiting = points.match(header)
+    for milliseconds in (-33, 0, *range(33, 33 * 30, 33)):
+        depth = fill_image(Image(), np.full((48, 64), 1200 + milliseconds, np.uint16), "16UC1", image_message().header)
+        nanoseconds = depth.header.stamp.sec * 10**9 + depth.header.stamp.nanosec + milliseconds * 10**6
+        depth.header.stamp.sec, depth.header.stamp.nanosec = divmod(nanoseconds, 10**9)
+        camera.depths.publish(depth)
+        assert b.wait(lambda depth=depth: points._depths and points._depths[-1].header.stamp == depth.header.stamp)
+    assert waiting.depth.header.stamp == header.stamp
+    assert points.match(header).depth.header.stamp != header.stamp  # it is not kept for those who did not wait
+    del waiting
+    gc.collect()
+    assert not points._matches
 
 
 def test_without_depth_or_listener_nothing_is_said(bench):

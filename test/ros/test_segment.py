@@ -141,6 +141,17 @@ def test_too_many_requests_are_refused_and_none_is_lost(ask, monkeypatch):
     assert all("call again" in response.message for response in responses[-2:])
 
 
+def test_of_those_who_wait_for_the_cameras_next_image_too_many_are_refused_at_once(ask):
+    b, call = ask
+    futures = [call(timeout=Duration(sec=1000)) for _ in range(MOST_REQUESTED)]
+    assert b.wait(lambda: len(b.camera.segment._for_camera) == MOST_REQUESTED)
+    refused = answer(b, call(timeout=Duration(sec=1000)))
+    assert not refused.success and "too many requests wait already" in refused.message
+    b.connected()
+    b.peer.send(stamp=NOW)
+    assert all(answer(b, future).success for future in futures)
+
+
 def test_nobody_is_inferred_for_who_has_stopped_waiting(ask, monkeypatch):
     b, call = ask
     go_on, seen = threading.Event(), []
