@@ -233,12 +233,10 @@ def scene_to_message(scene: LayeredScene, header: Any, model_id: str, types: Mes
 
 def _touches_border(scene: LayeredScene, obj: SceneObject) -> bool:
     """Whether an object's box comes within half a mask pixel of the edge of what the network saw: nearer cannot be told."""
-    g = scene.geometry
-    scale_x, scale_y, _, _ = g.affine(obj.amodal.shape[1])
+    scale_x, scale_y, _, _ = scene.geometry.affine(obj.amodal.shape[1])
+    left, top, right, bottom = scene.geometry.seen
     x, y, width, height = source_box(scene, obj)
-    to_left, to_right = x - max(0, g.left), min(g.width, g.left + g.side) - x - width
-    to_top, to_bottom = y - max(0, g.top), min(g.height, g.top + g.side) - y - height
-    return bool(min(to_left, to_right) < scale_x / 2 or min(to_top, to_bottom) < scale_y / 2)
+    return bool(min(x - left, right - x - width) < scale_x / 2 or min(y - top, bottom - y - height) < scale_y / 2)
 
 
 def message_to_scene(message: Any) -> LayeredScene:

@@ -191,6 +191,21 @@ def test_an_object_cut_by_a_crop_touches_the_border():
         assert not scene_to_message(whole, HEADER, "m", TYPES).objects[0].touches_border
 
 
+@pytest.mark.parametrize("region", [(100, 100, 400, 200), (100, 100, 200, 300)], ids=["wide", "tall"])
+def test_an_object_cut_by_the_edge_of_a_region_that_is_no_square_touches_the_border(region):
+    x, y, width, height = region
+    geometry = Geometry.region(640, 480, *region)
+    inside = geometry.inside(64)
+    rows, columns = np.nonzero(inside.any(axis=1))[0], np.nonzero(inside.any(axis=0))[0]
+    across = np.zeros((1, 64, 64), bool)
+    across[0, rows[0] : rows[-1] + 1, columns[8] : columns[12]] = True
+    within = np.zeros((1, 64, 64), bool)
+    within[0, rows[4] : rows[-4], columns[8] : columns[12]] = True
+    for amodal, touches in ((across, True), (within, False)):
+        scene = LayeredScene.assemble(amodal, amodal.astype(np.float32), amodal[:, None], geometry)
+        assert scene_to_message(scene, HEADER, "m", TYPES).objects[0].touches_border is touches
+
+
 def test_hypotheses_can_be_left_out_and_an_empty_scene_is_valid():
     message = scene_to_message(scene(), HEADER, "m", TYPES, hypotheses=False)
     assert message_to_scene(message).hypotheses.shape == (2, 0, 16, 16)

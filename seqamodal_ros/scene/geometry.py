@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 LARGEST_SIDE = 16384  # of a source image, pixels
 PADDING = 128  # grey level of what lies outside the source; zero once normalised to [-1, 1]
@@ -68,6 +69,12 @@ class Geometry:
         return Geometry(width, height, self.left * scale, self.top * scale, self.side * scale, window)
 
     @property
+    def seen(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom edge of what of the image lies in the square and is seen, source pixels."""
+        left, top, right, bottom = self._window
+        return max(left, self.left), max(top, self.top), min(right, self.left + self.side), min(bottom, self.top + self.side)
+
+    @property
     def _window(self) -> tuple[float, float, float, float]:
         return self.window or (0, 0, self.width, self.height)
 
@@ -107,10 +114,50 @@ class Geometry:
         Args:
             mask: bool (the result is thresholded at 0.5 and bool again) or float (it stays float32).
         """
-        rows = _interpolation(self.height, self.top, self.side, mask.shape[0])
-        columns = _interpolation(self.width, self.left, self.side, mask.shape[1])
-        soft = rows @ np.asarray(mask, np.float32) @ columns.T
+        soft = np.zeros((self.height, self.width), np.float32)
+        down, across = (
+            _Taps.of(length, offset, self.side, size)
+            for length, offset, size in ((self.height, self.top, mask.shape[0]), (self.width, self.left, mask.shape[1]))
+        )
+        rows, columns = (taps.reached_by(np.count_nonzero(mask, axis)) for taps, axis in ((down, 1), (across, 0)))
+        # matrix products would do, too, but BLAS threads go on spinning, on the cores that the next frame wants
+        soft[rows, columns] = across.blend(down.blend(np.asarray(mask, np.float32), 0, rows), 1, columns)
         return soft >= 0.5 if mask.dtype == bool else soft
+
+
+@dataclass(frozen=True, eq=False)
+class _Taps:
+    """Bilinear weights of two neighbouring mask pixels for each source pixel along an axis; zero outside the square.
+
+    Separable weights rather than cv2.warpAffine, which rounds positions to 1/32 of a mask pixel.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    of_low: np.ndarray
+    of_high: np.ndarray
+
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def of(length: int, offset: float, side: float, size: int) -> "_Taps":
+        """For `length` source pixels and `size` mask pixels on `side` source pixels from `offset` on."""
+        source = np.arange(length)
+        position = ((source + 0.5 - offset) * size / side - 0.5).clip(0, size - 1)  # the edge pixel reaches the square's edge
+        low = np.minimum(position.astype(int), max(size - 2, 0))
+        inside = (source + 0.5 >= offset) & (source + 0.5 <= offset + side)
+        share = (position - low).astype(np.float32)
+        return _Taps(low, np.minimum(low + 1, size - 1), inside * (1 - share), inside * share)
+
+    def reached_by(self, used: NDArray[np.intp]) -> slice:
+        """The source pixels in which mask pixels weigh, of those int [size] that are not zero; from the first to the last."""
+        reached = np.nonzero(used[self.low] + used[self.high])[0]
+        return slice(reached[0], reached[-1] + 1) if len(reached) else slice(0)
+
+    def blend(self, values: np.ndarray, axis: int, where: slice) -> np.ndarray:
+        """float32, with the source pixels in `where` along an axis, of values float32 with mask pixels there."""
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        low, high = (values.take(each[where], axis) for each in (self.low, self.high))
+        return low * self.of_low[where].reshape(shape) + high * self.of_high[where].reshape(shape)
 
 
 def _inside(offset: float, scale: float, low: float, high: float, size: int) -> np.ndarray:
@@ -125,20 +172,3 @@ def _overlap(offset: float, side: float, low: float, high: float, scale: float, 
     first, last = max(round(low), round(offset)), min(round(high), round(offset + side))
     into = min(size - 1, max(0, round((first - offset) * scale)))
     return slice(first, last), slice(into, max(into + 1, min(size, round((last - offset) * scale))))
-
-
-@lru_cache(maxsize=16)
-def _interpolation(length: int, offset: float, side: float, size: int) -> np.ndarray:
-    """float32 [length, size]: bilinear weights of mask pixels at each source pixel; zero outside the square.
-
-    Separable weights rather than cv2.warpAffine, which rounds positions to 1/32 of a mask pixel.
-    """
-    source = np.arange(length)
-    position = ((source + 0.5 - offset) * size / side - 0.5).clip(0, size - 1)  # the edge pixel reaches the square's edge
-    low = np.minimum(position.astype(int), max(size - 2, 0))
-    weights = np.zeros((length, size), np.float32)
-    weights[source, low] = 1 - (position - low)
-    weights[source, np.minimum(low + 1, size - 1)] += position - low
-    outside = (source + 0.5 < offset) | (source + 0.5 > offset + side)
-    weights[outside] = 0
-    return weights
