@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros import Perceiver
-from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
 
 
 class Forced:
@@ -15,7 +15,7 @@ class Forced:
         encodes, denoises: calls so far.
     """
 
-    def __init__(self, network: Network, layers: int, steps: int):
+    def __init__(self, network: CentredNetwork, layers: int, steps: int):
         self.network, self.layers, self.steps = network, layers, steps
         self.prediction, self.blank = network.prediction, network.blank
         self.encodes = self.denoises = 0
@@ -38,6 +38,10 @@ class Forced:
             step = side // (self.layers + 3)
             mask[..., side // 4 : 3 * side // 4, layer * step : (layer + 3) * step] = 1
         return mask
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """As the network's."""
+        return self.network.to_centres(layer, cumulative_mask, image_features)
 
 
 def force(perceiver: Perceiver, layers: int) -> Forced:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from seqamodal_ros.scene.probability import calibrated
 from seqamodal_ros.scene.scene import LayeredScene
 
 if TYPE_CHECKING:
-    from seqamodal_ros.diffusion.adapter import Network
+    from seqamodal_ros.diffusion.adapter import CentredNetwork
     from seqamodal_ros.diffusion.weights import Model
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -40,7 +41,7 @@ class Perceiver:
 
         self.model = model
         self._device = device
-        self._network: Network | None  # None while it rests
+        self._network: CentredNetwork | None  # None while it rests
         self._network, self.runtime = network_on(model, device, runtime)
         self._fit = fit
         self._schedule = Schedule.linear()
@@ -188,6 +189,11 @@ class Perceiver:
         inside = [torch.from_numpy(g.inside(size)) for g in geometries]
         generators = [torch.Generator().manual_seed(seed) for _ in images]
 
+        @lru_cache(maxsize=1)  # the images change only where one has no more layers
+        def features_of(indices: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+            of_image = torch.tensor(indices, device=self._device).repeat_interleave(num_samples)
+            return tuple(f[of_image] for f in features)
+
         @torch.inference_mode()
         def propose(indices: list[int], cumulative_masks: list[np.ndarray]) -> list[np.ndarray]:
             def draw() -> torch.Tensor:
@@ -195,12 +201,11 @@ class Perceiver:
                 return torch.cat(noise).to(self._device)
 
             cumulative = signed(torch.from_numpy(np.stack(cumulative_masks))[:, None]).repeat_interleave(num_samples, 0)
-            of_image = torch.tensor(indices, device=self._device).repeat_interleave(num_samples)
             x0 = generate(
                 network,
                 self._schedule,
                 cumulative.to(self._device),
-                tuple(f[of_image] for f in features),
+                features_of(tuple(indices)),
                 draw,
                 settings.sampler,
                 settings.sampling_steps,
@@ -218,7 +223,7 @@ class Perceiver:
             features = network.encode(normalised(pixels))
         found = run([sequence(settings.sequence, (size, size), num_samples) for _ in images], propose)
         with torch.inference_mode():
-            to_centres = self._to_centres([result.amodal for result in found], features)
+            to_centres = self._to_centres(network, [result.amodal for result in found], features)
         seconds = time.monotonic() - began
         return [
             LayeredScene.assemble(
@@ -235,37 +240,29 @@ class Perceiver:
             for result, geometry, within, ways in zip(found, geometries, inside, to_centres, strict=True)
         ]
 
-    def _to_centres(self, stacks: Sequence[np.ndarray], features: tuple[Any, ...]) -> list[np.ndarray | None]:
+    def _to_centres(
+        self, network: CentredNetwork, stacks: Sequence[np.ndarray], features: tuple[Any, ...]
+    ) -> list[np.ndarray | None]:
         """Of each image's layers bool [L, h, w], float [L, 2, h, w], see `FastNetwork.to_centres`; None of a network without it.
 
-        PyTorch computes it whatever the runtime is: it is one small call a frame.
+        One call a frame.
         """
         import torch
 
         from seqamodal_ros.diffusion.adapter import signed
-        from seqamodal_ros.diffusion.fast import FastNetwork
-        from seqamodal_ros.diffusion.in_parts import in_parts
+        from seqamodal_ros.diffusion.fast import has_centres
 
-        network = self.model.network
         counts = [len(stack) for stack in stacks]
-        if not isinstance(network, FastNetwork) or network.centres is None or not sum(counts):
+        if not has_centres(self.model.network) or not sum(counts):
             return [None] * len(stacks)
         cumulative = np.concatenate([cumulative_masks(stack)[:-1] for stack in stacks])
         layers, in_front = (
             signed(torch.from_numpy(masks)[:, None]).to(self._device) for masks in (np.concatenate(stacks), cumulative)
         )
         of_image = torch.repeat_interleave(torch.arange(len(stacks)), torch.tensor(counts)).to(self._device)
-        if self.model.settings.mirror:
-            features = tuple(each[:, 0] for each in features)  # those of the image itself
         self._before_call()
-        ways, _ = in_parts(
-            lambda part: network.to_centres(
-                layers[part], in_front[part], tuple(each[of_image[part]].float() for each in features)
-            ),
-            len(layers),
-            0,
-        )
-        return list(np.split(torch.cat(ways).cpu().numpy(), np.cumsum(counts)[:-1]))
+        ways = network.to_centres(layers, in_front, tuple(each[of_image] for each in features))
+        return list(np.split(ways.cpu().numpy(), np.cumsum(counts)[:-1]))
 
     def _geometry(self, image: np.ndarray, region: tuple[int, int, int, int] | None) -> Geometry:
         height, width = image.shape[:2]

@@ -32,6 +32,14 @@ class Network(Protocol):
         ...
 
 
+class CentredNetwork(Network, Protocol):
+    """One that tells objects of a layer apart, too."""
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """From each pixel of a layer the way to its object's centre, float [B, 2, h, w]; see `FastNetwork.to_centres`."""
+        ...
+
+
 class Denoised(NamedTuple):
     """What one network call says of a layer; each float [B, 1, h, w].
 

@@ -2,7 +2,7 @@
 """The `fast` network: the image is encoded once a frame, a light denoiser predicts x0 for each layer from the encoding."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -279,5 +279,10 @@ class FastNetwork(nn.Module):
             float [B, 2, h, w], x and y in mask pixels; of no meaning outside of the layer.
         """
         assert self.centres is not None, "settings.centre_channels says whether there are centres"
-        noise_free = torch.zeros(len(layer), dtype=torch.int64, device=layer.device)
+        noise_free = torch.zeros(layer.shape[0], dtype=torch.int64, device=layer.device)
         return REACH * self.centres(layer, noise_free, cumulative_mask, image_features).float()
+
+
+def has_centres(network: object) -> TypeGuard[FastNetwork]:
+    """Whether a network tells objects of a layer apart."""
+    return isinstance(network, FastNetwork) and network.centres is not None

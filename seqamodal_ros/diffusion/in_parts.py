@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
 
 Answer = TypeVar("Answer")
 
@@ -19,10 +19,10 @@ class InParts:
     Where a batch of one is too much, torch.OutOfMemoryError goes on to the caller.
     """
 
-    def __init__(self, network: Network):
+    def __init__(self, network: CentredNetwork):
         self.network = network
         self.prediction, self.blank = network.prediction, network.blank
-        self._encodes = self._denoises = 0  # the largest batch of each that there is memory for; 0 while any was
+        self._encodes = self._denoises = self._tells = 0  # the largest batch of each that there is memory for; 0 while any was
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's."""
@@ -35,6 +35,15 @@ class InParts:
             lambda part: self.network.denoise(x_t[part], t[part], cumulative_mask[part], tuple(f[part] for f in image_features)),
             len(x_t),
             self._denoises,
+        )
+        return _joined(parts)
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """As the network's."""
+        parts, self._tells = in_parts(
+            lambda part: self.network.to_centres(layer[part], cumulative_mask[part], tuple(f[part] for f in image_features)),
+            len(layer),
+            self._tells,
         )
         return _joined(parts)
 

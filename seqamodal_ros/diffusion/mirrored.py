@@ -4,13 +4,13 @@
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
 
 
 class Mirrored:
     """Wraps a network; see `Network`. Where it is not sure, the two views err in different places; it costs twice the time."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: CentredNetwork):
         self.network = network
         self.prediction, self.blank = network.prediction, network.blank
 
@@ -23,6 +23,10 @@ class Mirrored:
         features = tuple(f.flatten(0, 1) for f in image_features)
         answer = self.network.denoise(_both(x_t), t.repeat_interleave(2), _both(cumulative_mask), features)
         return (answer[0::2] + answer[1::2].flip(-1)) / 2
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """Those that the network says of the image itself."""
+        return self.network.to_centres(layer, cumulative_mask, tuple(f[:, 0] for f in image_features))
 
 
 def _both(x: Tensor) -> Tensor:

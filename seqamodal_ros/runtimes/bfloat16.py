@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
 
 IN_CPUS = ("avx512_bf16", "amx_bf16", "bf16")  # what PyTorch calls it on x86 and on ARM
 
@@ -26,7 +26,7 @@ def computes_bfloat16(device: str) -> bool:
 class Bfloat16:
     """A PyTorch network, computed in bfloat16 where autocast does; predictions are float32."""
 
-    def __init__(self, network: Network, device: str):
+    def __init__(self, network: CentredNetwork, device: str):
         self.network, self._device = network, device
         self.prediction, self.blank = network.prediction, network.blank
 
@@ -39,3 +39,7 @@ class Bfloat16:
         """As the network's."""
         with torch.autocast(self._device, torch.bfloat16):
             return self.network.denoise(x_t, t, cumulative_mask, image_features).float()
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """As the network's, in float32: places of pixels are counted in it."""
+        return self.network.to_centres(layer, cumulative_mask, tuple(f.float() for f in image_features))

@@ -4,10 +4,11 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 
-from seqamodal_ros.diffusion.adapter import Network
+from seqamodal_ros.diffusion.adapter import CentredNetwork
 from seqamodal_ros.diffusion.in_parts import InParts
 from seqamodal_ros.diffusion.mirrored import Mirrored
 from seqamodal_ros.diffusion.weights import Model
@@ -18,12 +19,12 @@ from seqamodal_ros.runtimes.openvino import OpenVinoNetwork
 
 LOGGER = logging.getLogger(__name__)
 # fastest first, as measured (docs/performance.md)
-OF_EXPORTS: dict[str, Callable[[Path, Card], Network]] = {"openvino": OpenVinoNetwork, "onnxruntime": OnnxRuntimeNetwork}
+OF_EXPORTS: dict[str, Callable[[Path, Card], CentredNetwork]] = {"openvino": OpenVinoNetwork, "onnxruntime": OnnxRuntimeNetwork}
 BFLOAT16 = "torch-bf16"
 MISSING = "runtime %s is not to be had (%s): going on with torch"
 
 
-def network_on(model: Model, device: str, runtime: str) -> tuple[Network, str]:
+def network_on(model: Model, device: str, runtime: str) -> tuple[CentredNetwork, str]:
     """The network as a runtime computes it, ready to propose layers, and the runtime's name.
 
     Args:
@@ -34,7 +35,7 @@ def network_on(model: Model, device: str, runtime: str) -> tuple[Network, str]:
     """
     network, name = _exported(model, device, runtime)
     if network is None:
-        network = model.network.to(device)
+        network = cast(CentredNetwork, model.network.to(device))  # who asks for ways to centres sees to it that it has them
         name = "torch"
         if runtime == BFLOAT16 and computes_bfloat16(device):
             network, name = Bfloat16(network, device), BFLOAT16
@@ -43,7 +44,7 @@ def network_on(model: Model, device: str, runtime: str) -> tuple[Network, str]:
     return InParts(Mirrored(network) if model.settings.mirror else network), name
 
 
-def _exported(model: Model, device: str, runtime: str) -> tuple[Network | None, str]:
+def _exported(model: Model, device: str, runtime: str) -> tuple[CentredNetwork | None, str]:
     wanted = list(OF_EXPORTS) if runtime == "auto" else [runtime] if runtime in OF_EXPORTS else []
     if runtime == "auto" and device != "cpu":
         return None, ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An exported model: encoder and denoiser as ONNX, and a card that says which weights they are of."""
+"""An exported model: encoder, denoiser and ways to centres as ONNX, and a card that says which weights they are of."""
 
 import hashlib
 import json
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from seqamodal_ros import diffusion
-from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, Network
+from seqamodal_ros.diffusion.fast import FastNetwork, has_centres
 from seqamodal_ros.diffusion.weights import Model
 
 CARD = "export.json"
-ENCODER, DENOISER = "encoder.onnx", "denoiser.onnx"
+ENCODER, DENOISER, CENTRES = "encoder.onnx", "denoiser.onnx", "centres.onnx"
 NETWORK_CODE = ("backbone.py", "blocks.py", "fast.py", "paper.py", "schedule.py")
 PARITY = 1e-4  # largest relative difference to PyTorch, both in float32
 BATCH = 2  # of the example that is traced; the exported model takes any
@@ -32,6 +33,7 @@ class Card:
         model_id: "name@sha256:..." of the weights.
         prediction, blank: the network's, see `Network`.
         features: number of tensors that the encoder gives.
+        centres: whether the network has ways to centres.
         sha256: of each file.
         code: `code_version` of what wrote it.
     """
@@ -40,6 +42,7 @@ class Card:
     prediction: str
     blank: float
     features: int
+    centres: bool
     sha256: dict[str, str]
     code: str = ""
 
@@ -87,7 +90,7 @@ def read_card(folder: Path, model_id: str) -> Card:
     return card
 
 
-def export(model: Model, folder: Path, check: Callable[[Path, Card], Network]) -> float:
+def export(model: Model, folder: Path, check: Callable[[Path, Card], CentredNetwork]) -> float:
     """Write an export; what was in the folder before stays until it is whole.
 
     Args:
@@ -96,7 +99,7 @@ def export(model: Model, folder: Path, check: Callable[[Path, Card], Network]) -
         check: loads the export in a folder; it is compared with the model.
 
     Returns:
-        The largest difference, over both parts and two batches, of what the export and PyTorch give for the same noise, as a
+        The largest difference, over all parts and two batches, of what the export and PyTorch give for the same noise, as a
         share of the largest value there is.
 
     Raises:
@@ -108,8 +111,9 @@ def export(model: Model, folder: Path, check: Callable[[Path, Card], Network]) -
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         features = _write(model, part)
-        digests = {name: hashlib.sha256((part / name).read_bytes()).hexdigest() for name in (ENCODER, DENOISER)}
-        card = Card(model.model_id, model.network.prediction, model.network.blank, features, digests, code_version())
+        digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(part.iterdir())}
+        network = model.network
+        card = Card(model.model_id, network.prediction, network.blank, features, has_centres(network), digests, code_version())
         (part / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
         difference = max(_difference(model, check(part, card), batch) for batch in (1, 3))
         if difference > PARITY:
@@ -139,6 +143,15 @@ class _Denoiser(nn.Module):
         return self.network.denoise(x_t, t, cumulative_mask, features)
 
 
+class _Centres(nn.Module):
+    def __init__(self, network: FastNetwork):
+        super().__init__()
+        self.network = network
+
+    def forward(self, layer: Tensor, cumulative_mask: Tensor, *features: Tensor) -> Tensor:
+        return self.network.to_centres(layer, cumulative_mask, features)
+
+
 def _example(model: Model, batch: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """An image, and noise, timesteps and cumulative masks."""
     network, generator = model.settings.network, torch.Generator().manual_seed(0)
@@ -150,7 +163,7 @@ def _example(model: Model, batch: int) -> tuple[Tensor, tuple[Tensor, Tensor, Te
 
 @torch.no_grad()
 def _write(model: Model, folder: Path) -> int:
-    """Write both parts; returns the number of features."""
+    """Write all parts; returns the number of features."""
     image, masks = _example(model, BATCH)
     features = model.network.encode(image)
     batch = {0: torch.export.Dim("batch")}
@@ -165,13 +178,22 @@ def _write(model: Model, folder: Path) -> int:
         input_names=["x_t", "t", "cumulative_mask", *names], output_names=["prediction"],
         dynamic_shapes=(batch, batch, batch, (batch,) * len(features)), **options,
     )  # fmt: skip
+    if has_centres(model.network):
+        torch.onnx.export(
+            _Centres(model.network), (-masks[2], masks[2], *features), folder / CENTRES,
+            input_names=["layer", "cumulative_mask", *names], output_names=["ways"],
+            dynamic_shapes=(batch, batch, (batch,) * len(features)), **options,
+        )  # fmt: skip
     return len(features)
 
 
 @torch.no_grad()
-def _difference(model: Model, exported: Network, batch: int) -> float:
+def _difference(model: Model, exported: CentredNetwork, batch: int) -> float:
     image, masks = _example(model, batch)
     features = model.network.encode(image)
     pairs = [*zip(exported.encode(image), features, strict=True)]
     pairs.append((exported.denoise(*masks, features), model.network.denoise(*masks, features)))
+    if has_centres(model.network):
+        given = (-masks[2], masks[2], features)
+        pairs.append((exported.to_centres(*given), model.network.to_centres(*given)))
     return max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import ImageFeatures
-from seqamodal_ros.runtimes.exported import DENOISER, ENCODER, Card, threads
+from seqamodal_ros.runtimes.exported import CENTRES, DENOISER, ENCODER, Card, threads
 
 
 class OnnxRuntimeNetwork:
@@ -24,11 +24,10 @@ class OnnxRuntimeNetwork:
         self.prediction, self.blank = card.prediction, card.blank
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
-        self._encoder, self._denoiser = (
+        self._encoder, self._denoiser, *self._centres = (
             onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-            for name in (ENCODER, DENOISER)
+            for name in (ENCODER, DENOISER, *([CENTRES] if card.centres else []))
         )
-        self._names = [each.name for each in self._denoiser.get_inputs()]
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's."""
@@ -36,6 +35,13 @@ class OnnxRuntimeNetwork:
 
     def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's."""
-        given = (x_t, t, cumulative_mask, *image_features)
-        inputs: dict[str, Any] = {name: each.numpy() for name, each in zip(self._names, given, strict=True)}
-        return torch.from_numpy(self._denoiser.run(None, inputs)[0])
+        return _run(self._denoiser, x_t, t, cumulative_mask, *image_features)
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """As the network's, of a card with centres."""
+        return _run(self._centres[0], layer, cumulative_mask, *image_features)
+
+
+def _run(session: Any, *given: Tensor) -> Tensor:
+    inputs = {each.name: tensor.numpy() for each, tensor in zip(session.get_inputs(), given, strict=True)}
+    return torch.from_numpy(session.run(None, inputs)[0])

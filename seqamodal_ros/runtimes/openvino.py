@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import ImageFeatures
-from seqamodal_ros.runtimes.exported import DENOISER, ENCODER, Card, threads
+from seqamodal_ros.runtimes.exported import CENTRES, DENOISER, ENCODER, Card, threads
 
 
 class OpenVinoNetwork:
@@ -37,6 +37,9 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": threads(),
         }
         self._encoder, self._denoiser = (core.compile_model(folder / name, "CPU", settings) for name in (ENCODER, DENOISER))
+        if card.centres:  # in float32: places of pixels are counted in it
+            exact = {**settings, "INFERENCE_PRECISION_HINT": "f32"}
+            self._centres = core.compile_model(folder / CENTRES, "CPU", exact)
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's."""
@@ -46,4 +49,9 @@ class OpenVinoNetwork:
     def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's."""
         answers = self._denoiser([each.numpy() for each in (x_t, t, cumulative_mask, *image_features)])
+        return torch.from_numpy(answers[0])
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """As the network's, of a card with centres."""
+        answers = self._centres([each.numpy() for each in (layer, cumulative_mask, *image_features)])
         return torch.from_numpy(answers[0])

@@ -101,6 +101,22 @@ def test_objects_are_told_apart_whatever_the_runtime(centred_model, tmp_path, mo
         assert (one.amodal != other.amodal).mean() <= 0.01
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch-bf16"])
+def test_ways_to_centres_are_those_of_pytorch_in_float32(centred_model, tmp_path, monkeypatch, bfloat16_anywhere, runtime):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert export_command(["--model", str(centred_model)]) == 0
+    model = load_model(str(centred_model))
+    network, name = network_on(model, "cpu", runtime)
+    assert name == runtime
+    side = model.settings.network.mask_size
+    layer, mask = (torch.randn(5, 1, side, side).sign() for _ in range(2))
+    with torch.inference_mode():
+        features = tuple(f.expand(5, -1, -1, -1) for f in model.network.encode(torch.rand(1, 3, 4 * side, 4 * side)))
+        got, wanted = (each.to_centres(layer, mask, features) for each in (network, model.network))
+    assert got.shape == (5, 2, side, side)
+    assert (got - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
 def test_auto_takes_the_fastest_that_is_there(cache, small_model, monkeypatch):
     def runtime():
         return Perceiver.load(str(small_model), "cpu").runtime
