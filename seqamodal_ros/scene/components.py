@@ -45,9 +45,27 @@ def around_centres(mask: np.ndarray, to_centres: np.ndarray, area_min: int) -> l
         if len(areas) == 1 or areas.min() >= area_min:
             break
         distances = np.delete(distances, areas.argmin(), axis=1)
-    parts = np.zeros((len(areas), *mask.shape), bool)
-    parts[nearest, rows, columns] = True
-    return _left_to_right(list(parts))
+    labels = np.zeros(mask.shape, np.int32)
+    labels[rows, columns] = 1 + nearest
+    labels = _without_strays(labels, area_min)
+    return _left_to_right([labels == k for k in range(1, 1 + len(areas))])
+
+
+def _without_strays(labels: np.ndarray, area_min: int) -> np.ndarray:
+    """Labels int32 [h, w], 0 for none, where pieces of fewer than `area_min` pixels that lie apart from the rest of their part
+    are of the part that they touch most: else a few pixels would stretch a part across the image.
+    """
+    found = labels.copy()
+    for label in range(1, labels.max() + 1):
+        count, pieces, stats, _ = cv2.connectedComponentsWithStats((labels == label).astype(np.uint8), connectivity=8)
+        areas = stats[:, cv2.CC_STAT_AREA]
+        for piece in range(1, count):
+            if areas[piece] < area_min and areas[piece] < areas[1:].max():
+                own = pieces == piece
+                around = labels[cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~own & (labels > 0)]
+                if len(around):
+                    found[own] = np.bincount(around).argmax()
+    return found
 
 
 def _peaks(density: np.ndarray) -> np.ndarray:

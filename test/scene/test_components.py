@@ -46,6 +46,13 @@ def test_parts_that_are_too_small_go_to_the_nearest():
     assert same(around_centres(large | speck, ways(large, speck), 10), [large | speck])
 
 
+def test_a_few_pixels_that_point_elsewhere_stretch_no_part_across_another():
+    left, right = box(2, 14), box(14, 27)
+    toward = ways(left, right)
+    toward[0, 10:12, 4:6] += 12  # of the left one, to the centre of the right one
+    assert same(around_centres(left | right, toward, 10), [left, right])
+
+
 def test_specks_belong_to_none():
     large, speck = box(2, 14), box(28, 30, 28, 30)
     assert same(around_centres(large | speck, ways(large), 10), [large])
