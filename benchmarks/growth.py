@@ -4,6 +4,7 @@
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from benchmarks.forced import force
 from benchmarks.methods import LAYERS, PASSES, K, frames
 from benchmarks.timing import quantiles, seconds
 from seqamodal_ros import Perceiver
-from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.fast import FastNetwork, has_centres
 from seqamodal_ros.diffusion.sequence import SequenceSettings
-from seqamodal_ros.diffusion.weights import Model, ModelSettings
+from seqamodal_ros.diffusion.weights import Model, load_model
 from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
 from seqamodal_ros.runtimes.exported import threads
 
@@ -40,9 +41,10 @@ def growth(model: str, device: str, runtime: str, repeats: int) -> dict[str, dic
         return p50(lambda: perceiver(image, samples))
 
     masks = {}  # first, as exports leave PyTorch one thread
+    shipped = load_model(model).settings
     for side in (64, 128, 256):
-        network = FastNetwork(FastSettings(image_size=4 * side, mask_size=side)).eval().requires_grad_(False)
-        settings = ModelSettings(network.settings, SequenceSettings(PASSES), sampling_steps=2)
+        network = FastNetwork(replace(shipped.network, image_size=4 * side, mask_size=side)).eval().requires_grad_(False)
+        settings = replace(shipped, network=network.settings, sequence=SequenceSettings(PASSES))
         perceiver = Perceiver(Model(network, settings, "random"), device, "letterbox", "torch", lambda: None)
         masks[str(side)] = a_frame(forced(LAYERS, perceiver))
     five = forced(LAYERS)
@@ -73,10 +75,17 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
         with FlopCounterMode(display=False) as counter:
             network.denoise(x, torch.zeros(K, dtype=torch.long, device=device), x, features)
         denoise = counter.get_total_flops()
+        with FlopCounterMode(display=False) as counter:
+            if has_centres(network):
+                layers = x[:1].expand(LAYERS, -1, -1, -1)
+                network.to_centres(layers, layers, tuple(f[:1].expand(LAYERS, -1, -1, -1) for f in features))
+        centres = counter.get_total_flops()
+    if settings.mirror:
+        encode, denoise = 2 * encode, 2 * denoise
     calls = PASSES * settings.sampling_steps
-    operations = encode + calls * denoise
-    weights = {part: sum(p.numel() for p in getattr(network, part).parameters()) for part in ("encoder", "denoiser")}
-    moved = 4 * (weights["encoder"] + calls * weights["denoiser"])
+    operations = encode + calls * denoise + centres
+    counts = {part: sum(p.numel() for p in each.parameters()) for part, each in network.named_children()}
+    moved = 4 * sum(count * (calls if part == "denoiser" else 1) for part, count in counts.items())
     torch.set_num_threads(threads())  # a runtime may have taken all but one
     rates = {"float32": matrix_rate(torch.float32, device)}
     if computes_bfloat16(device):
@@ -86,6 +95,7 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
     return {
         "gflop_encode": encode / 1e9,
         "gflop_denoise": denoise / 1e9,
+        "gflop_centres": centres / 1e9,
         "denoises": calls,
         "gflop_frame": operations / 1e9,
         "megabytes_weights_read": moved / 1e6,
