@@ -14,6 +14,7 @@ from seqamodal_ros.scene.scene import LayeredScene
 from training.metrics import layer_of
 
 BINS = 10
+LIKELY = 0.1
 TEMPERATURES = np.round(np.geomspace(0.5, 8, 49), 2)
 STEP = 0.01
 
@@ -24,6 +25,8 @@ class Reliability:
 
     Attributes:
         error: expected calibration error, in [0, 1]: the mean distance of probability and frequency (Naeini et al., 2015).
+        error_likely: likewise, of pixels whose probability is `LIKELY` or more, as most others are background that anyone would
+            tell; None where there are none.
         temperature: one by which to divide the log-odds once more, of `TEMPERATURES` the one of the least cross-entropy.
         pixels: number in each of `BINS` equal bins that is not empty.
         probability: their mean.
@@ -31,6 +34,7 @@ class Reliability:
     """
 
     error: float
+    error_likely: float | None
     temperature: float
     pixels: list[int]
     probability: list[float]
@@ -46,8 +50,11 @@ def reliability(probability: np.ndarray, true: np.ndarray) -> Reliability | None
     found = pixels > 0
     pixels = pixels[found]
     means, frequency = (np.bincount(index, values, BINS)[found] / pixels for values in (probability, true))
-    error = float(np.average(np.abs(means - frequency), weights=pixels))
-    return Reliability(error, best_temperature(probability, true), pixels.tolist(), means.tolist(), frequency.tolist())
+    distance, likely = np.abs(means - frequency), np.flatnonzero(found) >= BINS * LIKELY
+    error = float(np.average(distance, weights=pixels))
+    error_likely = float(np.average(distance[likely], weights=pixels[likely])) if likely.any() else None
+    temperature = best_temperature(probability, true)
+    return Reliability(error, error_likely, temperature, pixels.tolist(), means.tolist(), frequency.tolist())
 
 
 def best_temperature(probability: np.ndarray, true: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqamodal_ros.scene.scene import LayeredScene
 from training.baselines import connected, hull_layers, predicted_hull_layers, visible_layers
-from training.calibration import reliabilities
+from training.calibration import LIKELY, reliabilities
 from training.data.packed import fingerprint
 from training.data.scene import Scene
 from training.instances import ap_by_object, coco_ap, pickable, told_apart
@@ -185,7 +185,8 @@ def calibration(of: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """Lines on how far the probabilities can be believed; none where no layer was predicted."""
     where = {"seen": "where nothing lies in front", "hidden": "where something does"}
     said = [
-        f"{percent(each['error'])} % {where[name]} (a temperature of {each['temperature']:g} would fit best)"
+        f"{percent(each['error'])} % {where[name]}, {percent(each['error_likely'])} % of what gets {LIKELY:g} or more there "
+        f"(a temperature of {each['temperature']:g} would fit best)"
         for name, each in of.items()
         if each is not None
     ]

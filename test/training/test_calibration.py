@@ -19,6 +19,14 @@ def test_the_error_is_the_mean_distance_over_all_pixels():
     assert found.error == pytest.approx((5 * 0.36 + 1 * 0.05) / 6)
 
 
+def test_what_is_background_for_sure_does_not_hide_an_error_of_the_rest():
+    found = reliability(np.array([0.01] * 96 + [0.6] * 4), np.array([False] * 97 + [True] * 3))
+    assert found.error == pytest.approx(0.96 * 0.01 + 0.04 * 0.15)
+    assert found.error_likely == pytest.approx(0.15)
+    assert reliability(np.array([0.01]), np.array([False])).error_likely is None
+    assert "15.0 % of what gets 0.1 or more there" in calibration({"hidden": asdict(found)})[0]
+
+
 def test_probabilities_that_mean_what_they_say_need_no_temperature():
     probability = np.repeat([0.1, 0.3, 0.7, 0.9], 1000)
     true = np.concatenate([np.arange(1000) < 1000 * p for p in (0.1, 0.3, 0.7, 0.9)])
