@@ -270,6 +270,18 @@ class TestPrepared:
         assert (scene.amodal == [FRONT, BACK, DEEP]).all()
         assert layer_indices(occluders(scene)).tolist() == [1, 2, 3]
 
+    def test_parts_of_a_layer_that_do_not_touch_are_objects_and_specks_are_none(self, tmp_path):
+        write_folders(tmp_path)
+        layer = np.zeros(FRONT.shape, bool)
+        height, width = layer.shape
+        left, right = layer.copy(), layer.copy()
+        left[: height // 2, : width // 4] = right[: height // 2, -width // 4 :] = True
+        right[-1, -1] = True  # lies apart
+        cv2.imwrite(str(tmp_path / "7_0" / "mask.png"), (left | right) * np.uint8(255))
+        scene = read_prepared(tmp_path)["7"]()
+        assert scene.layers.tolist() == [1, 1, 2, 3]
+        assert (scene.amodal[:2] == [left, right]).all()
+
     def test_a_layer_that_is_missing_skips_the_image(self, tmp_path):
         write_folders(tmp_path)
         (tmp_path / "7_1").rename(tmp_path / "elsewhere")

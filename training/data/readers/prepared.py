@@ -5,6 +5,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from seqamodal_ros.scene.image_files import read_image
@@ -12,11 +13,13 @@ from training.data.readers.annotated import Annotated, Load
 from training.data.readers.masks import png_mask
 from training.data.scene import Rejected
 
+SPECK = 0.0025  # of the image's pixels: in a mask of 64x64 no more than an object has to show
+
 
 def read_prepared(folder: Path) -> dict[str, Load]:
     """Every image, by name: what reads it and its layers, or raises `Rejected`.
 
-    Each layer's mask counts as one object, as the folders tell no objects apart.
+    The folders tell no objects apart: each connected part of a layer counts as one, so what touches in a layer is one object.
 
     Raises:
         ValueError: there is no such folder in `folder`.
@@ -45,7 +48,19 @@ def _scene(folder: Path, name: str, layers: list[int]) -> Annotated:
         raise Rejected("no object")
     if not all(mask.any() for mask in masks):
         raise Rejected("a layer is missing")
-    return Annotated(image, np.array(masks), layers=np.arange(1, len(masks) + 1))
+    parts = [_parts(mask) for mask in masks]
+    layers_of_parts = np.repeat(np.arange(1, len(parts) + 1), [len(each) for each in parts])
+    return Annotated(image, np.concatenate(parts), layers=layers_of_parts)
+
+
+def _parts(mask: np.ndarray) -> np.ndarray:
+    """8-connected parts of bool [H, W]: bool [n, H, W]; those of less than `SPECK` of the image are of the nearest larger one."""
+    count, labels, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = stats[1:count, cv2.CC_STAT_AREA]
+    large = np.flatnonzero(areas >= min(SPECK * mask.size, areas.max()))
+    distance = np.linalg.norm(centroids[1:count, None] - centroids[1:count][None, large], axis=2)
+    owner = np.concatenate([[-1], distance.argmin(axis=1)])[labels]
+    return np.array([owner == k for k in range(len(large))])
 
 
 def _mask(path: Path, image: np.ndarray) -> np.ndarray:
