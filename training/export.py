@@ -13,6 +13,7 @@ from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, build_network, load_model, save_model
+from training.objective import ObjectiveSettings
 from training.one_shot import OneShotSettings
 from training.taught import without_heads
 from training.train import read_settings
@@ -45,7 +46,8 @@ def main() -> None:
     parser.add_argument(
         "--like",
         type=Path,
-        help="take over the settings of this .safetensors file, but for those given here, for a run that changed centres alone",
+        help="take over the settings of this .safetensors file, but for those given here; for a run of `only_centres`, whose "
+        "--init it is, this must be given",
     )
     args = parser.parse_args()
     if not args.out.parent.is_dir():
@@ -75,6 +77,9 @@ def _settings(args: argparse.Namespace) -> ModelSettings:
         raise ValueError("a network that draws all layers at once is a baseline, which no Perceiver runs")
     if args.bias and not isinstance(network, FastSettings):
         raise ValueError("--bias is of the fast network: this one draws no log-odds")
+    alone = isinstance(settings.objective, ObjectiveSettings) and settings.objective.only_centres
+    if alone and not args.like:
+        raise ValueError("the run changed ways to centres alone: give the weights that it began with by --like")
     if args.like:
         like = load_model(str(args.like)).settings
     else:
@@ -82,7 +87,8 @@ def _settings(args: argparse.Namespace) -> ModelSettings:
         like = ModelSettings(network, sequence, network.sampling_steps, network.sampler)
     given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures")}
     given = {name: value for name, value in given.items() if value is not None}
-    return replace(like, network=network, bias=like.bias + args.bias, **given)
+    held = like.bias if alone else 0.0  # training gave it back where it changed more
+    return replace(like, network=network, bias=held + args.bias, **given)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

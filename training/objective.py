@@ -2,7 +2,7 @@
 """Rows (Algorithm 1) and losses of the `fast` network; those of the `paper` network are in hybrid.py, rows of both in rows.py."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,18 +13,9 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from training.centres import centre_loss
 from training.data.batches import Batch, all_layers, union
 from training.edges import occlusion_edges
+from training.own import TrainableNetwork, drawn_objects, own_layers
 from training.rows import check_rows, independent_rows, layer_alone, next_layers, omitted_layers
 from training.taught import TaughtNetwork
-
-
-class TrainableNetwork(Protocol):
-    """What the objective asks of a network that predicts x0."""
-
-    def encode(self, image: Tensor) -> tuple[Tensor, ...]: ...
-
-    def logits(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor: ...
-
-    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -132,31 +123,6 @@ def imperfect_outline(mask: Tensor, share: float) -> Tensor:
     return torch.where(torch.rand(b, 1, 1, 1, device=mask.device) < share, noisy, mask)
 
 
-def drawn_objects(batch: Batch, cumulative_mask: Tensor) -> Tensor:
-    """Objects that a cumulative mask bool [B, 1, h, w] claims: most of their visible pixels lie in it. bool [B, O]."""
-    in_front = torch.cumsum(batch.amodal, dim=1) - batch.amodal.long() > 0  # objects come nearest first
-    visible = batch.amodal & ~in_front
-    claimed = (visible & cumulative_mask).sum(dim=(2, 3))
-    return 2 * claimed >= visible.sum(dim=(2, 3))
-
-
-@torch.no_grad()
-def own_cumulative_masks(
-    network: TrainableNetwork, features: tuple[Tensor, ...], schedule: Schedule, size: int, depth: int
-) -> list[Tensor]:
-    """The model's own cumulative masks before layers 1..`depth`, free-running, one sampling step each: bool [B, 1, h, w]."""
-    b = len(features[0])
-    device = features[0].device
-    cumulative = torch.zeros(b, 1, size, size, dtype=torch.bool, device=device)
-    masks = [cumulative]
-    t = torch.full((b,), schedule.steps - 1, device=device)
-    for _ in range(depth - 1):
-        logits = network.logits(torch.randn(b, 1, size, size, device=device), t, signed(cumulative), features)
-        cumulative = cumulative | (logits > 0)
-        masks.append(cumulative)
-    return masks
-
-
 def loss(
     network: TrainableNetwork, batch: Batch, schedule: Schedule, settings: ObjectiveSettings, step: int
 ) -> dict[str, Tensor]:
@@ -201,7 +167,8 @@ def _drawn(
     """For all rows, the objects drawn before bool [rows * B, O], and the cumulative masks bool [rows * B, 1, h, w]."""
     if step >= settings.own_from and torch.rand(()) < settings.own:
         detached = tuple(f.detach() for f in features)
-        own = own_cumulative_masks(network, detached, schedule, batch.amodal.shape[-1], settings.rows + 1)[1:]
+        layers = own_layers(network, detached, schedule, batch.amodal.shape[-1], settings.rows)
+        own = [layers[:, :number].any(dim=1, keepdim=True) for number in range(1, settings.rows + 1)]
         return torch.cat([drawn_objects(batch, mask) for mask in own]), torch.cat(own)
     rows = (balanced_rows if settings.balanced else algorithm_1_rows)(batch, settings.rows)
     drawn = [add_partial(batch, row, settings.partial) for row in rows]

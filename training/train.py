@@ -29,6 +29,7 @@ from training.loop import LoopSettings, Method, Run
 from training.methods import Layers, independent_layers, one_shot_layers, sequential_layers
 from training.objective import ObjectiveSettings, loss
 from training.one_shot import OneShotNetwork, OneShotObjective, OneShotSettings, one_shot_loss
+from training.own import own_layers
 from training.pretrained import BackboneSettings, filters_in_float32, freeze, imagenet_file, load_imagenet
 from training.taught import TaughtNetwork
 
@@ -98,7 +99,7 @@ class TrainSettings:
         if network.layers not in (0, deepest):
             raise ValueError(f"the encoder draws {network.layers} layers, the scenes have up to {deepest}: make them agree")
         if (objective.centres > 0 or objective.only_centres) and not network.centre_channels:
-            raise ValueError("the network has no part that learns centres: give it `network: {centre_channels: [16, 32, 48]}`")
+            raise ValueError("the network has no part that learns centres: give it `network: {centre_channels: [48, 32, 32]}`")
 
 
 def read_settings(path: Path) -> TrainSettings:
@@ -124,13 +125,19 @@ def method_of(settings: TrainSettings) -> Method:
             lambda network, images: amodal(one_shot_layers(network, images, area_min, steps, samples=1, seed=0)),
         )
 
-    encoded = EncodedOnce()
+    encoded, masks = EncodedOnce(), settings.composites
 
     def losses(network: nn.Module, batch: Batch, schedule: Schedule, step: int) -> dict[str, torch.Tensor]:
         if isinstance(objective, HybridSettings):
             return hybrid_loss(network, batch, schedule, objective)
         if objective.only_centres:
-            return {"loss": centre_loss(network.to_centres, encoded(network.encode, batch.image), batch)}
+
+            def seen(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+                features = network.encode(images)
+                return *features, own_layers(network, features, schedule, masks.mask_size, masks.max_layers)
+
+            *features, own = encoded(seen, batch.image)
+            return {"loss": centre_loss(network.to_centres, tuple(features), batch, own > 0)}
         return loss(network, batch, schedule, objective, step)
 
     sequence = SequenceSettings(settings.composites.max_layers, area_min)
@@ -149,18 +156,42 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
 
 
 def may_begin(held: NetworkSettings | OneShotSettings, wanted: NetworkSettings | OneShotSettings) -> bool:
-    """Whether a network can begin as another one, that may lack parts of it and draw another number of layers."""
+    """Whether a network can begin as another one, that may lack parts of it, draw another number of layers, and tell objects
+    apart by a part of another size, which then begins anew."""
     if not isinstance(held, FastSettings) or not isinstance(wanted, FastSettings):
         return held == wanted
-    lost = held.layers > 0 and not wanted.layers
-    return not lost and held in [
-        replace(wanted, layers=held.layers, centre_channels=channels) for channels in (wanted.centre_channels, ())
-    ]
+    lost = held.layers and not wanted.layers or held.centre_channels and not wanted.centre_channels
+    return not lost and held == replace(wanted, layers=held.layers, centre_channels=held.centre_channels)
 
 
 def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork:
     """The network of these settings, with random weights; of `build_network`, and those that are of training alone."""
     return OneShotNetwork(settings) if isinstance(settings, OneShotSettings) else build_network(settings)
+
+
+def _begun_anew(held: NetworkSettings, settings: TrainSettings) -> tuple[str, ...]:
+    """What the names of those weights begin with that a file of another size cannot give; it is said.
+
+    Raises:
+        ValueError: they would not be trained.
+    """
+    wanted, objective = settings.network, settings.objective
+    if not isinstance(held, FastSettings) or not isinstance(wanted, FastSettings) or not isinstance(objective, ObjectiveSettings):
+        return ()
+    if objective.only_centres and held.layers != wanted.layers:
+        raise ValueError(
+            f"only_centres changes nothing else, but --init draws {held.layers} layers, the configuration {wanted.layers}: make "
+            "them agree"
+        )
+    if held.centre_channels == wanted.centre_channels:
+        return ()
+    if held.centre_channels and not (objective.centres or objective.only_centres):
+        raise ValueError(
+            f"--init has `centre_channels: {list(held.centre_channels)}`, the configuration {list(wanted.centre_channels)}, and "
+            "does not train them: make them agree"
+        )
+    print(f"ways to centres begin anew: --init has them with channels {list(held.centre_channels)}")
+    return ("centres.",)
 
 
 def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
@@ -182,7 +213,9 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
         held = loaded.network.state_dict()
         if isinstance(objective, ObjectiveSettings) and not objective.only_centres:  # export takes a bias off anew
             held["denoiser.out.3.bias"] = held["denoiser.out.3.bias"] + loaded.settings.bias
-        same = {name: value for name, value in held.items() if value.shape == state[name].shape}  # but for the number of layers
+        anew = _begun_anew(loaded.settings.network, settings)
+        # but for the number of layers
+        same = {name: value for name, value in held.items() if not name.startswith(anew) and value.shape == state[name].shape}
         network.load_state_dict({**state, **same})
     if isinstance(network, FastNetwork):
         backbone = network.encoder.backbone

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Trains, exports and measures in one call, for a GPU that is lent by the hour:
 #   sh training/trip.sh CONFIG MINUTES TEST OUT [options of training.train, such as --packed SET --init WEIGHTS]
-# TEST is a packed set. What is worth bringing back comes to lie in OUT, no file over 16 MB; 1 where a file is larger and stays in
+# TEST is a packed set. LIKE=FILE in the environment is for the export of a run of only_centres. What is worth bringing back comes to lie in OUT, no file over 16 MB; 1 where a file is larger and stays in
 # OUT.run, where the run with its checkpoint lies; the same command goes on there.
 set -eu
 if [ $# -lt 4 ]; then
@@ -17,7 +17,7 @@ if [ -e "$run/checkpoint.pt" ]; then
     set -- --resume "$@"
 fi
 python -m training.train "$config" --minutes "$minutes" --out "$run" "$@"
-python -m training.export "$run" "$config" --out "$run/weights.safetensors"
+python -m training.export "$run" "$config" --out "$run/weights.safetensors" ${LIKE:+--like "$LIKE"}
 left=0
 bring() {
     for file in "$@"; do

@@ -12,7 +12,7 @@ import training.train
 from seqamodal_ros.diffusion.fast import REACH, FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
-from training.centres import EncodedOnce, a_layer_of_each, centre_loss, ways
+from training.centres import EncodedOnce, a_layer_of_each, centre_loss, own_rows, owner, ways
 from training.data.batches import Batch, Repeated
 from training.data.scene import Scene
 from training.loop import LoopSettings
@@ -32,7 +32,7 @@ def pair() -> Batch:
 
 
 def test_each_pixel_points_to_the_centre_of_the_nearest_object_that_holds_it():
-    found = ways(pair().amodal)
+    found = ways(pair().amodal, pair().amodal)
     assert found[0, :, 3, 1].tolist() == [1.5, 1.5]
     assert found[0, :, 7, 4].tolist() == [-1.5, -2.5]  # of the first box, not of the one below
     assert found[0, :, 7, 5].tolist() == [2.5, -2.5]
@@ -51,6 +51,37 @@ def test_layers_are_drawn_evenly_and_strays_come_from_behind():
     assert 0.1 < chosen[~second][:, 2].float().mean() < 0.2
 
 
+def test_a_pixel_of_a_layer_that_the_network_drew_is_of_an_object_that_it_has_not_drawn_before():
+    batch = pair()
+    own = torch.zeros(1, 3, 16, 16, dtype=torch.bool)
+    own[0, 0, 2:8, 1:9] = True  # the first box, and most of what is seen of the second
+    own[0, 1, 5:14, 3:11] = True  # the one below, and the rest of the second; the third is blank
+    seen = {}
+    for _ in range(40):
+        layer, cumulative, objects = own_rows(batch, own)
+        number = 1 if cumulative.any() else 0
+        seen[number] = owner(objects)[0], objects.any(dim=1)[0]
+        assert torch.equal(layer[0, 0], own[0, number]) and torch.equal(cumulative[0, 0], own[0, :number].any(dim=0))
+    owners, held = seen[0]
+    assert owners[3, 1] == 0 and owners[3, 8] == 1 and owners[13, 3] == 2 and not held[15, 15]
+    owners, held = seen[1]
+    assert owners[7, 4] == owners[6, 6] == 2  # of what lies below, where it is hidden
+    assert owners[5, 10] == 1 and held[5, 10] and set(seen) == {0, 1}
+
+
+def test_what_the_network_draws_is_learned_from_too():
+    batch, own = pair(), torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    own[0, 0, 0, 0] = own[0, 0, 13, 3] = True  # of no object, and of the one below
+    true = ways(batch.amodal, batch.amodal)
+    torch.manual_seed(0)
+    losses = set()
+    for _ in range(30):
+        off = centre_loss(lambda layer, cumulative, features: true + REACH * ((layer > 0).sum() == 2), (), batch, own)
+        losses.add(round(off.item(), 4))
+    assert max(losses) == pytest.approx(2 * (1 - 0.05))  # of the row that is drawn, the pixel that an object holds alone
+    assert len(losses) > 1
+
+
 def test_small_things_count_by_the_root_of_their_area():
     """Else by their area, and what small ones learn is lost among large ones."""
     amodal = torch.zeros(1, 2, 16, 16, dtype=torch.bool)
@@ -58,7 +89,7 @@ def test_small_things_count_by_the_root_of_their_area():
     batch = Batch(
         torch.zeros(1, 3, 64, 64, dtype=torch.uint8), amodal, torch.zeros(1, 2, 2, dtype=torch.bool), torch.ones(1, 2).long()
     )
-    true = ways(amodal)
+    true = ways(amodal, amodal)
     loss = [
         centre_loss(lambda layer, cumulative, features, off=off: true + REACH * off, (), batch).item()
         for off in (amodal[:, :1], amodal[:, 1:])
@@ -144,7 +175,7 @@ def test_a_run_of_centres_alone_encodes_each_scene_once_and_resumes(tmp_path, mo
 def test_the_loss_is_zero_for_the_truth_and_counts_pixels_of_the_layer_alone():
     batch = pair()
     batch = replace(batch, amodal=batch.amodal[:, :2], occluded_by=batch.occluded_by[:, :2, :2], layers=batch.layers[:, :2])
-    true = ways(batch.amodal)
+    true = ways(batch.amodal, batch.amodal)
     outside = ~batch.amodal.any(dim=1, keepdim=True)
     assert centre_loss(lambda layer, cumulative, features: true + 100 * outside, (), batch) == 0
     off = centre_loss(lambda layer, cumulative, features: true + REACH, (), batch)
@@ -189,12 +220,32 @@ def test_what_init_may_hold(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
     composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
-    for channels in ((), (16, 16, 16)):  # the file's would be lost, or do not fit
-        with pytest.raises(ValueError, match="--init holds"):
-            begin(TrainSettings(network=replace(SMALL, centre_channels=channels), composites=composites), path)
+    with pytest.raises(ValueError, match="--init holds"):  # the file's would be lost
+        begin(TrainSettings(network=replace(SMALL, centre_channels=()), composites=composites), path)
+    held = load_model(str(path)).network.state_dict()
+    wide, learns = replace(SMALL, centre_channels=(16, 16, 16)), ObjectiveSettings(centres=1.0)
+    wider = begin(TrainSettings(network=wide, composites=composites, objective=learns), path).state_dict()
+    for name, value in held.items():
+        assert name.startswith("centres.") or torch.equal(value, wider[name]), name
+    assert not torch.equal(held["centres.out.3.weight"], wider["centres.out.3.weight"])  # of the same size, but begun anew
     without = replace(SMALL, centre_channels=())
     save_model(path, FastNetwork(without).state_dict(), ModelSettings(without))
     assert begin(TrainSettings(network=SMALL, composites=composites), path).centres is not None
+
+
+def test_what_begins_anew_is_said_and_trained(tmp_path, capsys):
+    path = tmp_path / "weights.safetensors"
+    save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
+    composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
+    wider = replace(SMALL, centre_channels=(16, 16, 16))
+    begin(TrainSettings(network=wider, composites=composites, objective=ObjectiveSettings(centres=1.0)), path)
+    assert "begin anew: --init has them with channels [8, 8, 16]" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="does not train them"):
+        begin(TrainSettings(network=wider, composites=composites), path)
+    alone = ObjectiveSettings(only_centres=True)
+    deeper = TrainSettings(network=replace(SMALL, layers=5), composites=composites, objective=alone, repeated=5)
+    with pytest.raises(ValueError, match="--init draws 0 layers, the configuration 5"):
+        begin(deeper, path)
 
 
 @pytest.mark.parametrize("only_centres", [True, False])

@@ -16,11 +16,9 @@ from training.objective import (
     algorithm_1_rows,
     balanced_rows,
     dice_loss,
-    drawn_objects,
     imperfect_outline,
     loss,
     next_layer,
-    own_cumulative_masks,
 )
 from training.rows import independent_rows
 
@@ -103,23 +101,6 @@ def test_add_partial_draws_objects_of_the_next_layer_only():
     assert add_partial(batch, before, 0.0).equal(before)
 
 
-class TestDrawnObjects:
-    def test_exact_cumulative_masks_claim_exactly_what_they_are_made_of(self):
-        batch = stairs()
-        for depth in range(4):
-            row = batch.layers <= depth
-            cumulative = (batch.amodal & row[:, :, None, None]).any(dim=1, keepdim=True)
-            assert torch.equal(drawn_objects(batch, cumulative), row)
-
-    def test_most_of_the_visible_pixels_decide(self):
-        batch = stairs()
-        cumulative = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
-        cumulative[1, 0, 2:6, 2:4] = True  # half of the object
-        assert drawn_objects(batch, cumulative)[1, 0]
-        cumulative[1, 0, 5, 3] = False
-        assert not drawn_objects(batch, cumulative)[1, 0]
-
-
 def test_imperfect_outline_moves_the_edge_and_leaves_the_core():
     torch.manual_seed(0)
     mask = torch.zeros(20, 1, 32, 32, dtype=torch.bool)
@@ -130,17 +111,6 @@ def test_imperfect_outline_moves_the_edge_and_leaves_the_core():
     assert not moved[:, :, :4].any()
     assert imperfect_outline(mask, 0.0).equal(mask)
     assert not imperfect_outline(torch.zeros_like(mask), 1.0).any()  # a blank mask stays blank
-
-
-def test_own_cumulative_masks_start_blank_and_grow():
-    torch.manual_seed(0)
-    network = FastNetwork(SMALL)
-    masks = own_cumulative_masks(network, network.encode(torch.randn(2, 3, 64, 64)), Schedule.linear(), 16, 4)
-    assert len(masks) == 4
-    assert not masks[0].any()
-    for before, after in zip(masks, masks[1:], strict=False):
-        assert (before & ~after).sum() == 0
-    assert not any(mask.requires_grad for mask in masks)
 
 
 def test_dice_loss_at_its_ends():

