@@ -39,16 +39,14 @@ def around_centres(mask: np.ndarray, to_centres: np.ndarray, area_min: int) -> l
     np.add.at(votes, (y, x), 1)
     centres = _peaks(cv2.GaussianBlur(votes, (0, 0), BLUR))
     distances = ((ends[:, None] - centres[None]) ** 2).sum(axis=2)
-    while True:
-        nearest = distances.argmin(axis=1)
-        areas = np.bincount(nearest, minlength=distances.shape[1])
-        if len(areas) == 1 or areas.min() >= area_min:
-            break
-        distances = np.delete(distances, areas.argmin(), axis=1)
     labels = np.zeros(mask.shape, np.int32)
-    labels[rows, columns] = 1 + nearest
-    labels = _without_strays(labels, area_min)
-    return _left_to_right([labels == k for k in range(1, 1 + len(areas))])
+    while True:
+        labels[rows, columns] = 1 + distances.argmin(axis=1)
+        labels = _without_strays(labels, area_min)
+        areas = np.bincount(labels[mask] - 1, minlength=distances.shape[1])
+        if len(areas) == 1 or areas.min() >= area_min:
+            return _left_to_right([labels == k for k in range(1, 1 + len(areas))])
+        distances = np.delete(distances, areas.argmin(), axis=1)
 
 
 def _without_strays(labels: np.ndarray, area_min: int) -> np.ndarray:

@@ -53,6 +53,20 @@ def test_a_few_pixels_that_point_elsewhere_stretch_no_part_across_another():
     assert same(around_centres(left | right, toward, 10), [left, right])
 
 
+def test_no_part_is_smaller_than_an_object():
+    """However ways scatter: a part may lie in pieces, which go to others."""
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        boxes = []
+        for left, top in random.integers(0, 22, (5, 2)):
+            boxes.append(box(left, left + random.integers(4, 10), top, top + random.integers(4, 10)))
+        mask = np.logical_or.reduce(boxes)
+        toward = ways(*boxes, noise=random.uniform(0, 6))
+        parts = around_centres(mask, toward, 10)
+        assert all(part.sum() >= 10 for part in parts)
+        assert (np.sum(parts, axis=0) == np.logical_or.reduce(components(mask, 10))).all()
+
+
 def test_specks_belong_to_none():
     large, speck = box(2, 14), box(28, 30, 28, 30)
     assert same(around_centres(large | speck, ways(large), 10), [large])
