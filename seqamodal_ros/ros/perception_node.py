@@ -98,7 +98,7 @@ class PerceptionNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As cleanup, for good."""
         self._release()
-        self._finalized = True
+        self._finalized, self._refused = True, ""
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -158,6 +158,7 @@ class PerceptionNode(LifecycleNode):
 
     def _release(self) -> None:
         self._active = False
+        self._failures = 0
         self._worker = None
         try:
             self._held.close()
@@ -183,9 +184,9 @@ class PerceptionNode(LifecycleNode):
             return
         for answer in self._worker.answers():
             self.cameras[answer.frame.camera].publish(answer)
-            self._failures = self._failures + 1 if answer.error else 0
-            lasting = self._worker.perceiver.device != "cpu" and type(answer.error).__name__ != "OutOfMemoryError"
-            if lasting and self._failures >= FAILURES:
+            may_last = answer.error is not None and type(answer.error).__name__ != "OutOfMemoryError"  # of others' memory, say
+            self._failures = self._failures + 1 if may_last and self._worker.perceiver.device != "cpu" else 0
+            if self._failures >= FAILURES:
                 self._give_up(f"{FAILURES} frames in a row failed on the GPU: the process ends, to be started anew")
 
     def _report(self) -> None:

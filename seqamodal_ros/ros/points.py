@@ -4,7 +4,7 @@
 import math
 from collections import deque
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
@@ -44,7 +44,8 @@ class Points:
         self._node = node
         self._publisher = node.create_lifecycle_publisher(PointCloud2, f"~/{prefix}points", 1)
         self._depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
-        self._matches: WeakSet[DepthMatch] = WeakSet()  # of frames that wait or are at work
+        # of frames that wait or are at work; no WeakSet, from which the worker's thread would take them while they are looked at
+        self._matches: list[ref[DepthMatch]] = []
         self._info: CameraInfo | None = None
         self._subscriptions = [
             node.create_subscription(Image, f"{prefix}depth", self._on_depth, qos_profile_sensor_data),
@@ -63,7 +64,7 @@ class Points:
         found = DepthMatch(header)
         for depth in self._depths:
             found.offer(depth)
-        self._matches.add(found)
+        self._matches = [each for each in self._matches if each() is not None] + [ref(found)]
         return found
 
     def publish(self, answer: Answer, scene: LayeredScene, label: np.ndarray, max_skew: float) -> None:
@@ -104,8 +105,9 @@ class Points:
     def _on_depth(self, message: Image) -> None:
         if self.wanted:
             self._depths.append(message)
-            for match in self._matches:
-                match.offer(message)
+            for each in self._matches:
+                if match := each():
+                    match.offer(message)
         else:
             self._depths.clear()
 

@@ -118,8 +118,12 @@ def test_a_node_that_could_not_be_configured_is_an_error_until_it_is(bench, eage
     heard.clear()
     assert b.wait(lambda: heard)
     assert heard[-1].level == DiagnosticStatus.OK and heard[-1].message == "inactive"
+    assert b.node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    b.node.set_parameters([Parameter("model", value="no-such-model")])
+    assert b.node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert b.wait(lambda: heard[-1].level == DiagnosticStatus.ERROR)
     assert b.node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
-    assert b.wait(lambda: heard[-1].message == "finalized")
+    assert b.wait(lambda: heard[-1].message == "finalized" and heard[-1].level == DiagnosticStatus.OK)
 
 
 def test_an_image_topic_that_nobody_publishes_is_told(bench):
@@ -398,19 +402,30 @@ def test_frames_that_fail_again_and_again_end_a_process_that_has_a_gpu(bench, mo
     class OutOfMemoryError(RuntimeError):
         """Named as torch's."""
 
-    def fails(error: type[Exception], times: int) -> None:
-        monkeypatch.setattr(type(perceiver), "batch", lambda *_, **__: (_ for _ in ()).throw(error("CUDA error")))
-        for _ in range(times):
-            failed = b.camera.counters.failed
-            b.peer.send(failed + 1)
-            assert b.wait(lambda failed=failed: b.camera.counters.failed == failed + 1)
+    see = type(perceiver).batch
+    scene = see(perceiver, [np.zeros((48, 64, 3), np.uint8)])
+    counters = b.camera.counters
 
-    fails(RuntimeError, 4)
-    assert said == []
+    def frame(error: type[Exception] | None, times: int = 1) -> None:
+        def answer(*_: object, **__: object) -> list:
+            if error is None:
+                return scene
+            raise error("CUDA error")
+
+        monkeypatch.setattr(type(perceiver), "batch", answer)
+        for _ in range(times):
+            count = counters.failed + counters.answered
+            b.peer.send(count + 1)
+            assert b.wait(lambda count=count: counters.failed + counters.answered == count + 1)
+
+    frame(RuntimeError, 4)
     monkeypatch.setattr(perceiver, "_device", "cuda")
-    fails(OutOfMemoryError, 1)
+    frame(OutOfMemoryError, 4)
+    frame(RuntimeError, 2)
+    frame(None)
+    frame(RuntimeError, 2)
     assert said == []
-    fails(RuntimeError, 1)
+    frame(RuntimeError)
     assert b.wait(lambda: said)
     assert "3 frames in a row failed on the GPU" in said[0]
 
