@@ -38,7 +38,7 @@ export PATH="$$VIRTUAL_ENV/bin:$$PATH"
 $(if $(SOURCED),$(foreach name,$(OF_ROS),$(if $($(name)),export $(name)='$($(name))';)),export AMENT_PREFIX_PATH="$$VIRTUAL_ENV")
 export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
 export ROS_DOMAIN_ID=$(DOMAIN)
-export $(if $(and $(SOURCED),$(filter humble jazzy,$(ROS_DISTRO))),FASTRTPS,FASTDDS)_DEFAULT_PROFILES_FILE='$(CURDIR)/config/fastdds.xml'
+export $(if $(filter humble jazzy,$(SOURCED)),FASTRTPS,FASTDDS)_DEFAULT_PROFILES_FILE='$(CURDIR)/config/fastdds.xml'
 if [ -f '$(CURDIR)/install/setup.bash' ]; then source '$(CURDIR)/install/setup.bash'; fi
 endef
 ENTER := set +u; source .venv/env.bash; set -u

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo of `make demo` under `ros2 launch`: player, perception node, recorder; ends when the player ends."""
 
-import os
-
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable, Shutdown
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
@@ -10,10 +8,9 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-# see perception.launch.py
-PROFILE = (
-    "FASTRTPS_DEFAULT_PROFILES_FILE" if os.environ.get("ROS_DISTRO") in ("humble", "jazzy") else "FASTDDS_DEFAULT_PROFILES_FILE"
-)
+from seqamodal_ros.ros.fastdds import profile_variable
+
+PROFILE = profile_variable()
 
 
 def text(argument: str) -> ParameterValue:

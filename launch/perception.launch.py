@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the perception node on a camera: `ros2 launch seqamodal_ros perception.launch.py image:=/camera/image_raw`."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,8 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from seqamodal_ros.ros.fastdds import profile_variable
+
 RESTARTS, PERIOD = 3, 3600.0  # a node that died is started anew so many times within so many seconds
 PAUSE = 1.0  # seconds before it is
 TOPICS = {
@@ -28,10 +29,7 @@ TOPICS = {
     "camera_info": "topic of the camera's calibration, for clouds",
     "depth": "topic of the depth images, registered to the image, for clouds",
 }
-# Fast DDS 2 has another name for it, and 3 warns of that one
-PROFILE = (
-    "FASTRTPS_DEFAULT_PROFILES_FILE" if os.environ.get("ROS_DISTRO") in ("humble", "jazzy") else "FASTDDS_DEFAULT_PROFILES_FILE"
-)
+PROFILE = profile_variable()
 CONFIG = PathJoinSubstitution([FindPackageShare("seqamodal_ros"), "config"])
 OVERRIDES = {
     "model": "a name in models/manifest.yaml, or the path of a .safetensors file",
@@ -77,7 +75,7 @@ def perception_node(context: LaunchContext) -> list[Action]:
 
 
 def kept_alive(make: Callable[[], LifecycleNode], deaths: list[float]) -> list[Action]:
-    """A node, and what starts it anew where it died: its watchdog ended it, or it ran out of memory.
+    """A node, and what starts it anew where it died: its watchdog ended it, its GPU was lost, or it ran out of memory.
 
     Args:
         make: makes the action that starts the node; an action starts one process.

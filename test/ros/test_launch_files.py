@@ -20,6 +20,7 @@ pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`
 
 from rclpy.executors import SingleThreadedExecutor
 
+from seqamodal_ros.ros.fastdds import profile_variable
 from seqamodal_ros.ros.parameters import SPECS
 from seqamodal_ros.share import share_folder
 
@@ -47,6 +48,42 @@ def test_each_executable_is_a_console_script(path: Path):
 def test_each_yaml_key_is_a_declared_parameter_with_its_default():
     values = yaml.safe_load((share_folder("config") / "perception.yaml").read_text())["/**"]["ros__parameters"]
     assert values == {name: spec.default for name, spec in SPECS.items()}
+
+
+@pytest.mark.parametrize(
+    ("distro", "name"), [("jazzy", "FASTRTPS"), ("humble", "FASTRTPS"), ("kilted", "FASTDDS"), ("", "FASTDDS")]
+)
+def test_the_profile_of_fast_dds_goes_by_the_name_that_its_version_knows(monkeypatch, distro: str, name: str):
+    monkeypatch.setenv("ROS_DISTRO", distro)
+    assert profile_variable() == f"{name}_DEFAULT_PROFILES_FILE"
+
+
+ENVIRONMENT_OF_THE_NODE = """
+from launch import LaunchContext
+from launch.launch_description_sources import get_launch_description_from_python_launch_file
+from seqamodal_ros.ros.fastdds import profile_variable
+from seqamodal_ros.share import share_folder
+
+context = LaunchContext()
+path = str(share_folder("launch") / "perception.launch.py")
+for entity in get_launch_description_from_python_launch_file(path).entities:
+    found = entity.execute(context)
+(node,) = [each for each in found if type(each).__name__ == "LifecycleNode"]
+node._perform_substitutions(context)
+for name, text in node.process_description.additional_env:
+    if context.perform_substitution(name[0]) == profile_variable():
+        print(context.perform_substitution(text[0]))
+"""
+
+
+@pytest.mark.parametrize("given", ["", "/etc/own.xml"])
+def test_a_profile_that_the_user_has_set_stays(given: str):
+    """In a process of its own, as launch changes Python's logging."""
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    command, env = [sys.executable, "-c", ENVIRONMENT_OF_THE_NODE], {**os.environ, profile_variable(): given}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    (said,) = done.stdout.splitlines()
+    assert said == given or not given and said.endswith("config/fastdds.xml"), done.stderr
 
 
 def service(launch_file: str, arguments: dict[str, str]) -> str:
