@@ -77,14 +77,16 @@ def read_card(folder: Path, model_id: str) -> Card:
         raise FileNotFoundError(f"{folder} holds no exported model: `python -m seqamodal_ros export` makes it")
     anew = "remove that folder and make it anew with `python -m seqamodal_ros export`"
     try:
-        card = Card(**json.loads((folder / CARD).read_text()))
-        files = {name: (folder / name).read_bytes() for name in card.sha256}
-    except (OSError, TypeError, ValueError) as error:
+        described = json.loads((folder / CARD).read_text())
+        ours = described["code"] == code_version()  # first: another version's card may have other keys
+        card = Card(**described) if ours else None
+        files = {name: (folder / name).read_bytes() for name in card.sha256} if card else {}
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise ValueError(f"the export in {folder} is damaged ({error}): {anew}") from error
+    if card is None:
+        raise ValueError(f"the export in {folder} was made by another version of this package: {anew}")
     if card.model_id != model_id:
         raise ValueError(f"the export in {folder} is of {card.model_id[:40]}, not of {model_id[:40]}: {anew}")
-    if card.code != code_version():
-        raise ValueError(f"the export in {folder} was made by another version of this package: {anew}")
     if any(hashlib.sha256(content).hexdigest() != card.sha256[name] for name, content in files.items()):
         raise ValueError(f"the export in {folder} is not what was written there: {anew}")
     return card

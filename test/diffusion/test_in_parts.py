@@ -30,6 +30,10 @@ class Small:
         self._check(self.denoised, x_t)
         return x_t + t[:, None, None, None] * cumulative_mask + image_features[0]
 
+    def to_centres(self, layer, cumulative_mask, image_features):
+        self._check(self.denoised, layer)
+        return torch.cat([layer + cumulative_mask, image_features[0]], dim=1)
+
 
 def inputs(count):
     x_t, mask, image = (torch.randn(count, 1, 4, 4) for _ in range(3))
@@ -47,6 +51,8 @@ def test_parts_give_what_the_whole_gives(room, caplog):
     with caplog.at_level(logging.WARNING):
         answer = wrapped.denoise(x_t, t, mask, features)
     torch.testing.assert_close(answer, whole.denoise(x_t, t, mask, features), rtol=0, atol=0)
+    ways = wrapped.to_centres(x_t, mask, features)
+    torch.testing.assert_close(ways, whole.to_centres(x_t, mask, features), rtol=0, atol=0)
     assert bool(caplog.records) == (room < 7)
 
 

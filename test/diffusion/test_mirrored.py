@@ -58,6 +58,16 @@ def test_features_are_taken_by_image_as_those_of_any_network(case):
     assert torch.allclose(some, both.denoise(x_t, t, cumulative, features)[of_image], atol=1e-5)
 
 
+@torch.no_grad()
+def test_ways_to_centres_are_those_of_the_image_itself():
+    torch.manual_seed(0)
+    network = FastNetwork(replace(SMALL, centre_channels=(8, 8, 8))).eval()
+    image, layer, cumulative = torch.randn(2, 3, 64, 64), torch.randn(2, 1, 16, 16).sign(), torch.randn(2, 1, 16, 16).sign()
+    both = Mirrored(network)
+    said = both.to_centres(layer, cumulative, both.encode(image))
+    assert torch.allclose(said, network.to_centres(layer, cumulative, network.encode(image)), atol=1e-4)
+
+
 def test_the_weights_say_whether_and_the_caller_may_say_otherwise(case, tmp_path):
     network = case[0]
     path = tmp_path / "mirrored.safetensors"

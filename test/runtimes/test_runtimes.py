@@ -112,7 +112,9 @@ def test_ways_to_centres_are_those_of_pytorch_in_float32(centred_model, tmp_path
     layer, mask = (torch.randn(5, 1, side, side).sign() for _ in range(2))
     with torch.inference_mode():
         features = tuple(f.expand(5, -1, -1, -1) for f in model.network.encode(torch.rand(1, 3, 4 * side, 4 * side)))
-        got, wanted = (each.to_centres(layer, mask, features) for each in (network, model.network))
+        wanted = model.network.to_centres(layer, mask, features)
+        views = tuple(torch.stack([f, f.flip(-1)], dim=1)[:, 0] for f in features)  # as of mirror images: not contiguous
+        got = network.to_centres(layer, mask, views)
     assert got.shape == (5, 2, side, side)
     assert (got - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
@@ -162,11 +164,12 @@ def _card_with(**values):
         (_truncate, "is not what was written there"),
         (_card_with(model_id="other@sha256:1234"), "is of other@sha256:1234"),
         (_card_with(code="0" * 64), "was made by another version"),
+        (lambda folder: (folder / CARD).write_text('{"code": "0", "kind": 1}'), "was made by another version"),
         (lambda folder: (folder / DENOISER).unlink(), "is damaged"),
         (lambda folder: (folder / CARD).write_text("{"), "is damaged"),
         (lambda folder: (folder / CARD).write_text('{"kind": 1}'), "is damaged"),
     ],
-    ids=["truncated", "other weights", "other code", "missing file", "no json", "other card"],
+    ids=["truncated", "other weights", "other code", "other code's card", "missing file", "no json", "other card"],
 )
 def test_an_export_that_cannot_be_trusted_is_refused(cache, small_model, caplog, damage, words):
     folder = folder_of(small_model)
