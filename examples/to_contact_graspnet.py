@@ -47,9 +47,13 @@ def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = N
     """
     scene = message_to_scene(masks)
     height, width = masks.source_height, masks.source_width
-    for name, message in {"depth": depth, "camera_info": camera_info}.items():
-        if message.header.frame_id not in ("", masks.header.frame_id):
-            raise InvalidMessage(f"{name} is of frame '{message.header.frame_id}', the masks of '{masks.header.frame_id}'")
+    frame = masks.header.frame_id
+    if depth.header.frame_id != frame:
+        raise InvalidMessage(f"depth is in frame '{depth.header.frame_id}', the masks in '{frame}': register depth to the image")
+    if camera_info.header.frame_id not in ("", frame):
+        raise InvalidMessage(
+            f"camera_info is of frame '{camera_info.header.frame_id}', the masks of '{frame}': remap it to that of the camera"
+        )
     fx, fy, cx, cy = pinhole(camera_info, width, height)
     metres = depth_metres(depth)
     if metres.shape != (height, width):

@@ -65,6 +65,16 @@ class TestToMoveItPro:
         np.testing.assert_array_equal(whole, scene.to_source(scene.objects[1].visible))
         assert (pick.x, pick.y) == (80, 8)  # 20 * 4, 6 * 4 - 16
 
+    def test_messages_of_another_camera(self, masks):
+        other = SimpleNamespace(frame_id="elsewhere", stamp=HEADER.stamp)
+        depth, camera_info = depth_image(np.ones((HEIGHT, WIDTH), np.uint16)), info()
+        camera_info.header = other
+        with pytest.raises(InvalidMessage, match="remap it"):
+            to_contact_graspnet.grasp_input(masks, depth, camera_info)
+        depth.header = other
+        with pytest.raises(InvalidMessage, match="register depth to the image"):
+            to_contact_graspnet.grasp_input(masks, depth, info())
+
     def test_nothing_to_pick(self, make_scene):
         empty = scene_to_message(make_scene(np.zeros((0, 32, 32))), HEADER, "test", TYPES)
         assert to_moveit_pro.first_pick_mask(empty, SimpleNamespace()) is None

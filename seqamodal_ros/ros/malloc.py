@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process's word to glibc, so that a model that is loaded anew takes no more memory each time; other C libraries get none.
 
-Where the environment says something else (`MALLOC_ARENA_MAX` and its kind), that holds.
+Where the environment says something else (`MALLOC_ARENA_MAX` and its kind, or `GLIBC_TUNABLES`), that holds.
 """
 
 import ctypes
@@ -46,7 +46,7 @@ def give_back() -> None:
 
 
 def _tell(option: int, value: int) -> None:
-    if VARIABLES[option] in os.environ:
+    if VARIABLES[option] in os.environ or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(option, value)

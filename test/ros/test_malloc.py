@@ -54,3 +54,4 @@ def test_large_blocks_have_pages_of_their_own_while_a_model_loads():
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
 def test_what_the_environment_says_holds():
     assert answers(MALLOC_MMAP_THRESHOLD_=str(8 << 20)) == ["1", "0", "0", "0", "1"]
+    assert answers(GLIBC_TUNABLES=f"glibc.malloc.mmap_threshold={8 << 20}") == ["1", "0", "0", "0", "1"]
