@@ -11,7 +11,7 @@ from training.data.packed import fingerprint
 from training.data.readers.annotated import Load
 from training.data.readers.coco import PRESETS, KeyMap, read_coco
 from training.data.readers.paper_sets import PAPER_SETS
-from training.data.readers.prepared import read_prepared
+from training.data.readers.prepared import SPECK, read_prepared
 from training.data.readers.processing import Processing, pack_sources
 from training.data.readers.report import report
 from training.data.scene import SPLITS
@@ -82,7 +82,7 @@ def _pack(args: argparse.Namespace) -> None:
         made_from = {split: fingerprint(path.read_text(), args.images.resolve(), keys) for split, path in splits.items()}
     else:
         sources = {split: read_prepared(path) for split, path in splits.items()}
-        made_from = {split: fingerprint(path.resolve(), list(sources[split])) for split, path in splits.items()}
+        made_from = {split: fingerprint(path.resolve(), list(sources[split]), SPECK) for split, path in splits.items()}
     scenes = {name: _scene(name, args.scene) for names in sources.values() for name in names}
     _check_disjoint({split: {scenes[name] for name in names} for split, names in sources.items()})
     paper = PAPER_SETS.get(dataset)

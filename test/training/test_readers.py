@@ -282,6 +282,18 @@ class TestPrepared:
         assert scene.layers.tolist() == [1, 1, 2, 3]
         assert (scene.amodal[:2] == [left, right]).all()
 
+    def test_a_disc_and_the_ring_around_it_are_two(self, tmp_path):
+        write_folders(tmp_path)
+        layer = np.zeros(FRONT.shape, bool)
+        side = min(layer.shape)
+        ring, disc = layer.copy(), layer.copy()
+        ring[: side - 2, : side - 2] = True
+        ring[3 : side - 5, 3 : side - 5] = False
+        disc[8 : side - 10, 8 : side - 10] = True
+        cv2.imwrite(str(tmp_path / "7_0" / "mask.png"), (ring | disc) * np.uint8(255))
+        scene = read_prepared(tmp_path)["7"]()
+        assert (scene.amodal[:2] == [ring, disc]).all() and scene.layers.tolist() == [1, 1, 2, 3]
+
     def test_a_layer_that_is_missing_skips_the_image(self, tmp_path):
         write_folders(tmp_path)
         (tmp_path / "7_1").rename(tmp_path / "elsewhere")

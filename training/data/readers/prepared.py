@@ -13,7 +13,7 @@ from training.data.readers.annotated import Annotated, Load
 from training.data.readers.masks import png_mask
 from training.data.scene import Rejected
 
-SPECK = 0.0025  # of the image's pixels: in a mask of 64x64 no more than an object has to show
+SPECK = 0.005  # of the square of the image's longer side: twice what an object has to show in a mask of 64x64
 
 
 def read_prepared(folder: Path) -> dict[str, Load]:
@@ -54,12 +54,13 @@ def _scene(folder: Path, name: str, layers: list[int]) -> Annotated:
 
 
 def _parts(mask: np.ndarray) -> np.ndarray:
-    """8-connected parts of bool [H, W]: bool [n, H, W]; those of less than `SPECK` of the image are of the nearest larger one."""
+    """8-connected parts of bool [H, W]: bool [n, H, W]; those of less than `SPECK` of the square are the nearest larger one's."""
     count, labels, stats, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas = stats[1:count, cv2.CC_STAT_AREA]
-    large = np.flatnonzero(areas >= min(SPECK * mask.size, areas.max()))
-    distance = np.linalg.norm(centroids[1:count, None] - centroids[1:count][None, large], axis=2)
-    owner = np.concatenate([[-1], distance.argmin(axis=1)])[labels]
+    large = np.flatnonzero(areas >= min(SPECK * max(mask.shape) ** 2, areas.max()))
+    nearest = np.linalg.norm(centroids[1:count, None] - centroids[1:count][None, large], axis=2).argmin(axis=1)
+    nearest[large] = np.arange(len(large))  # a disc and the ring around it have one centre
+    owner = np.concatenate([[-1], nearest])[labels]
     return np.array([owner == k for k in range(len(large))])
 
 
