@@ -40,7 +40,7 @@ class EncodedOnce:
             # one by one, and with noise of the image's own: beside others it may be rounded differently, and a run that is
             # resumed meets others
             if key not in self._kept:
-                with torch.random.fork_rng():
+                with torch.random.fork_rng([images.device] if images.is_cuda else []):
                     torch.manual_seed(int.from_bytes(key[:8], "big"))
                     self._kept[key] = tuple(each[0].half() for each in encode(normalised(image[None])))
         return tuple(torch.stack(each).float() for each in zip(*(self._kept[key] for key in keys), strict=True))

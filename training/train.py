@@ -170,7 +170,7 @@ def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNet
 
 
 def _begun_anew(held: NetworkSettings, settings: TrainSettings) -> tuple[str, ...]:
-    """What the names of those weights begin with that a file of another size cannot give; it is said.
+    """What the names of those weights begin with that a file of another size, or without them, cannot give.
 
     Raises:
         ValueError: they would not be trained.
@@ -185,12 +185,11 @@ def _begun_anew(held: NetworkSettings, settings: TrainSettings) -> tuple[str, ..
         )
     if held.centre_channels == wanted.centre_channels:
         return ()
-    if held.centre_channels and not (objective.centres or objective.only_centres):
+    if not (objective.centres or objective.only_centres):
         raise ValueError(
             f"--init has `centre_channels: {list(held.centre_channels)}`, the configuration {list(wanted.centre_channels)}, and "
             "does not train them: make them agree"
         )
-    print(f"ways to centres begin anew: --init has them with channels {list(held.centre_channels)}")
     return ("centres.",)
 
 

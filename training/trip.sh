@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Trains, exports and measures in one call, for a GPU that is lent by the hour:
 #   sh training/trip.sh CONFIG MINUTES TEST OUT [options of training.train, such as --packed SET --init WEIGHTS]
-# TEST is a packed set. LIKE=FILE in the environment is for the export of a run of only_centres. What is worth bringing back comes to lie in OUT, no file over 16 MB; 1 where a file is larger and stays in
+# TEST is a packed set. What is worth bringing back comes to lie in OUT, no file over 16 MB; 1 where a file is larger and stays in
 # OUT.run, where the run with its checkpoint lies; the same command goes on there.
 set -eu
 if [ $# -lt 4 ]; then
@@ -12,12 +12,19 @@ fi
 config=$1 minutes=$2 test=$3 out=$4
 shift 4
 run=$out.run
+like= word=
+if grep -q 'only_centres: true' "$config"; then # all else stays as the weights that it begins with have it
+    for next in "$@"; do
+        [ "$word" != --init ] || like=$next
+        word=$next
+    done
+fi
 mkdir -p "$out"
 if [ -e "$run/checkpoint.pt" ]; then
     set -- --resume "$@"
 fi
 python -m training.train "$config" --minutes "$minutes" --out "$run" "$@"
-python -m training.export "$run" "$config" --out "$run/weights.safetensors" ${LIKE:+--like "$LIKE"}
+python -m training.export "$run" "$config" --out "$run/weights.safetensors" ${like:+--like "$like"}
 left=0
 bring() {
     for file in "$@"; do
