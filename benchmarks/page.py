@@ -38,7 +38,7 @@ def text(found: dict[str, Any]) -> str:
         parts += [_table([what, *ms], [["ms", *(f"{each:.0f}" for each in ms.values())]]) for what, ms in found["growth"].items()]
     if "missing" not in found["floor"]:
         parts.append(_floor(found["runtime"], **found["floor"]))
-    parts += [_learning(name, **each) for name, each in found["learning"].items() if "missing" not in each]
+    parts += [_learning(name, each) for name, each in found["learning"].items()]
     if "missing" not in found["ros"]:
         parts.append(_ros(**found["ros"]))
     return "\n\n".join(parts) + "\n"
@@ -77,7 +77,9 @@ def _floor(runtime: str, **f: Any) -> str:
     )
 
 
-def _learning(network: str, **f: Any) -> str:
+def _learning(network: str, f: dict[str, Any]) -> str:
+    if "missing" in f:
+        return f"Training of `{network}`: not run: {f['missing']}"
     return (
         f"Training of `{network}`, {f['images']} images a step, in {f['kind']}: {f['images_per_second']:.3g} images/s of "
         f"{f['gflop_image']:.1f} GFLOP, forward and backward; {100 * f['share']:.0f} % of the machine's matrix products."
