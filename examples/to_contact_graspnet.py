@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.clouds import depth_metres, pinhole
+from seqamodal_ros.clouds import check_same_camera, depth_metres, pinhole
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import InvalidMessage, message_to_scene
 from seqamodal_ros.scene.picking import free_objects
@@ -47,13 +47,7 @@ def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = N
     """
     scene = message_to_scene(masks)
     height, width = masks.source_height, masks.source_width
-    frame = masks.header.frame_id
-    if depth.header.frame_id != frame:
-        raise InvalidMessage(f"depth is in frame '{depth.header.frame_id}', the masks in '{frame}': register depth to the image")
-    if camera_info.header.frame_id not in ("", frame):
-        raise InvalidMessage(
-            f"camera_info is of frame '{camera_info.header.frame_id}', the masks of '{frame}': remap it to that of the camera"
-        )
+    check_same_camera(masks.header, depth, camera_info)
     fx, fy, cx, cy = pinhole(camera_info, width, height)
     metres = depth_metres(depth)
     if metres.shape != (height, width):

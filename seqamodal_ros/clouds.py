@@ -29,6 +29,21 @@ def depth_metres(message: Any) -> np.ndarray:
     return metres
 
 
+def check_same_camera(header: Any, depth: Any, info: Any) -> None:
+    """Raise InvalidMessage unless a depth image and a sensor_msgs/CameraInfo are of the frame of an image's header.
+
+    A driver may leave the frame of camera_info empty.
+    """
+    frame = header.frame_id
+    if depth.header.frame_id != frame:
+        raise InvalidMessage(f"depth is in frame '{depth.header.frame_id}', the image in '{frame}': register depth to the image")
+    if info.header.frame_id not in ("", frame):
+        raise InvalidMessage(
+            f"camera_info is of frame '{info.header.frame_id}', the image of '{frame}': "
+            "remap camera_info to that of the image's camera"
+        )
+
+
 def pinhole(info: Any, width: int, height: int) -> tuple[float, float, float, float]:
     """(fx, fy, cx, cy) in pixels, of a sensor_msgs/CameraInfo for rectified images of this size.
 

@@ -69,7 +69,7 @@ class TestToMoveItPro:
         other = SimpleNamespace(frame_id="elsewhere", stamp=HEADER.stamp)
         depth, camera_info = depth_image(np.ones((HEIGHT, WIDTH), np.uint16)), info()
         camera_info.header = other
-        with pytest.raises(InvalidMessage, match="remap it"):
+        with pytest.raises(InvalidMessage, match="remap camera_info to that of the image's camera"):
             to_contact_graspnet.grasp_input(masks, depth, camera_info)
         depth.header = other
         with pytest.raises(InvalidMessage, match="register depth to the image"):

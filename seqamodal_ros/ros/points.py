@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
-from seqamodal_ros.clouds import depth_metres, pinhole, scene_cloud
+from seqamodal_ros.clouds import check_same_camera, depth_metres, pinhole, scene_cloud
 from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.ros.worker import Answer
 from seqamodal_ros.scene.scene import LayeredScene
@@ -82,13 +82,9 @@ class Points:
             raise InvalidMessage("no camera_info has come")
         header, image = answer.frame.header, answer.frame.image
         height, width = image.shape[:2]
-        if self._info.header.frame_id not in ("", header.frame_id):
-            raise InvalidMessage(
-                f"camera_info is of frame '{self._info.header.frame_id}', the image of '{header.frame_id}': "
-                "remap camera_info to that of the image's camera"
-            )
-        camera = pinhole(self._info, width, height)
-        depth = depth_metres(_fitting(answer.frame.depth.depth, header, max_skew))
+        message = _fitting(answer.frame.depth.depth, header, max_skew)
+        check_same_camera(header, message, self._info)
+        camera, depth = pinhole(self._info, width, height), depth_metres(message)
         if depth.shape != (height, width):
             raise InvalidMessage(
                 f"depth is {depth.shape[1]}x{depth.shape[0]}, the image {width}x{height} pixels: register depth to the image"
@@ -116,16 +112,12 @@ class Points:
 
 
 def _fitting(depth: Image | None, header: Any, max_skew: float) -> Image:
-    """The depth image, or InvalidMessage with why it does not belong to the image of this header."""
+    """The depth image, or InvalidMessage where there is none of about the time of this header."""
     if depth is None:
         raise InvalidMessage("no depth image has come")
     apart = _seconds_apart(depth.header.stamp, header.stamp)
     if abs(apart) > max_skew:
         raise InvalidMessage(f"the nearest depth image is {apart:+.3f} s from the image, more than max_depth_skew")
-    if depth.header.frame_id != header.frame_id:
-        raise InvalidMessage(
-            f"depth is in frame '{depth.header.frame_id}', the image in '{header.frame_id}': register depth to the image"
-        )
     return depth
 
 
