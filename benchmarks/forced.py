@@ -13,12 +13,13 @@ class Forced:
 
     Attributes:
         encodes, denoises: calls so far.
+        rows: hypotheses that the denoiser computed in all.
     """
 
     def __init__(self, network: CentredNetwork, layers: int, steps: int):
         self.network, self.layers, self.steps = network, layers, steps
         self.prediction, self.blank = network.prediction, network.blank
-        self.encodes = self.denoises = 0
+        self.encodes = self.denoises = self.rows = 0
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's; a new image begins."""
@@ -32,6 +33,7 @@ class Forced:
         layer = self._calls // self.steps
         self._calls += 1
         self.denoises += 1
+        self.rows += len(x_t)
         mask = torch.full_like(answer[:, :1], self.blank)
         if layer < self.layers:
             side = mask.shape[-1]

@@ -62,28 +62,28 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
     """Operations and bytes of a frame of five layers over what the machine does by itself, and the share that is reached."""
     five = Perceiver.load(model, device, runtime=runtime, max_layers=PASSES)
     network, settings = five.model.network, five.model.settings
-    force(five, LAYERS)
+    forced = force(five, LAYERS)
     shown = frames()[0]
     frame = quantiles(seconds(lambda: five(shown, K), repeats))["p50_ms"]  # first: PyTorch's threads would linger
     side, masks = settings.network.image_size, settings.network.mask_size
     image = torch.zeros(1, 3, side, side, device=device)
-    x = torch.zeros(K, 1, masks, masks, device=device)
+    x = torch.zeros(1, 1, masks, masks, device=device)
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
-            features = tuple(f.expand(K, -1, -1, -1) for f in network.encode(image))
+            features = network.encode(image)
         encode = counter.get_total_flops()
         with FlopCounterMode(display=False) as counter:
-            network.denoise(x, torch.zeros(K, dtype=torch.long, device=device), x, features)
-        denoise = counter.get_total_flops()
+            network.denoise(x, torch.zeros(1, dtype=torch.long, device=device), x, features)
+        row = counter.get_total_flops()
         with FlopCounterMode(display=False) as counter:
             if has_centres(network):
-                layers = x[:1].expand(LAYERS, -1, -1, -1)
-                network.to_centres(layers, layers, tuple(f[:1].expand(LAYERS, -1, -1, -1) for f in features))
+                layers = x.expand(LAYERS, -1, -1, -1)
+                network.to_centres(layers, layers, tuple(f.expand(LAYERS, -1, -1, -1) for f in features))
         centres = counter.get_total_flops()
     if settings.mirror:
-        encode, denoise = 2 * encode, 2 * denoise
-    calls = PASSES * settings.sampling_steps
-    operations = encode + calls * denoise + centres
+        encode, row = 2 * encode, 2 * row
+    calls, rows = forced.denoises // forced.encodes, forced.rows // forced.encodes
+    operations = encode + rows * row + centres
     counts = {part: sum(p.numel() for p in each.parameters()) for part, each in network.named_children()}
     moved = 4 * sum(count * (calls if part == "denoiser" else 1) for part, count in counts.items())
     torch.set_num_threads(threads())  # a runtime may have taken all but one
@@ -94,9 +94,9 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
     best = 1000 * max(operations / max(rates.values()), moved / copy)
     return {
         "gflop_encode": encode / 1e9,
-        "gflop_denoise": denoise / 1e9,
+        "gflop_row": row / 1e9,
         "gflop_centres": centres / 1e9,
-        "denoises": calls,
+        "rows": rows,
         "gflop_frame": operations / 1e9,
         "megabytes_weights_read": moved / 1e6,
         "gflops": {kind: rate / 1e9 for kind, rate in rates.items()},

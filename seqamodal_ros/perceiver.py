@@ -210,6 +210,7 @@ class Perceiver:
                 settings.sampler,
                 settings.sampling_steps,
                 self._before_call,
+                num_samples,
             )
             x0 = x0.cpu().view(len(indices), num_samples, size, size)
             return [torch.where(inside[i], x, -1.0).numpy() for i, x in zip(indices, x0, strict=True)]

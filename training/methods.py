@@ -79,7 +79,11 @@ def sequential_layers(
         cumulative = signed(torch.from_numpy(np.stack(cumulative_masks))[:, None]).repeat_interleave(samples, 0).to(device)
         of_image = torch.tensor(indices, device=device).repeat_interleave(samples)
         of_images = tuple(f[of_image] for f in features)
-        x0 = generate(network, SCHEDULE, cumulative, of_images, lambda: torch.cat([draws[k]() for k in indices]), sampler, steps)
+
+        def draw() -> Tensor:
+            return torch.cat([draws[k]() for k in indices])
+
+        x0 = generate(network, SCHEDULE, cumulative, of_images, draw, sampler, steps, samples=samples)
         return list(x0.cpu().view(len(indices), samples, side, side).numpy())
 
     found = run([sequence(settings, (side, side), samples, choose) for _ in images], propose)
@@ -103,7 +107,7 @@ def independent_layers(
         side = network.settings.mask_size
         blank = torch.full((len(images) * samples, 1, side, side), -1.0, device=features[0].device)
         draw = drawer(blank.shape, seed + (number << 32), blank.device)  # other noise for each layer
-        x0 = generate(network, SCHEDULE, blank, features, draw, sampler, steps)
+        x0 = generate(network, SCHEDULE, blank, features, draw, sampler, steps, samples=samples)
         layers.append(x0.cpu().view(len(images), samples, side, side).numpy())
     return [side_by_side(np.stack(stack), area_min) for stack in zip(*layers, strict=True)]
 
@@ -117,7 +121,7 @@ def one_shot_layers(
     side, layers = network.settings.mask_size, network.denoiser.drawn
     draw = drawer((len(images) * samples, layers, side, side), seed, features[0].device)
     nothing = torch.zeros(len(images) * samples, 0, side, side, device=features[0].device)  # no cumulative mask
-    x0 = generate(network, SCHEDULE, nothing, features, draw, "ddim", steps)
+    x0 = generate(network, SCHEDULE, nothing, features, draw, "ddim", steps, samples=samples)
     return [
         side_by_side(each, area_min) for each in x0.cpu().view(len(images), samples, layers, side, side).transpose(1, 2).numpy()
     ]

@@ -52,7 +52,8 @@ def teacher_forced(
         features = tuple(f.repeat_interleave(rows * samples, 0) for f in network.encode(pixels))
         cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
         draw = drawer(cumulative.shape, seed + k, torch.device(device))
-        x0 = generate(network, schedule, signed(cumulative).to(device), features, draw, settings.sampler, steps)
+        shown = signed(cumulative).to(device)
+        x0 = generate(network, schedule, shown, features, draw, settings.sampler, steps, samples=samples)
         proposals = np.where(geometry.inside(stack.shape[1]), x0.cpu().view(rows, samples, *stack.shape[1:]).numpy(), -1)
         predicted.append(np.stack([chosen(x, settings.sequence.area_min) for x in proposals]))
     return predicted

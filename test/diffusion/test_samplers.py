@@ -176,3 +176,60 @@ def test_proposals_are_in_one_scale_whatever_the_networks(sampler, blank, x0, dr
     assert torch.equal(generate(network, SCHEDULE, -x0, features, draw, sampler, 3), x0)
     assert len(network.asked) == 3
     assert all(mask.equal(-x0) and given is features for mask, given in network.asked)
+
+
+class Watched:
+    """Predicts a mask of its own for each cumulative mask, and remembers what it was asked."""
+
+    prediction, blank = "x0", -1.0
+
+    def __init__(self):
+        self.asked = []
+
+    def denoise(self, x_t, t, cumulative_mask, image_features):
+        self.asked.append((x_t, t, cumulative_mask, image_features))
+        return torch.tanh(cumulative_mask + image_features[0][:, None, None, None] + x_t)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_hypotheses_of_an_image_share_the_first_of_several_steps(sampler):
+    """Two images, three hypotheses each: the first call is of two rows, and each goes its own way from the second on."""
+    network, draw = Watched(), Draw(6, 1, 8, 8)
+    cumulative, features = torch.zeros(6, 1, 8, 8), (torch.tensor([0.0, 0, 0, 1, 1, 1]),)
+    cumulative[3:] = 0.5
+    x0 = generate(network, SCHEDULE, cumulative, features, draw, sampler, 3, samples=3)
+    assert [len(each[0]) for each in network.asked] == [2, 6, 6]
+    first = network.asked[0]
+    assert first[1].tolist() == [SCHEDULE.steps - 1] * 2
+    assert torch.equal(first[2], cumulative[[0, 3]]) and torch.equal(first[3][0], features[0][[0, 3]])
+    second = network.asked[1][0]
+    for one, other in ((0, 1), (1, 2), (3, 4), (4, 5)):
+        assert not torch.equal(second[one], second[other])
+        assert not torch.equal(x0[one], x0[other])
+
+
+def test_the_second_step_of_ddim_is_of_the_shared_mask_and_the_hypothesis_own_noise():
+    """Eq. 12 of DDIM (eta = 0), by hand: x_s = signal_s x0 + sigma_s (x_T - signal_T x0) / sigma_T."""
+    network, draw = Watched(), Draw(3, 1, 8, 8)
+    x_t = Draw(3, 1, 8, 8)()
+    generate(network, SCHEDULE, torch.zeros(3, 1, 8, 8), (torch.zeros(3),), draw, "ddim", 2, samples=3)
+    last, following = SCHEDULE.trailing(2)
+    (signal, sigma), (signal_s, sigma_s) = (SCHEDULE.coefficients(torch.tensor([t])) for t in (last, following))
+    x0 = torch.tanh(x_t[:1])
+    torch.testing.assert_close(network.asked[1][0], signal_s * x0 + sigma_s * (x_t - signal * x0) / sigma)
+
+
+@pytest.mark.parametrize(("steps", "samples"), [(1, 3), (3, 1)])
+def test_a_single_step_or_hypothesis_shares_nothing(steps, samples):
+    network = Watched()
+    generate(network, SCHEDULE, torch.zeros(3, 1, 8, 8), (torch.zeros(3),), Draw(3, 1, 8, 8), "ddim", steps, samples=samples)
+    assert [len(each[0]) for each in network.asked] == [3] * steps
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_networks_that_predict_noise_keep_every_step_of_every_hypothesis(sampler):
+    """The paper's: there the first step is what the noise is."""
+    network = Watched()
+    network.prediction = "epsilon"
+    generate(network, SCHEDULE, torch.zeros(3, 1, 8, 8), (torch.zeros(3),), Draw(3, 1, 8, 8), sampler, 3, samples=3)
+    assert [len(each[0]) for each in network.asked] == [3, 3, 3]
