@@ -18,7 +18,7 @@ class Forced:
 
     def __init__(self, network: CentredNetwork, layers: int, steps: int):
         self.network, self.layers, self.steps = network, layers, steps
-        self.prediction, self.blank = network.prediction, network.blank
+        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
         self.encodes = self.denoises = self.rows = 0
 
     def encode(self, image: Tensor) -> ImageFeatures:

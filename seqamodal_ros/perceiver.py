@@ -192,7 +192,7 @@ class Perceiver:
         @lru_cache(maxsize=1)  # the images change only where one has no more layers
         def features_of(indices: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
             of_image = torch.tensor(indices, device=self._device).repeat_interleave(num_samples)
-            return tuple(f[of_image] for f in features)
+            return tuple(f[of_image] for f in features[: network.conditions])
 
         @torch.inference_mode()
         def propose(indices: list[int], cumulative_masks: list[np.ndarray]) -> list[np.ndarray]:

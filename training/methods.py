@@ -47,7 +47,7 @@ def mean_mask(candidates: np.ndarray, area_min: int) -> np.ndarray:
 
 
 def encoded(network: FastNetwork | PaperNetwork, images: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
-    """Features of images uint8 [S, S, 3]."""
+    """Features of images uint8 [S, S, 3], see `Network.encode`."""
     device = next(network.parameters()).device
     return network.encode(normalised(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)))
 
@@ -78,7 +78,7 @@ def sequential_layers(
     def propose(indices: list[int], cumulative_masks: list[np.ndarray]) -> list[np.ndarray]:
         cumulative = signed(torch.from_numpy(np.stack(cumulative_masks))[:, None]).repeat_interleave(samples, 0).to(device)
         of_image = torch.tensor(indices, device=device).repeat_interleave(samples)
-        of_images = tuple(f[of_image] for f in features)
+        of_images = tuple(f[of_image] for f in features[: network.conditions])
 
         def draw() -> Tensor:
             return torch.cat([draws[k]() for k in indices])
@@ -103,7 +103,7 @@ def independent_layers(
     """Layer i by model i, from the image alone, without cumulative learning; a layer that its model does not see is blank."""
     layers = []
     for number, network in enumerate(networks):
-        features = tuple(f.repeat_interleave(samples, 0) for f in encoded(network, images))
+        features = tuple(f.repeat_interleave(samples, 0) for f in encoded(network, images)[: network.conditions])
         side = network.settings.mask_size
         blank = torch.full((len(images) * samples, 1, side, side), -1.0, device=features[0].device)
         draw = drawer(blank.shape, seed + (number << 32), blank.device)  # other noise for each layer
@@ -117,7 +117,7 @@ def one_shot_layers(
     network: OneShotNetwork, images: Sequence[np.ndarray], area_min: int, steps: int, samples: int, seed: int
 ) -> list[Layers]:
     """All layers at once, by DDIM, on images uint8 [S, S, 3]; one that is not seen is blank."""
-    features = tuple(f.repeat_interleave(samples, 0) for f in encoded(network, images))
+    features = tuple(f.repeat_interleave(samples, 0) for f in encoded(network, images)[: network.conditions])
     side, layers = network.settings.mask_size, network.denoiser.drawn
     draw = drawer((len(images) * samples, layers, side, side), seed, features[0].device)
     nothing = torch.zeros(len(images) * samples, 0, side, side, device=features[0].device)  # no cumulative mask

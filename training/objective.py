@@ -139,17 +139,20 @@ def loss(
         target = next_layer(batch.amodal[image], batch.occluded_by[image], drawn)
     x0 = signed(target)
     x_t, t = noisy(x0, schedule, settings.noise_only)
-    logits = network.logits(x_t, t, signed(cumulative), tuple(f[image] for f in features)).float()
+    logits = network.logits(x_t, t, signed(cumulative), tuple(f[image] for f in features[: network.conditions])).float()
     losses = mask_losses(logits, target.float(), settings.dice)
     tasks = {}  # beside the rows: loss and weight
     if settings.centres:
         tasks["centres"] = centre_loss(network.to_centres, features, batch), settings.centres
     if settings.all_layers:
-        truth = all_layers(batch, features[4].shape[1]).float()
-        tasks["all_layers"] = mask_losses(features[4].float(), truth, settings.dice)["loss"], settings.all_layers
+        truth = all_layers(batch, features[-1].shape[1]).float()
+        tasks["all_layers"] = mask_losses(features[-1].float(), truth, settings.dice)["loss"], settings.all_layers
     if isinstance(network, TaughtNetwork):
         truth = occlusion_edges(batch.amodal, batch.occluded_by).float()
-        tasks["edges"] = mask_losses(network.edges(features[0]).float(), truth, settings.dice)["loss"], settings.edges
+        tasks["edges"] = (
+            mask_losses(network.edges(features[network.conditions]).float(), truth, settings.dice)["loss"],
+            settings.edges,
+        )
     for name, (value, weight) in tasks.items():
         losses[name] = value
         losses["loss"] = losses["loss"] + weight * value

@@ -60,5 +60,5 @@ def one_shot_loss(network: OneShotNetwork, batch: Batch, schedule: Schedule, set
     features = network.encode(normalised(batch.image))
     target = all_layers(batch, network.denoiser.drawn).repeat(settings.rows, 1, 1, 1)
     x_t, t = noisy(signed(target), schedule, settings.noise_only)
-    repeated = tuple(f.repeat(settings.rows, 1, 1, 1) for f in features)
+    repeated = tuple(f.repeat(settings.rows, 1, 1, 1) for f in features[: network.conditions])
     return mask_losses(network.logits(x_t, t, x_t[:, :0], repeated).float(), target.float(), settings.dice)

@@ -12,7 +12,9 @@ from training.data.batches import Batch
 
 
 class TrainableNetwork(Protocol):
-    """What training asks of a network that predicts x0."""
+    """What training asks of a network that predicts x0; see `adapter.Network`."""
+
+    conditions: int
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]: ...
 

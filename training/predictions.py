@@ -49,7 +49,7 @@ def teacher_forced(
         geometry = Geometry.letterbox(image.shape[1], image.shape[0])
         square = geometry.to_model(image, settings.network.image_size)
         pixels = normalised(torch.from_numpy(square).permute(2, 0, 1)[None].to(device))
-        features = tuple(f.repeat_interleave(rows * samples, 0) for f in network.encode(pixels))
+        features = tuple(f.repeat_interleave(rows * samples, 0) for f in network.encode(pixels)[: network.conditions])
         cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
         draw = drawer(cumulative.shape, seed + k, torch.device(device))
         shown = signed(cumulative).to(device)

@@ -18,10 +18,12 @@ class Network(Protocol):
     Attributes:
         prediction: "x0" or "epsilon".
         blank: a blank pixel of the masks that it diffuses, -1 or 0; a covered one is 1. Cumulative masks are at +-1 for all.
+        conditions: how many of the features, from the first, `denoise` looks at.
     """
 
     prediction: str
     blank: float
+    conditions: int
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B."""

@@ -13,6 +13,7 @@ from seqamodal_ros.diffusion.blocks import Attention, timestep_embedding
 from seqamodal_ros.diffusion.schedule import Schedule
 
 GROUPS = 8
+CONDITIONS = 4  # of the features, the first are what the denoiser takes
 HEADS = 4  # of attention
 HEAD_WIDTH = 32  # channels of the part that draws all layers
 REACH = 16.0  # mask pixels, the unit of the way to an object's centre
@@ -149,7 +150,7 @@ class LayersHead(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Noisy mask, cumulative mask and image features -> logits of the layer's mask.
+    """Noisy mask, cumulative mask and what it takes of an image's features -> logits of the layer's mask.
 
     Args:
         encoder: channels of the image features.
@@ -206,22 +207,31 @@ class Denoiser(nn.Module):
         signal, sigma = self.schedule.coefficients(t)
         return torch.tanh(signal / sigma**2 * x_t)
 
-    def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, features: tuple[Tensor, ...]) -> Tensor:
+    def conditions(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What it takes of image features, at 1, 1/2, 1/4 and 1/8 of the masks' size: the same for all layers and hypotheses.
+
+        Args:
+            features: the encoder's four, and all layers as it draws them where `layers` is not 0.
+        """
         f1, f2, f4, f8 = features[:4]
+        c1, c2 = self.image_1(f1), self.image_2(f2)
+        if self.layers_2 is not None and self.layers_1 is not None:
+            drawn = torch.tanh(features[4] / 2)
+            c1, c2 = c1 + self.layers_1(drawn), c2 + self.layers_2(F.pixel_unshuffle(drawn, 2))
+        return c1, c2, self.image_4(f4), self.image_8(f8)
+
+    def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, conditions: tuple[Tensor, ...]) -> Tensor:
+        c1, c2, c4, c8 = conditions
         x_t = self.posterior_mean(x_t, t)
         embedding = self.time(timestep_embedding(t, self.time_channels))
         masks = torch.cat([x_t, cumulative_mask], dim=1)
-        h2, h1 = self.masks_in(F.pixel_unshuffle(masks, 2)) + self.image_2(f2), self.image_1(f1) + self.masks_1(masks)
-        if self.layers_2 is not None and self.layers_1 is not None:
-            drawn = torch.tanh(features[4] / 2)
-            h2, h1 = h2 + self.layers_2(F.pixel_unshuffle(drawn, 2)), h1 + self.layers_1(drawn)
-        h2 = self.block_2(h2, embedding)
-        h4 = self.block_4(self.down_4(h2) + self.image_4(f4), embedding)
-        h8 = self.block_8a(self.down_8(h4) + self.image_8(f8), embedding)
+        h2 = self.block_2(self.masks_in(F.pixel_unshuffle(masks, 2)) + c2, embedding)
+        h4 = self.block_4(self.down_4(h2) + c4, embedding)
+        h8 = self.block_8a(self.down_8(h4) + c8, embedding)
         h8 = self.block_8b(self.attention_8(h8), embedding)
         h4 = self.merge_4(h4 + F.interpolate(self.up_4(h8), scale_factor=2), embedding)
         h2 = self.merge_2(h2 + F.interpolate(self.up_2(h4), scale_factor=2), embedding)
-        return self.out(F.pixel_shuffle(self.up_1(h2), 2) + h1)
+        return self.out(F.pixel_shuffle(self.up_1(h2), 2) + self.masks_1(masks) + c1)
 
 
 class FastNetwork(nn.Module):
@@ -233,6 +243,7 @@ class FastNetwork(nn.Module):
 
     prediction = "x0"
     blank = -1.0
+    conditions = CONDITIONS
 
     def __init__(self, settings: FastSettings):
         super().__init__()
@@ -246,13 +257,18 @@ class FastNetwork(nn.Module):
             self.centres = Denoiser(settings.encoder_channels, (half, quarter, eighth), drawn=2, layers=settings.layers)
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B."""
+        """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B.
+
+        What the denoiser takes, `CONDITIONS` of them; the encoder's; and all layers as it draws them, if it does.
+        """
         features = self.encoder(image)
-        return features if self.all_layers is None else (*features, self.all_layers(features))
+        if self.all_layers is not None:
+            features = (*features, self.all_layers(features))
+        return *self.denoiser.conditions(features), *features
 
     def logits(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
         """float [B, 1, h, w]: log-odds that a pixel belongs to the layer; training's losses take these."""
-        return self.denoiser(x_t, t, cumulative_mask, image_features)
+        return self.denoiser(x_t, t, cumulative_mask, image_features[:CONDITIONS])
 
     def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
         """x0, float [B, 1, h, w] in [-1, 1].
@@ -261,7 +277,7 @@ class FastNetwork(nn.Module):
             x_t: float [B, 1, h, w], the noisy mask.
             t: int64 [B], timesteps in 0..T-1.
             cumulative_mask: float [B, 1, h, w] at +-1.
-            image_features: what `encode` returned, of batch B.
+            image_features: what `encode` returned, of batch B, or the first `CONDITIONS` of them.
         """
         return torch.tanh(self.logits(x_t, t, cumulative_mask, image_features).float() / 2)
 
@@ -280,7 +296,8 @@ class FastNetwork(nn.Module):
         """
         assert self.centres is not None, "settings.centre_channels says whether there are centres"
         noise_free = torch.zeros(layer.shape[0], dtype=torch.int64, device=layer.device)
-        return REACH * self.centres(layer, noise_free, cumulative_mask, image_features).float()
+        conditions = self.centres.conditions(image_features[CONDITIONS:])
+        return REACH * self.centres(layer, noise_free, cumulative_mask, conditions).float()
 
 
 def has_centres(network: object) -> TypeGuard[FastNetwork]:

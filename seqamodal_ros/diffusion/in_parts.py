@@ -21,7 +21,7 @@ class InParts:
 
     def __init__(self, network: CentredNetwork):
         self.network = network
-        self.prediction, self.blank = network.prediction, network.blank
+        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
         self._encodes = self._denoises = self._tells = 0  # the largest batch of each that there is memory for; 0 while any was
 
     def encode(self, image: Tensor) -> ImageFeatures:

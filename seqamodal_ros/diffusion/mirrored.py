@@ -12,7 +12,7 @@ class Mirrored:
 
     def __init__(self, network: CentredNetwork):
         self.network = network
-        self.prediction, self.blank = network.prediction, network.blank
+        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """Features of images float [B, 3, S, S]; each tensor is [B, 2, ...], of the image and of its mirror image."""

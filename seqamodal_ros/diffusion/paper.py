@@ -183,6 +183,7 @@ class PaperNetwork(nn.Module):
     """
 
     prediction = "epsilon"
+    conditions = 1
 
     def __init__(self, settings: PaperSettings):
         super().__init__()

@@ -28,7 +28,7 @@ class Bfloat16:
 
     def __init__(self, network: CentredNetwork, device: str):
         self.network, self._device = network, device
-        self.prediction, self.blank = network.prediction, network.blank
+        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's."""

@@ -31,8 +31,7 @@ class Card:
 
     Attributes:
         model_id: "name@sha256:..." of the weights.
-        prediction, blank: the network's, see `Network`.
-        features: number of tensors that the encoder gives.
+        prediction, blank, conditions: the network's, see `Network`.
         centres: whether the network has ways to centres.
         sha256: of each file.
         code: `code_version` of what wrote it.
@@ -41,7 +40,7 @@ class Card:
     model_id: str
     prediction: str
     blank: float
-    features: int
+    conditions: int
     centres: bool
     sha256: dict[str, str]
     code: str = ""
@@ -112,10 +111,12 @@ def export(model: Model, folder: Path, check: Callable[[Path, Card], CentredNetw
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        features = _write(model, part)
+        _write(model, part)
         digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(part.iterdir())}
         network = model.network
-        card = Card(model.model_id, network.prediction, network.blank, features, has_centres(network), digests, code_version())
+        card = Card(
+            model.model_id, network.prediction, network.blank, network.conditions, has_centres(network), digests, code_version()
+        )
         (part / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
         difference = max(_difference(model, check(part, card), batch) for batch in (1, 3))
         if difference > PARITY:
@@ -150,8 +151,9 @@ class _Centres(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, layer: Tensor, cumulative_mask: Tensor, *features: Tensor) -> Tensor:
-        return self.network.to_centres(layer, cumulative_mask, features)
+    def forward(self, layer: Tensor, cumulative_mask: Tensor, *others: Tensor) -> Tensor:
+        unseen = others[: self.network.conditions]  # it looks at those that follow the denoiser's
+        return self.network.to_centres(layer, cumulative_mask, (*unseen, *others))
 
 
 def _example(model: Model, batch: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
@@ -164,10 +166,11 @@ def _example(model: Model, batch: int) -> tuple[Tensor, tuple[Tensor, Tensor, Te
 
 
 @torch.no_grad()
-def _write(model: Model, folder: Path) -> int:
-    """Write all parts; returns the number of features."""
+def _write(model: Model, folder: Path) -> None:
+    """Write all parts."""
     image, masks = _example(model, BATCH)
     features = model.network.encode(image)
+    conditions, others = features[: model.network.conditions], features[model.network.conditions :]
     batch = {0: torch.export.Dim("batch")}
     names = [f"feature_{k}" for k in range(len(features))]
     options = {"dynamo": True, "external_data": False, "verbose": False}
@@ -176,17 +179,16 @@ def _write(model: Model, folder: Path) -> int:
         dynamic_shapes=(batch,), **options,
     )  # fmt: skip
     torch.onnx.export(
-        _Denoiser(model.network), (*masks, *features), folder / DENOISER,
-        input_names=["x_t", "t", "cumulative_mask", *names], output_names=["prediction"],
-        dynamic_shapes=(batch, batch, batch, (batch,) * len(features)), **options,
+        _Denoiser(model.network), (*masks, *conditions), folder / DENOISER,
+        input_names=["x_t", "t", "cumulative_mask", *names[: len(conditions)]], output_names=["prediction"],
+        dynamic_shapes=(batch, batch, batch, (batch,) * len(conditions)), **options,
     )  # fmt: skip
     if has_centres(model.network):
         torch.onnx.export(
-            _Centres(model.network), (-masks[2], masks[2], *features), folder / CENTRES,
-            input_names=["layer", "cumulative_mask", *names], output_names=["ways"],
-            dynamic_shapes=(batch, batch, (batch,) * len(features)), **options,
+            _Centres(model.network), (-masks[2], masks[2], *others), folder / CENTRES,
+            input_names=["layer", "cumulative_mask", *names[len(conditions) :]], output_names=["ways"],
+            dynamic_shapes=(batch, batch, (batch,) * len(others)), **options,
         )  # fmt: skip
-    return len(features)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ class OnnxRuntimeNetwork:
     def __init__(self, folder: Path, card: Card):
         import onnxruntime
 
-        self.prediction, self.blank = card.prediction, card.blank
+        self.prediction, self.blank, self.conditions = card.prediction, card.blank, card.conditions
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
         self._encoder, self._denoiser, *self._centres = (
@@ -35,11 +35,11 @@ class OnnxRuntimeNetwork:
 
     def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's."""
-        return _run(self._denoiser, x_t, t, cumulative_mask, *image_features)
+        return _run(self._denoiser, x_t, t, cumulative_mask, *image_features[: self.conditions])
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's, of a card with centres."""
-        return _run(self._centres[0], layer, cumulative_mask, *image_features)
+        return _run(self._centres[0], layer, cumulative_mask, *image_features[self.conditions :])
 
 
 def _run(session: Any, *given: Tensor) -> Tensor:

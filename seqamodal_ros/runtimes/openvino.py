@@ -27,7 +27,7 @@ class OpenVinoNetwork:
     def __init__(self, folder: Path, card: Card, precision: str | None = None):
         import openvino
 
-        self.prediction, self.blank = card.prediction, card.blank
+        self.prediction, self.blank, self.conditions = card.prediction, card.blank, card.conditions
         core = openvino.Core()
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bf16" if able else "f32")
@@ -48,10 +48,10 @@ class OpenVinoNetwork:
 
     def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's."""
-        answers = self._denoiser([each.numpy() for each in (x_t, t, cumulative_mask, *image_features)])
+        answers = self._denoiser([each.numpy() for each in (x_t, t, cumulative_mask, *image_features[: self.conditions])])
         return torch.from_numpy(answers[0])
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's, of a card with centres."""
-        answers = self._centres([each.numpy() for each in (layer, cumulative_mask, *image_features)])
+        answers = self._centres([each.numpy() for each in (layer, cumulative_mask, *image_features[self.conditions :])])
         return torch.from_numpy(answers[0])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seqamodal_ros.diffusion.blocks import timestep_embedding
-from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.fast import CONDITIONS, FastNetwork, FastSettings
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 
@@ -39,11 +39,24 @@ def test_the_number_of_parameters():
 def test_shapes_and_range(network, inputs):
     image, x_t, t, cumulative = inputs
     features = network.encode(image)
-    assert [tuple(f.shape) for f in features] == [(3, 8, 16, 16), (3, 8, 8, 8), (3, 16, 4, 4), (3, 16, 2, 2)]
+    assert [tuple(f.shape) for f in features[:CONDITIONS]] == [(3, 16, 16, 16), (3, 8, 8, 8), (3, 16, 4, 4), (3, 16, 2, 2)]
+    assert [tuple(f.shape) for f in features[CONDITIONS:]] == [(3, 8, 16, 16), (3, 8, 8, 8), (3, 16, 4, 4), (3, 16, 2, 2)]
     x0 = network.denoise(x_t, t, cumulative, features)
     assert x0.shape == (3, 1, 16, 16)
     assert x0.abs().max() <= 1
     assert torch.allclose((x0 + 1) / 2, network.logits(x_t, t, cumulative, features).sigmoid(), atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_denoiser_looks_at_its_conditions_alone(network, inputs):
+    """So a caller may leave the others out where it repeats rows."""
+    image, x_t, t, cumulative = inputs
+    features = network.encode(image)
+    x0 = network.denoise(x_t, t, cumulative, features)
+    assert torch.equal(network.denoise(x_t, t, cumulative, features[: network.conditions]), x0)
+    for k, feature in enumerate(features[: network.conditions]):
+        others = (*features[:k], -feature, *features[k + 1 :])
+        assert not torch.equal(network.denoise(x_t, t, cumulative, others), x0), k
 
 
 def test_timestep_embeddings_tell_timesteps_apart():

@@ -12,7 +12,7 @@ from seqamodal_ros.diffusion.in_parts import InParts
 class Small:
     """A network with memory for so many at once."""
 
-    prediction, blank = "x0", -1.0
+    prediction, blank, conditions = "x0", -1.0, 1
 
     def __init__(self, room):
         self.room, self.encoded, self.denoised = room, [], []
@@ -74,5 +74,6 @@ def test_where_one_is_too_much_the_caller_is_told():
 
 def test_it_says_what_the_network_says_of_itself():
     network = Small(1)
-    network.prediction, network.blank = "epsilon", 0.0
-    assert (InParts(network).prediction, InParts(network).blank) == ("epsilon", 0.0)
+    network.prediction, network.blank, network.conditions = "epsilon", 0.0, 2
+    wrapped = InParts(network)
+    assert (wrapped.prediction, wrapped.blank, wrapped.conditions) == ("epsilon", 0.0, 2)

@@ -173,6 +173,8 @@ def test_a_model_of_one_layer_sees_as_many_images_with_it_as_without():
 class Listening:
     """A network that keeps what it is given, and answers with nothing known."""
 
+    conditions = 1
+
     def encode(self, image):
         return (torch.arange(len(image)).float().view(-1, 1, 1, 1),)
 

@@ -150,13 +150,16 @@ class Watching(FastNetwork):
 def test_the_denoiser_sees_all_layers_as_the_encoder_draws_them():
     torch.manual_seed(0)
     network = FastNetwork(replace(SMALL, layers=4))
-    features = network.encode(torch.randn(2, 3, 64, 64))
-    assert features[4].shape == (2, 4, 16, 16)
+    *features, layers = network.encode(torch.randn(2, 3, 64, 64))[network.conditions :]
+    assert layers.shape == (2, 4, 16, 16)
     rows = torch.randn(2, 1, 16, 16), torch.tensor([0, 999]), torch.ones(2, 1, 16, 16)
-    others = (*features[:4], -features[4])
-    assert torch.equal(network.logits(*rows, others), network.logits(*rows, features))  # at first it takes no notice
+
+    def logits(layers):
+        return network.logits(*rows, network.denoiser.conditions((*features, layers)))
+
+    assert torch.equal(logits(layers), logits(-layers))  # at first it takes no notice
     torch.nn.init.normal_(network.denoiser.layers_1.weight)
-    assert not torch.equal(network.logits(*rows, others), network.logits(*rows, features))
+    assert not torch.equal(logits(layers), logits(-layers))
 
 
 def test_a_network_begins_as_the_one_that_it_is_added_to(tmp_path):
