@@ -46,7 +46,7 @@ class TrainSettings:
         composites: the scenes.
         packed: share of the scenes that come from the set that is given with --packed, in 0..1; the rest are composites.
         repeated: how many scenes are drawn, to come again and again; 0: each is new. For `only_centres`, whose image features are
-            then computed once; about 0.75 MB of memory each, with one worker.
+            then computed once; about 1 MB of memory each, with one worker.
         objective: rows and losses, of the same `kind` as the network.
         loop: how long and how fast.
     """
