@@ -13,7 +13,7 @@ class Forced:
 
     Attributes:
         encodes, denoises: calls so far.
-        rows: hypotheses that the denoiser computed in all.
+        rows: of the denoiser, in all calls.
     """
 
     def __init__(self, network: CentredNetwork, layers: int, steps: int):

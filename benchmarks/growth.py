@@ -78,7 +78,7 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
         with FlopCounterMode(display=False) as counter:
             if has_centres(network):
                 layers = x.expand(LAYERS, -1, -1, -1)
-                network.to_centres(layers, layers, tuple(f.expand(LAYERS, -1, -1, -1) for f in features))
+                network.to_centres(layers, layers, tuple(f.expand(LAYERS, -1, -1, -1) for f in features[network.conditions :]))
         centres = counter.get_total_flops()
     if settings.mirror:
         encode, row = 2 * encode, 2 * row

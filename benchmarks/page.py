@@ -68,8 +68,8 @@ def _row(name: str, result: dict[str, Any], peer: float | None) -> list[str]:
 def _floor(runtime: str, **f: Any) -> str:
     rates = " and ".join(f"{rate:.0f} GFLOP/s in {kind}" for kind, rate in f["gflops"].items())
     return (
-        f"The floor: {f['gflop_encode']:.2f} GFLOP for the encoder, {f['rows']} times {f['gflop_row']:.2f} for the "
-        f"denoiser's hypotheses and {f['gflop_centres']:.2f} for ways to centres are {f['gflop_frame']:.1f} GFLOP a frame; "
+        f"The floor: {f['gflop_encode']:.2f} GFLOP for the encoder, {f['rows']} times {f['gflop_row']:.2f} for "
+        f"rows of the denoiser and {f['gflop_centres']:.2f} for ways to centres are {f['gflop_frame']:.1f} GFLOP a frame; "
         f"{f['megabytes_weights_read']:.0f} MB of weights are read. "
         f"This machine multiplies matrices at {rates}, and copies at {f['gigabytes_a_second_copied']:.1f} GB/s: "
         f"{f['floor_ms']:.0f} ms at best. `{runtime}` takes {f['frame_ms']:.0f} ms, so {100 * f['share']:.0f} % of what the "

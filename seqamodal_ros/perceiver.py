@@ -262,7 +262,7 @@ class Perceiver:
         )
         of_image = torch.repeat_interleave(torch.arange(len(stacks)), torch.tensor(counts)).to(self._device)
         self._before_call()
-        ways = network.to_centres(layers, in_front, tuple(each[of_image] for each in features))
+        ways = network.to_centres(layers, in_front, tuple(each[of_image] for each in features[network.conditions :]))
         return list(np.split(ways.cpu().numpy(), np.cumsum(counts)[:-1]))
 
     def _geometry(self, image: np.ndarray, region: tuple[int, int, int, int] | None) -> Geometry:

@@ -204,6 +204,15 @@ class TestSettings:
         assert perceiver.device == "cpu"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_hypotheses_of_an_image_share_the_first_of_several_steps(small_model, count):
+    perceiver = Perceiver.load(str(small_model), "cpu", sampling_steps=3, max_layers=1)
+    rows: list[int] = []
+    perceiver.model.network.denoiser.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    perceiver.batch([picture(120, 160)] * count, num_samples=4)
+    assert rows[:3] == [count, 4 * count, 4 * count]
+
+
 def count_calls(model: Path, **settings) -> dict[str, int]:
     """Calls of before_call and proposals asked for, of one image."""
     calls: list[int] = []

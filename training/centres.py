@@ -26,7 +26,7 @@ OWN = 0.5  # share of rows of layers that the network drew itself, where they ar
 class EncodedOnce:
     """Image features, without gradients; those of images that come again are kept in memory, in float16.
 
-    With the sizes of the shipped weights they are three quarters of a megabyte an image.
+    With the sizes of the shipped weights they are half a megabyte an image.
     """
 
     def __init__(self) -> None:

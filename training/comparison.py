@@ -25,7 +25,7 @@ from training.train import build
 from training.variants import TablesSettings, independent, variants
 
 AT_ONCE = 16  # images of a batch
-VERSION = 2  # of the figures: those that were kept by another version are worked out again
+VERSION = 3  # of the figures: those that were kept by another version are worked out again
 
 
 class Comparison:

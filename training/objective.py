@@ -143,7 +143,7 @@ def loss(
     losses = mask_losses(logits, target.float(), settings.dice)
     tasks = {}  # beside the rows: loss and weight
     if settings.centres:
-        tasks["centres"] = centre_loss(network.to_centres, features, batch), settings.centres
+        tasks["centres"] = centre_loss(network.to_centres, features[network.conditions :], batch), settings.centres
     if settings.all_layers:
         truth = all_layers(batch, features[-1].shape[1]).float()
         tasks["all_layers"] = mask_losses(features[-1].float(), truth, settings.dice)["loss"], settings.all_layers

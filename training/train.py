@@ -46,7 +46,7 @@ class TrainSettings:
         composites: the scenes.
         packed: share of the scenes that come from the set that is given with --packed, in 0..1; the rest are composites.
         repeated: how many scenes are drawn, to come again and again; 0: each is new. For `only_centres`, whose image features are
-            then computed once; about 1 MB of memory each, with one worker.
+            then computed once; about 0.75 MB of memory each, with one worker.
         objective: rows and losses, of the same `kind` as the network.
         loop: how long and how fast.
     """
@@ -134,7 +134,8 @@ def method_of(settings: TrainSettings) -> Method:
 
             def seen(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
                 features = network.encode(images)
-                return *features, own_layers(network, features, schedule, masks.mask_size, masks.max_layers)
+                own = own_layers(network, features, schedule, masks.mask_size, masks.max_layers)
+                return *features[network.conditions :], own  # the rest is for `to_centres`
 
             *features, own = encoded(seen, batch.image)
             return {"loss": centre_loss(network.to_centres, tuple(features), batch, own > 0)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One face for networks that predict x0 and networks that predict epsilon, so that samplers never ask which it is."""
+"""One face for networks that predict x0 and networks that predict epsilon, so that samplers need not ask which it is."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -18,7 +18,7 @@ class Network(Protocol):
     Attributes:
         prediction: "x0" or "epsilon".
         blank: a blank pixel of the masks that it diffuses, -1 or 0; a covered one is 1. Cumulative masks are at +-1 for all.
-        conditions: how many of the features, from the first, `denoise` looks at.
+        conditions: how many of the features, from the first, `denoise` looks at; the others are for `to_centres`.
     """
 
     prediction: str
@@ -30,7 +30,10 @@ class Network(Protocol):
         ...
 
     def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
-        """The prediction, float [B, 1, h, w]; or [B, 2, h, w] with a learned variance, see `Posterior.log_variance`."""
+        """The prediction, float [B, 1, h, w]; or [B, 2, h, w] with a learned variance, see `Posterior.log_variance`.
+
+        Of the features, the first `conditions` will do.
+        """
         ...
 
 
@@ -38,7 +41,10 @@ class CentredNetwork(Network, Protocol):
     """One that tells objects of a layer apart, too."""
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
-        """From each pixel of a layer the way to its object's centre, float [B, 2, h, w]; see `FastNetwork.to_centres`."""
+        """From each pixel of a layer the way to its object's centre, float [B, 2, h, w]; see `FastNetwork.to_centres`.
+
+        Of the features, it takes those after the first `conditions`.
+        """
         ...
 
 
@@ -60,14 +66,18 @@ class Denoised(NamedTuple):
 Denoise = Callable[[Tensor, Tensor], Denoised]
 
 
-def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, features: ImageFeatures) -> Denoise:
+def conditioned(
+    network: Network, schedule: Schedule, cumulative_mask: Tensor, features: ImageFeatures, first_shared_by: int = 1
+) -> Denoise:
     """A denoiser of one layer: the network with its image and cumulative mask filled in (X of Eq. 9).
 
     Args:
         network: see `Network`.
         schedule: gives alpha_bar_t, which turns epsilon into x0 and back.
         cumulative_mask: float [B, 1, h, w] at +-1.
-        features: what ``network.encode`` returned, of batch B.
+        features: what ``network.encode`` returned, of batch B, or the first ``network.conditions`` of it.
+        first_shared_by: so many rows, one after the other, are of one image and cumulative mask, and have the network's answer to
+            the first of them in common the first time.
 
     Raises:
         ValueError: the network predicts neither "x0" nor "epsilon".
@@ -75,8 +85,16 @@ def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, f
     if network.prediction not in ("x0", "epsilon"):
         raise ValueError(f"a network must predict 'x0' or 'epsilon', not {network.prediction!r}")
 
+    shared_by = first_shared_by
+
     def denoise(x_t: Tensor, t: Tensor) -> Denoised:
-        answer = network.denoise(x_t, t, cumulative_mask, features)
+        nonlocal shared_by
+        if shared_by == 1:
+            answer = network.denoise(x_t, t, cumulative_mask, features)
+        else:
+            one = slice(None, None, shared_by)
+            answer = network.denoise(x_t[one], t[one], cumulative_mask[one], tuple(f[one] for f in features))
+            answer, shared_by = answer.repeat_interleave(shared_by, dim=0), 1
         predicted, variance = answer[:, : x_t.shape[1]], answer[:, x_t.shape[1] :]
         signal, sigma = schedule.coefficients(t)
         x0 = predicted if network.prediction == "x0" else (x_t - sigma * predicted) / signal

@@ -13,7 +13,6 @@ from seqamodal_ros.diffusion.blocks import Attention, timestep_embedding
 from seqamodal_ros.diffusion.schedule import Schedule
 
 GROUPS = 8
-CONDITIONS = 4  # of the features, the first are what the denoiser takes
 HEADS = 4  # of attention
 HEAD_WIDTH = 32  # channels of the part that draws all layers
 REACH = 16.0  # mask pixels, the unit of the way to an object's centre
@@ -150,7 +149,7 @@ class LayersHead(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Noisy mask, cumulative mask and what it takes of an image's features -> logits of the layer's mask.
+    """Noisy mask, cumulative mask and what it takes of the image, see `of_image` -> logits of the layer's mask.
 
     Args:
         encoder: channels of the image features.
@@ -207,11 +206,14 @@ class Denoiser(nn.Module):
         signal, sigma = self.schedule.coefficients(t)
         return torch.tanh(signal / sigma**2 * x_t)
 
-    def conditions(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """What it takes of image features, at 1, 1/2, 1/4 and 1/8 of the masks' size: the same for all layers and hypotheses.
+    def of_image(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What it takes of an image: the same for all layers, steps and hypotheses, so it is computed once a frame.
 
         Args:
             features: the encoder's four, and all layers as it draws them where `layers` is not 0.
+
+        Returns:
+            float [B, 16, h, w], and with its own channels [B, c2, h/2, w/2], [B, c4, h/4, w/4] and [B, c8, h/8, w/8].
         """
         f1, f2, f4, f8 = features[:4]
         c1, c2 = self.image_1(f1), self.image_2(f2)
@@ -220,8 +222,8 @@ class Denoiser(nn.Module):
             c1, c2 = c1 + self.layers_1(drawn), c2 + self.layers_2(F.pixel_unshuffle(drawn, 2))
         return c1, c2, self.image_4(f4), self.image_8(f8)
 
-    def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, conditions: tuple[Tensor, ...]) -> Tensor:
-        c1, c2, c4, c8 = conditions
+    def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, of_image: tuple[Tensor, ...]) -> Tensor:
+        c1, c2, c4, c8 = of_image
         x_t = self.posterior_mean(x_t, t)
         embedding = self.time(timestep_embedding(t, self.time_channels))
         masks = torch.cat([x_t, cumulative_mask], dim=1)
@@ -237,13 +239,13 @@ class Denoiser(nn.Module):
 class FastNetwork(nn.Module):
     """Encoder and denoiser; predicts x0.
 
-    `encode` runs once a frame; `denoise` once a layer and sampling step, on the K hypotheses as a batch; `to_centres`, if there
+    `encode` runs once a frame; `denoise` once a layer and sampling step, on its hypotheses as a batch; `to_centres`, if there
     is one, once a frame, on its layers as a batch.
     """
 
     prediction = "x0"
     blank = -1.0
-    conditions = CONDITIONS
+    conditions = 4  # what `Denoiser.of_image` returns
 
     def __init__(self, settings: FastSettings):
         super().__init__()
@@ -259,16 +261,17 @@ class FastNetwork(nn.Module):
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B.
 
-        What the denoiser takes, `CONDITIONS` of them; the encoder's; and all layers as it draws them, if it does.
+        Four are what the denoiser takes of the image. Then come the encoder's own, float [B, c, h, w], [B, c, h/2, w/2] and so on
+        down to 1/8, and the log-odds of all layers [B, layers, h, w] where it draws them: `to_centres` takes those.
         """
         features = self.encoder(image)
         if self.all_layers is not None:
             features = (*features, self.all_layers(features))
-        return *self.denoiser.conditions(features), *features
+        return *self.denoiser.of_image(features), *features
 
     def logits(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
         """float [B, 1, h, w]: log-odds that a pixel belongs to the layer; training's losses take these."""
-        return self.denoiser(x_t, t, cumulative_mask, image_features[:CONDITIONS])
+        return self.denoiser(x_t, t, cumulative_mask, image_features[: self.conditions])
 
     def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
         """x0, float [B, 1, h, w] in [-1, 1].
@@ -277,7 +280,7 @@ class FastNetwork(nn.Module):
             x_t: float [B, 1, h, w], the noisy mask.
             t: int64 [B], timesteps in 0..T-1.
             cumulative_mask: float [B, 1, h, w] at +-1.
-            image_features: what `encode` returned, of batch B, or the first `CONDITIONS` of them.
+            image_features: what `encode` returned, of batch B; all but the first four may be left out.
         """
         return torch.tanh(self.logits(x_t, t, cumulative_mask, image_features).float() / 2)
 
@@ -289,15 +292,14 @@ class FastNetwork(nn.Module):
         Args:
             layer: float [B, 1, h, w] at +-1, its amodal mask.
             cumulative_mask: float [B, 1, h, w] at +-1, of the layers in front.
-            image_features: what `encode` returned, of batch B.
+            image_features: what `encode` returned, of batch B, without the first four.
 
         Returns:
             float [B, 2, h, w], x and y in mask pixels; of no meaning outside of the layer.
         """
         assert self.centres is not None, "settings.centre_channels says whether there are centres"
         noise_free = torch.zeros(layer.shape[0], dtype=torch.int64, device=layer.device)
-        conditions = self.centres.conditions(image_features[CONDITIONS:])
-        return REACH * self.centres(layer, noise_free, cumulative_mask, conditions).float()
+        return REACH * self.centres(layer, noise_free, cumulative_mask, self.centres.of_image(image_features)).float()
 
 
 def has_centres(network: object) -> TypeGuard[FastNetwork]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import Denoise, Denoised, ImageFeatures, Network, conditioned, rescaled
+from seqamodal_ros.diffusion.adapter import Denoise, ImageFeatures, Network, conditioned, rescaled
 from seqamodal_ros.diffusion.posterior import posterior
 from seqamodal_ros.diffusion.schedule import Schedule
 
@@ -66,32 +66,6 @@ def ancestral(
 SAMPLERS = {"ddim": ddim, "ancestral": ancestral}
 
 
-def first_shared(network: Network, schedule: Schedule, cumulative_mask: Tensor, features: ImageFeatures, samples: int) -> Denoise:
-    """`adapter.conditioned`, but in the first step the network is asked once for the hypotheses of an image, which share its x0.
-
-    x_T is noise and next to nothing else, so what a network that predicts x0 says of it comes from image and cumulative mask.
-    Each hypothesis keeps the epsilon of its own noise, and goes its own way from the second step on.
-
-    Args:
-        network, schedule, cumulative_mask, features: see `adapter.conditioned`.
-        samples: K; the K rows of an image stand one after the other in the batch, and have it and the cumulative mask in common.
-    """
-    of_each = conditioned(network, schedule, cumulative_mask, features)
-    of_first = conditioned(network, schedule, cumulative_mask[::samples], tuple(f[::samples] for f in features))
-    begun = False
-
-    def denoise(x_t: Tensor, t: Tensor) -> Denoised:
-        nonlocal begun
-        if begun:
-            return of_each(x_t, t)
-        begun = True
-        x0 = of_first(x_t[::samples], t[::samples]).x0.repeat_interleave(samples, dim=0)
-        signal, sigma = schedule.coefficients(t)
-        return Denoised(x0, (x_t - signal * x0) / sigma)
-
-    return denoise
-
-
 def generate(
     network: Network,
     schedule: Schedule,
@@ -109,14 +83,13 @@ def generate(
         network, schedule, cumulative_mask, features: see `adapter.conditioned`.
         sampler: a name in `SAMPLERS`.
         draw, steps, before_call: see `ddim`.
-        samples: K, the hypotheses of each image, one after the other in the batch. A network that predicts x0 says the first of
-            several steps once for all of them, see `first_shared`; with a single step they would be all the same.
+        samples: K, the hypotheses of each image, one after the other in the batch. They share the first of several steps of a
+            network that predicts x0: there x_t is noise and next to nothing else, so what it says comes from the image and the
+            cumulative mask. Each goes on from there with noise of its own; after a single step they would be the same.
 
     Returns:
         Soft masks, float [B, 1, h, w] in [-1, 1], whatever the scale of the network's own.
     """
-    if network.prediction == "x0" and min(steps, samples) > 1:
-        denoise = first_shared(network, schedule, cumulative_mask, features, samples)
-    else:
-        denoise = conditioned(network, schedule, cumulative_mask, features)
+    first_shared_by = samples if network.prediction == "x0" and steps > 1 else 1
+    denoise = conditioned(network, schedule, cumulative_mask, features, first_shared_by)
     return rescaled(SAMPLERS[sampler](denoise, draw, schedule, steps, before_call), network.blank)

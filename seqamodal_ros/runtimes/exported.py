@@ -151,9 +151,8 @@ class _Centres(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, layer: Tensor, cumulative_mask: Tensor, *others: Tensor) -> Tensor:
-        unseen = others[: self.network.conditions]  # it looks at those that follow the denoiser's
-        return self.network.to_centres(layer, cumulative_mask, (*unseen, *others))
+    def forward(self, layer: Tensor, cumulative_mask: Tensor, *features: Tensor) -> Tensor:
+        return self.network.to_centres(layer, cumulative_mask, features)
 
 
 def _example(model: Model, batch: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
@@ -198,6 +197,6 @@ def _difference(model: Model, exported: CentredNetwork, batch: int) -> float:
     pairs = [*zip(exported.encode(image), features, strict=True)]
     pairs.append((exported.denoise(*masks, features), model.network.denoise(*masks, features)))
     if has_centres(model.network):
-        given = (-masks[2], masks[2], features)
+        given = (-masks[2], masks[2], features[model.network.conditions :])
         pairs.append((exported.to_centres(*given), model.network.to_centres(*given)))
     return max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)

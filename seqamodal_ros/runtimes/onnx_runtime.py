@@ -39,7 +39,7 @@ class OnnxRuntimeNetwork:
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's, of a card with centres."""
-        return _run(self._centres[0], layer, cumulative_mask, *image_features[self.conditions :])
+        return _run(self._centres[0], layer, cumulative_mask, *image_features)
 
 
 def _run(session: Any, *given: Tensor) -> Tensor:

@@ -53,5 +53,5 @@ class OpenVinoNetwork:
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's, of a card with centres."""
-        answers = self._centres([each.numpy() for each in (layer, cumulative_mask, *image_features[self.conditions :])])
+        answers = self._centres([each.numpy() for each in (layer, cumulative_mask, *image_features)])
         return torch.from_numpy(answers[0])

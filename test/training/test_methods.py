@@ -59,6 +59,29 @@ def test_each_layer_by_a_model_of_its_own():
     assert found[0].hypotheses.shape == (2, 2, 32, 32)
 
 
+@pytest.mark.parametrize(
+    "see",
+    [
+        lambda network, images: sequential_layers(network, images, RULES, "ddim", 2, 3, 0),
+        lambda network, images: independent_layers([network], images, 4, "ddim", 2, 3, 0),
+    ],
+    ids=["sequential", "independent"],
+)
+def test_hypotheses_of_an_image_share_the_first_step(see):
+    network, rows = Scripted(SMALL), []
+    logits = network.logits
+    network.logits = lambda x_t, *given: rows.append(len(x_t)) or logits(x_t, *given)
+    see(network, [image((0, 255)), image((8, 128))])
+    assert rows[:2] == [2, 6]
+
+
+def test_those_of_all_layers_at_once_do_too():
+    network, rows = OneShotNetwork(OneShotSettings(image_size=128, mask_size=32, max_layers=2, **CHANNELS)), []
+    network.denoiser.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    one_shot_layers(network, [image(), image()], 4, steps=3, samples=4, seed=0)
+    assert rows == [2, 8, 8]
+
+
 def test_the_perceiver_sees_the_same(tmp_path):
     """Algorithm 2 here is Algorithm 2 there, down to the noise."""
     torch.manual_seed(3)

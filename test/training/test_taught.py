@@ -155,7 +155,7 @@ def test_the_denoiser_sees_all_layers_as_the_encoder_draws_them():
     rows = torch.randn(2, 1, 16, 16), torch.tensor([0, 999]), torch.ones(2, 1, 16, 16)
 
     def logits(layers):
-        return network.logits(*rows, network.denoiser.conditions((*features, layers)))
+        return network.logits(*rows, network.denoiser.of_image((*features, layers)))
 
     assert torch.equal(logits(layers), logits(-layers))  # at first it takes no notice
     torch.nn.init.normal_(network.denoiser.layers_1.weight)
