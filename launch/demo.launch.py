@@ -21,13 +21,14 @@ def text(argument: str) -> ParameterValue:
 def generate_launch_description() -> LaunchDescription:
     share = FindPackageShare("seqamodal_ros")
     perception = PathJoinSubstitution([share, "launch", "perception.launch.py"])
+    parameters = PathJoinSubstitution([share, "config", "demo.yaml"])
     profile = PathJoinSubstitution([share, "config", "fastdds.xml"])  # for the player too: the shared memory is the sender's
     return LaunchDescription(
         [
             DeclareLaunchArgument("source", default_value="", description="folder, video or camera; empty: the samples"),
             DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, page, layers.json and bag"),
             SetEnvironmentVariable(PROFILE, EnvironmentVariable(PROFILE, default_value=profile)),
-            IncludeLaunchDescription(perception),
+            IncludeLaunchDescription(perception, launch_arguments={"params_file": parameters}.items()),
             Node(
                 package="seqamodal_ros",
                 executable="recorder",

@@ -8,6 +8,7 @@ from pathlib import Path
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
+    GroupAction,
     LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
@@ -35,7 +36,10 @@ OVERRIDES = {
     "model": "a name in models/manifest.yaml, or the path of a .safetensors file",
     "device": "auto, cpu or cuda",
     "image_transport": "raw or compressed",
+}
+SWITCHES = {
     "autostart": "configure and activate at start: true or false",
+    "use_sim_time": "take the time from /clock, as with a bag or a simulator: true or false",
 }
 
 
@@ -44,19 +48,20 @@ def perception_node(context: LaunchContext) -> list[Action]:
 
     Raises:
         FileNotFoundError: params_file names no file; ROS would say so in a traceback of the node's.
-        ValueError: autostart is neither true nor false.
+        ValueError: autostart or use_sim_time is neither true nor false.
     """
     params_file = Path(LaunchConfiguration("params_file").perform(context)).expanduser()
     if not params_file.is_file():
         raise FileNotFoundError(f"params_file:={params_file} names no file")
-    given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
+    given = {name: LaunchConfiguration(name).perform(context) for name in (*OVERRIDES, *SWITCHES)}
     overrides: dict[str, ParameterValue | bool] = {
-        name: ParameterValue(value, value_type=str) for name, value in given.items() if value
+        name: ParameterValue(given[name], value_type=str) for name in OVERRIDES if given[name]
     }
-    if autostart := given["autostart"].lower():
-        if autostart not in ("true", "false"):
-            raise ValueError(f"autostart:={autostart} must be true or false")
-        overrides["autostart"] = autostart == "true"
+    for name in SWITCHES:
+        if value := given[name].lower():
+            if value not in ("true", "false"):
+                raise ValueError(f"{name}:={value} must be true or false")
+            overrides[name] = value == "true"
     # whole frames fit into this profile's shared memory; a profile that the user has set stays
     profile = context.environment.get(PROFILE) or PathJoinSubstitution([CONFIG, "fastdds.xml"]).perform(context)
     # all of it as it is now: a node that is started again must not be another one, whatever was launched since
@@ -66,22 +71,26 @@ def perception_node(context: LaunchContext) -> list[Action]:
         "remappings": [(topic, LaunchConfiguration(topic).perform(context)) for topic in TOPICS],
         "additional_env": {PROFILE: profile},
     }
-    return kept_alive(
-        lambda: LifecycleNode(
-            package="seqamodal_ros", executable="perception_node", name="seqamodal", output="screen", **started
-        ),
-        [],
-    )
+    # the groups around this file are left by then, and what they pushed is gone: namespaces, SetParameter, SetRemap
+    configurations, environment = dict(context.launch_configurations), dict(context.environment)
+
+    def make(context: LaunchContext) -> LifecycleNode:
+        context.launch_configurations.update(configurations)
+        context.environment.update(environment)
+        return LifecycleNode(package="seqamodal_ros", executable="perception_node", name="seqamodal", output="screen", **started)
+
+    return kept_alive(context, make, [])
 
 
-def kept_alive(make: Callable[[], LifecycleNode], deaths: list[float]) -> list[Action]:
+def kept_alive(context: LaunchContext, make: Callable[[LaunchContext], LifecycleNode], deaths: list[float]) -> list[Action]:
     """A node, and what starts it anew where it died: its watchdog ended it, its GPU was lost, or it ran out of memory.
 
     Args:
-        make: makes the action that starts the node; an action starts one process.
+        context: in which the node is started.
+        make: makes the action that starts the node, and the context as it was at first; an action starts one process.
         deaths: when earlier ones died, seconds; a node that dies again and again is left for a person to look at.
     """
-    node = make()
+    node = make(context)
 
     def on_exit(event: ProcessExited, context: LaunchContext) -> list[Action]:
         if event.returncode == 0 or context.is_shutdown:
@@ -91,7 +100,8 @@ def kept_alive(make: Callable[[], LifecycleNode], deaths: list[float]) -> list[A
         if len(recent) > RESTARTS:
             return [LogInfo(msg=f"{died}, for the {len(recent)}th time within an hour: it is not started again")]
         said = LogInfo(msg=f"{died}: it is started again, {len(recent)} of {RESTARTS}")
-        return [said, TimerAction(period=PAUSE, actions=kept_alive(make, recent))]
+        again = OpaqueFunction(function=lambda context: kept_alive(context, make, recent))
+        return [said, TimerAction(period=PAUSE, actions=[GroupAction([again])])]  # which leaves the context as it is now
 
     return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit)), node]
 
@@ -109,7 +119,7 @@ def generate_launch_description() -> LaunchDescription:
             ),
             *(
                 DeclareLaunchArgument(name, default_value="", description=f"{text} (empty: as the file says)")
-                for name, text in OVERRIDES.items()
+                for name, text in (OVERRIDES | SWITCHES).items()
             ),
             OpaqueFunction(function=perception_node),
         ]

@@ -14,7 +14,7 @@ import numpy as np
 from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.image_files import declared_size, decode_image
 from seqamodal_ros.scene.report import source_box
-from seqamodal_ros.scene.scene import LayeredScene, SceneObject
+from seqamodal_ros.scene.scene import LayeredScene, SceneObject, Stated
 
 # encoding -> dtype, channels
 ENCODINGS: dict[str, tuple[type, int]] = {
@@ -136,6 +136,8 @@ def image_rgb(message: Any) -> np.ndarray:
 def compressed_rgb(message: Any) -> np.ndarray:
     """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/CompressedImage, JPEG or PNG, as image_transport makes them.
 
+    An EXIF orientation is left alone, as camera_info and depth know nothing of it.
+
     Raises:
         InvalidMessage: a depth image, data that are no complete JPEG or PNG image, or an image too large.
     """
@@ -145,7 +147,7 @@ def compressed_rgb(message: Any) -> np.ndarray:
     try:
         if data and declared_size(data) is None:  # whose size is told only once it takes memory
             raise ValueError("it is neither JPEG nor PNG")
-        return decode_image(data)
+        return decode_image(data, upright=False)
     except ValueError as error:
         raise InvalidMessage(f"a compressed image (format {message.format!r}) that cannot be decoded: {error}") from error
 
@@ -253,6 +255,7 @@ def message_to_scene(message: Any) -> LayeredScene:
     samples = len(layers[0].hypotheses) if layers else message.num_samples
     if any(len(layer.hypotheses) != samples for layer in layers):
         raise InvalidMessage("layers have different numbers of hypotheses")
+    agreement = np.array([layer.agreement for layer in layers], np.float32)
     return LayeredScene(
         amodal=_stack([_mask(layer.amodal, shape) for layer in layers], (0, *shape), bool),
         probability=_stack([_probability(layer.probability, shape) for layer in layers], (0, *shape), np.float32),
@@ -276,6 +279,7 @@ def message_to_scene(message: Any) -> LayeredScene:
         truncated=message.truncated,
         seed=message.seed,
         seconds=message.inference_time.sec + message.inference_time.nanosec / 1e9,
+        stated=None if samples else Stated(message.num_samples, agreement),
     )
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image messages to arrays and back, and scenes to LayeredMasks and back; with plain objects, so no ROS is needed."""
 
+import struct
 import sys
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,13 +16,16 @@ from seqamodal_ros.messages import (
     InvalidMessage,
     MessageTypes,
     check_header,
+    compressed_rgb,
     fill_image,
     image_array,
     image_rgb,
     message_to_scene,
     scene_to_message,
 )
+from seqamodal_ros.scene.captions import scene_facts
 from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.image_files import decode_image
 from seqamodal_ros.scene.scene import LayeredScene
 
 HEADER = SimpleNamespace(frame_id="camera", stamp=SimpleNamespace(sec=3, nanosec=5))
@@ -208,7 +213,11 @@ def test_an_object_cut_by_the_edge_of_a_region_that_is_no_square_touches_the_bor
 
 def test_hypotheses_can_be_left_out_and_an_empty_scene_is_valid():
     message = scene_to_message(scene(), HEADER, "m", TYPES, hypotheses=False)
-    assert message_to_scene(message).hypotheses.shape == (2, 0, 16, 16)
+    read = message_to_scene(message)
+    assert read.hypotheses.shape == (2, 0, 16, 16)
+    assert read.num_samples == scene().num_samples > 0  # that were drawn
+    np.testing.assert_array_equal(read.agreement, scene().agreement)
+    assert f"K = {read.num_samples}" in scene_facts(read)
     empty = LayeredScene.assemble(
         np.zeros((0, 16, 16), bool), np.zeros((0, 16, 16), np.float32), np.zeros((0, 3, 16, 16), bool), Geometry.letterbox(4, 3)
     )
@@ -222,3 +231,20 @@ def test_without_our_messages_the_error_says_how_to_build_them(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="colcon build"):
         MessageTypes.ros()
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """A JPEG image with an EXIF segment that says how it is to be turned."""
+    exif = b"Exif\0\0" + struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_compressed_image_is_not_turned_as_camera_info_and_depth_are_not(orientation):
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:10, :20] = 255
+    jpeg = with_orientation(cv2.imencode(".jpg", pixels)[1].tobytes(), orientation)
+    assert (compressed_rgb(SimpleNamespace(data=jpeg, format="jpeg")) > 127).sum() == (pixels > 0).sum()
+    np.testing.assert_array_equal(compressed_rgb(SimpleNamespace(data=jpeg, format="jpeg")) > 127, pixels > 127)
+    turned = decode_image(jpeg)  # for people
+    assert turned.shape == ((48, 64, 3) if orientation == 3 else (64, 48, 3)) and not (turned[:10, :20] > 127).all()

@@ -25,7 +25,7 @@ REPORT = "layers.json"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns 0, 1 where an image failed, 2 where the arguments or the model are wrong."""
+    """Run the command; returns 0, 1 where an image failed, 2 where the arguments or the model are wrong, 130 after Ctrl-C."""
     arguments = _parse(argv)
     OPENCV_LOG.setLogLevel(0)  # our line says what is wrong with a file; OpenCV's would be a second
     out: Path = arguments.out
@@ -47,16 +47,21 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{where}, K = {arguments.num_samples}, seed {arguments.seed}")
     print(COLUMNS)
     frames: list[dict[str, Any]] = []
-    page = Page()
+    page, interrupted, failed = Page(), False, 0
     for path, name in zip(images, names, strict=True):
         try:
             image = read_image(path)
             scene = perceiver(image, arguments.num_samples, arguments.seed)
             write_outputs(out, name, image, scene)
             page.add(name, image, scene)
-        except (OSError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:  # PyTorch's want of memory is a RuntimeError
             print(f"predict: {one_line(error)}", file=sys.stderr)
+            failed += 1
             continue
+        except KeyboardInterrupt:
+            print("predict: interrupted", file=sys.stderr)
+            interrupted = True
+            break
         frames.append({"frame": name, "file": str(path), "model_id": perceiver.model_id, **layers_json(scene)})
         print(row(name, scene), flush=True)
     try:
@@ -65,12 +70,11 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 1
-    failed = len(images) - len(frames)
     if frames:
         print(f"{len(frames)} of {len(images)} images seen; pictures, masks, {REPORT} and {PAGE} are in {out}")
     if failed:
         print(f"predict: {failed} of {len(images)} images failed", file=sys.stderr)
-    return 1 if failed else 0
+    return 130 if interrupted else 1 if failed else 0
 
 
 def write_outputs(folder: Path, name: str, image: np.ndarray, scene: LayeredScene) -> None:

@@ -3,6 +3,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,6 +27,8 @@ from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.scene import LayeredScene
 
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
+QUIET = 5.0  # seconds without an image that are told, where images have not been slower
+LATEST_PAUSES = 5
 
 
 class Camera:
@@ -74,12 +77,24 @@ class Camera:
         self._logged: dict[str, float] = {}  # when each kind of problem was, seconds
         self.last_stamp: Time | None = None  # of the image that was answered last
         self.last_image: float | None = None  # when one came last, good or bad, seconds of the monotonic clock
+        self.activated()
+
+    def activated(self) -> None:
+        """From now on images are waited for."""
+        self._waits_since = time.monotonic()
+        self._pauses: deque[float] = deque(maxlen=LATEST_PAUSES)  # between images, seconds
 
     @property
     def unfed(self) -> str:
-        """What is wrong where nobody sends images; nothing where someone may."""
-        topic = self.images.topic_name
-        return "" if self._node.count_publishers(topic) else f"nobody publishes {topic}: does the camera run, is the topic right?"
+        """What is wrong where no images come; nothing where all is well, as with a slow camera that is triggered."""
+        topic, waits = self.images.topic_name, time.monotonic() - self._waits_since
+        if not self._node.count_publishers(topic):
+            return f"nobody publishes {topic}: does the camera run, is the topic right?"
+        if waits > max(QUIET, 3 * max(self._pauses, default=0.0)):
+            return (
+                f"no image on {topic} for {waits:.0f} s, though it has a publisher: is the camera stuck, or are its images lost?"
+            )
+        return ""
 
     def destroy(self) -> None:
         """Take topics and service away."""
@@ -132,6 +147,8 @@ class Camera:
         if not self._active():
             return
         self.last_image = received = time.monotonic()
+        self._pauses.append(received - self._waits_since)
+        self._waits_since = received
         self.counters.received += 1
         try:
             check_header(message.header)

@@ -16,6 +16,7 @@ from typing import Any
 from ament_index_python import PackageNotFoundError, get_package_prefix
 
 from seqamodal_ros.scene.sources import shots
+from seqamodal_ros.share import share_folder
 
 BUILD = "run `make build`, or `colcon build` and source install/setup.bash"
 END_WITHIN = 15.0  # seconds from SIGINT to SIGKILL
@@ -59,7 +60,7 @@ def main() -> int:
     # in the order of their start: the player, which ends the demo, comes last
     parameters: dict[str, dict[str, Any]] = {
         "recorder": {"out": args.out},
-        "perception_node": {"model": args.model, "stillness": 0.0},  # each image is one to see
+        "perception_node": {"model": args.model},
         "player": {"source": args.source, "listeners": 2},  # the node and the recorder
     }
     try:
@@ -78,6 +79,8 @@ def main() -> int:
         for name, values in parameters.items():
             # quoted, as ROS reads values as YAML and a folder may be called 2024
             ros_arguments = [item for key, value in values.items() for item in ("-p", f"{key}:={json.dumps(value)}")]
+            if name == "perception_node":
+                ros_arguments += ["--params-file", str(share_folder("config") / "demo.yaml")]
             running[name] = subprocess.Popen([paths[name], "--ros-args", *ros_arguments])
         while all(process.poll() is None for process in running.values()):
             time.sleep(0.05)

@@ -78,6 +78,7 @@ class PerceptionNode(LifecycleNode):
         """Start to answer frames."""
         self._active = True
         for camera in self.cameras.values():
+            camera.activated()
             self.get_logger().info(f"active: {camera.images.topic_name} -> {camera.outputs.topic}")
         return super().on_activate(state)
 
@@ -206,7 +207,8 @@ class PerceptionNode(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         if self._worker is None:
             state = "finalized" if self._finalized else "unconfigured"
-            both = "; ".join(filter(None, (problem, self._refused)))
+            waits = "" if self._finalized or self._refused else "unconfigured: waits for someone to configure and activate it"
+            both = "; ".join(filter(None, (problem, self._refused, waits)))
             message.status = [status(name, state, both, Counters(), memory(), fatal or bool(self._refused))]
         else:
             state = "active" if self._active else "inactive"

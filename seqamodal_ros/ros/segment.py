@@ -87,6 +87,7 @@ class SegmentService:
         timer = self._node.create_timer(
             seconds if seconds > 0 else ANSWER_WITHIN,
             lambda: _resolve(future, self._too_late(future)),
+            callback_group=ReentrantCallbackGroup(),  # of its own: the node's would remember it for ever
             clock=Clock(clock_type=ClockType.STEADY_TIME),  # a caller waits in real time, also while a bag is paused
         )
         try:

@@ -51,8 +51,12 @@ def read_image(path: Path | str) -> np.ndarray:
         raise OSError(f"cannot read {path}: {error}; {remedy}") from error
 
 
-def decode_image(data: bytes) -> np.ndarray:
+def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
     """uint8 [H, W, 3] RGB of an encoded image (PNG, JPEG, ...).
+
+    Args:
+        data: of the file.
+        upright: turn it as its EXIF orientation says, which is for people; a camera's calibration is of the pixels as they are.
 
     Raises:
         ValueError: the data are no complete image, or one of a JPEG's or PNG's size that is too large.
@@ -65,7 +69,8 @@ def decode_image(data: bytes) -> np.ndarray:
     if data.startswith(b"\xff\xd8") and not _jpeg_ends(data):
         raise ValueError("a truncated JPEG image")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ValueError(f"no image that OpenCV decodes ({error.err})") from error
     if image is None:

@@ -185,7 +185,7 @@ def _image(name: str, image: np.ndarray, scene: LayeredScene) -> str:
 
 
 def _controls(key: str, scene: LayeredScene) -> str:
-    layers, samples = len(scene.amodal), scene.num_samples
+    layers, samples = len(scene.amodal), scene.hypotheses.shape[1]  # none where a message came without
     of_layer = ["all", *(f"{layer} of {layers}{' (front)' * (layer == 1)}" for layer in range(1, layers + 1))]
     of_sample = ["selected", *(f"hypothesis {sample} of {samples}" for sample in range(1, samples + 1))]
     return (

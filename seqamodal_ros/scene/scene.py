@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,13 @@ class SceneObject:
     occluded_by: tuple[int, ...]
 
 
+class Stated(NamedTuple):
+    """What is known of hypotheses that are not there; see `LayeredScene.num_samples` and `agreement`."""
+
+    num_samples: int
+    agreement: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class LayeredScene:
     """What a perceiver sees in one image. L is the number of layers, K the number of hypotheses, h x w the mask's size.
@@ -50,6 +58,7 @@ class LayeredScene:
         truncated: the largest number of layers was reached; more may exist.
         seed: of the noise.
         seconds: how long inference took; NaN where unknown.
+        stated: what a message that came without its hypotheses says of them; None where they are there.
     """
 
     amodal: np.ndarray
@@ -60,6 +69,7 @@ class LayeredScene:
     truncated: bool = False
     seed: int = 0
     seconds: float = float("nan")
+    stated: Stated | None = None
 
     @classmethod
     def assemble(
@@ -89,8 +99,8 @@ class LayeredScene:
 
     @property
     def num_samples(self) -> int:
-        """K, the hypotheses of each layer."""
-        return self.hypotheses.shape[1]
+        """K, the hypotheses of each layer that were drawn."""
+        return self.stated.num_samples if self.stated else self.hypotheses.shape[1]
 
     @cached_property
     def visible(self) -> np.ndarray:
@@ -105,6 +115,8 @@ class LayeredScene:
     @cached_property
     def agreement(self) -> np.ndarray:
         """float32 [L]: mean IOU of the other non-null hypotheses with the selected mask; NaN where there is none."""
+        if self.stated:
+            return self.stated.agreement
         return np.array([_agreement(*layer) for layer in zip(self.amodal, self.hypotheses, strict=True)], np.float32)
 
     def to_source(self, mask: np.ndarray) -> np.ndarray:

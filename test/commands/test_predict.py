@@ -123,6 +123,18 @@ class TestFailedImages:
         assert code == 1
         assert "no image was seen" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
+    def test_what_was_seen_before_an_interrupt_is_written(self, predict, images, tmp_path, monkeypatch):
+        def read(path: Path) -> np.ndarray:
+            if path.name == "b.png":
+                raise KeyboardInterrupt
+            return read_image(path)
+
+        monkeypatch.setattr("seqamodal_ros.commands.predict.read_image", read)
+        code, out, err = predict(images)
+        assert code == 130 and one_line(err) == "predict: interrupted"
+        assert [frame["frame"] for frame in json.loads((tmp_path / "out" / "layers.json").read_text())] == ["a"]
+        assert "1 of 2 images seen" in out and (tmp_path / "out" / "index.html").is_file()
+
     def test_a_page_that_cannot_be_written(self, predict, images, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "index.html").symlink_to("nowhere/index.html")

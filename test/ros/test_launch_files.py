@@ -86,21 +86,28 @@ def test_a_profile_that_the_user_has_set_stays(given: str):
     assert said == given or not given and said.endswith("config/fastdds.xml"), done.stderr
 
 
-def service(launch_file: str, arguments: dict[str, str]) -> str:
-    """A script that runs a launch file as `ros2 launch` does."""
+def service(launch_file: str, arguments: dict[str, str], within: str = "included") -> str:
+    """A script that runs a launch file as `ros2 launch` does; `within` is an action with it in it."""
     return textwrap.dedent(
         f"""
         from launch import LaunchDescription, LaunchService
-        from launch.actions import IncludeLaunchDescription
+        from launch.actions import GroupAction, IncludeLaunchDescription
+        from launch_ros.actions import PushRosNamespace, SetParameter, SetRemap
         from launch.launch_description_sources import AnyLaunchDescriptionSource
         source = AnyLaunchDescriptionSource({str(share_folder("launch") / launch_file)!r})
+        included = IncludeLaunchDescription(source, launch_arguments={list(arguments.items())!r})
         service = LaunchService(noninteractive=True)
-        service.include_launch_description(
-            LaunchDescription([IncludeLaunchDescription(source, launch_arguments={list(arguments.items())!r})])
-        )
+        service.include_launch_description(LaunchDescription([{within}]))
         raise SystemExit(service.run())
         """
     )
+
+
+def test_what_the_demo_sets_are_parameters_of_the_node():
+    values = yaml.safe_load((share_folder("config") / "demo.yaml").read_text())["/**"]["ros__parameters"]
+    assert values
+    for name, value in values.items():
+        assert type(value) is type(SPECS[name].default)
 
 
 def test_the_demo_runs_under_launch(tmp_path: Path):
@@ -156,3 +163,30 @@ def test_a_node_that_dies_is_started_anew_three_times(eager_model: Path):
         process.kill()
     assert deaths == 4, "".join(said)
     assert sum("it is started again" in line for line in said) == 3
+
+
+def test_a_node_that_is_started_anew_is_the_same_in_a_group_too(eager_model: Path):
+    """What was pushed around the launch file is gone by then."""
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    group = 'GroupAction([PushRosNamespace("cell"), SetParameter("num_samples", 2), SetRemap("image", "/left"), included])'
+    script = service("perception.launch.py", {"model": str(eager_model), "image": "image"}, group)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ, text=True, **pipes)
+    said, commands = [], []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if started := re.search(r"process started with pid \[(\d+)\]", line):
+                pid = int(started[1])
+            if "active: " in line:
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                commands.append([word for word in words if not word.startswith("/tmp/launch_params")])
+                os.kill(pid, signal.SIGKILL)
+                if len(commands) == 2:
+                    break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert "__ns:=/cell" in commands[0] and "num_samples:=2" in commands[0], "".join(said)
+    assert commands[1] == commands[0]

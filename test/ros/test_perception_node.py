@@ -139,6 +139,32 @@ def test_an_image_topic_that_nobody_publishes_is_told(bench):
     assert b.wait(lambda: "since_image_s" in {item.key for item in heard[-1].values})
 
 
+def test_a_camera_that_falls_silent_is_told_but_not_one_that_is_slow(bench, monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.camera.QUIET", 0.5)
+    b = bench()
+    heard = listen_to_diagnostics(b)
+    b.connected()
+    assert b.wait(lambda: heard and "no image on /image" in heard[-1].message)  # none has come yet
+    assert heard[-1].level == DiagnosticStatus.WARN
+    b.camera.activated()
+    for stamp in range(1, 4):  # one in two seconds is as it may be
+        until = time.monotonic() + 2
+        b.wait(lambda until=until: time.monotonic() > until)
+        b.peer.send(stamp)
+        assert b.wait(lambda stamp=stamp: b.camera.counters.received == stamp)
+    heard.clear()
+    assert b.wait(lambda: len(heard) > 1)
+    assert all(status.level == DiagnosticStatus.OK for status in heard)
+    assert b.wait(lambda: "no image on /image for" in heard[-1].message)
+
+
+def test_a_node_that_nobody_configures_says_so(bench):
+    b = bench(autostart=False)
+    heard = listen_to_diagnostics(b)
+    assert b.wait(lambda: heard)
+    assert heard[-1].level == DiagnosticStatus.WARN and "waits for someone to configure" in heard[-1].message
+
+
 def test_diagnostics_come_while_simulated_time_stands(bench):
     b = bench(use_sim_time=True)
     heard = listen_to_diagnostics(b)

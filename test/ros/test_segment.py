@@ -52,6 +52,20 @@ def test_an_image_is_answered_with_its_own_masks(ask, eager_model):
     assert not b.peer.masks, "the answer goes to the caller, not to the topic"
 
 
+def test_requests_leave_nothing_behind(ask):
+    """The node's callback group remembers each timer that was ever in it."""
+    b, call = ask
+
+    def remembered() -> int:
+        return sum(len(each) for each in vars(b.node.default_callback_group).values() if isinstance(each, set))
+
+    before = remembered()
+    assert before
+    for _ in range(5):
+        assert answer(b, call(image=image_message(5))).success
+    assert remembered() == before
+
+
 def test_without_an_image_the_first_one_stamped_after_the_request_is_taken(ask):
     b, call = ask
     b.connected()
