@@ -20,6 +20,7 @@ from seqamodal_ros.scene.scene import LayeredScene
 
 if TYPE_CHECKING:
     from seqamodal_ros.diffusion.adapter import CentredNetwork
+    from seqamodal_ros.diffusion.sequence import Second
     from seqamodal_ros.diffusion.weights import Model
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -222,7 +223,8 @@ class Perceiver:
             network = self._network
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
             features = network.encode(normalised(pixels))
-        found = run([sequence(settings.sequence, (size, size), num_samples) for _ in images], propose)
+        opinions = self._second_opinions(features, [within.numpy() for within in inside], num_samples)
+        found = run([sequence(settings.sequence, (size, size), num_samples, second=second) for second in opinions], propose)
         with torch.inference_mode():
             to_centres = self._to_centres(network, [result.amodal for result in found], features)
         seconds = time.monotonic() - began
@@ -240,6 +242,19 @@ class Perceiver:
             )
             for result, geometry, within, ways in zip(found, geometries, inside, to_centres, strict=True)
         ]
+
+    def _second_opinions(self, features: tuple[Any, ...], inside: Sequence[np.ndarray], samples: int) -> Sequence[Second | None]:
+        """Of each image, what is asked before its sequence stops; None of a network whose encoder draws no layers."""
+        from seqamodal_ros.diffusion.fast import draws_layers
+        from seqamodal_ros.second_opinion import second_opinions
+
+        settings = self.model.settings
+        if not draws_layers(self.model.network):
+            return [None] * len(inside)
+        drawn = features[-1]
+        if settings.mirror:
+            drawn = (drawn[:, 0] + drawn[:, 1].flip(-1)) / 2
+        return second_opinions(drawn, inside, samples, settings.sequence.area_min)
 
     def _to_centres(
         self, network: CentredNetwork, stacks: Sequence[np.ndarray], features: tuple[Any, ...]

@@ -305,3 +305,8 @@ class FastNetwork(nn.Module):
 def has_centres(network: object) -> TypeGuard[FastNetwork]:
     """Whether a network tells objects of a layer apart."""
     return isinstance(network, FastNetwork) and network.centres is not None
+
+
+def draws_layers(network: object) -> TypeGuard[FastNetwork]:
+    """Whether a network's encoder draws all layers, which are the last of its features then."""
+    return isinstance(network, FastNetwork) and network.all_layers is not None

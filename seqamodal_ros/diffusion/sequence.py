@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# number of the layer that is due, from 1, and cumulative mask bool [h, w] -> other proposals for it, float [K, h, w] in [-1, 1]
+Second = Callable[[int, np.ndarray], np.ndarray]
+
 MERGES_AT_MOST = 2  # disjoint masks merged into one layer by spatial integrity; without a cap the loop may never end
 
 
@@ -65,6 +68,7 @@ def sequence(
     shape: tuple[int, int],
     samples: int,
     choose: Callable[[np.ndarray], np.ndarray] = select,
+    second: Second | None = None,
 ) -> Generator[np.ndarray, np.ndarray, Sequence]:
     """Algorithm 2 as a generator: yields a cumulative mask, is sent the K proposals for the layer that follows it.
 
@@ -75,6 +79,7 @@ def sequence(
         shape: (h, w) of the masks.
         samples: K.
         choose: makes a layer's mask bool [h, w] of the candidates bool [n, h, w] that are not null.
+        second: what is proposed instead where all proposals are null, but not for the first layer: an image may be blank.
 
     Yields:
         bool [h, w], the cumulative mask; to be answered with float [K, h, w] in [-1, 1], the soft masks x0.
@@ -88,6 +93,9 @@ def sequence(
     while not stopped and len(amodal) < settings.max_layers:
         x0 = yield cumulative.copy()
         candidates, null = binarise(x0, settings.area_min)
+        if null.all() and amodal and second is not None:
+            x0 = second(len(amodal) + 1, cumulative)
+            candidates, null = binarise(x0, settings.area_min)
         stopped = bool(null.all() or (settings.majority_null and 2 * null.sum() > samples))
         if stopped:
             continue
