@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from seqamodal_ros.diffusion.sequence import Sequence, SequenceSettings, binarise, run, select, sequence
+from seqamodal_ros.diffusion.sequence import Second, Sequence, SequenceSettings, binarise, run, select, sequence
 
 SIZE = 16
 
@@ -25,9 +25,12 @@ def soft(*masks: np.ndarray, height: float = 1.0) -> np.ndarray:
     return np.stack([np.where(mask, height, -height) for mask in masks]).astype(np.float32)
 
 
-def play(script: list[np.ndarray], samples: int | None = None, **settings) -> tuple[Sequence, list[np.ndarray]]:
+def play(
+    script: list[np.ndarray], samples: int | None = None, second: Second | None = None, **settings
+) -> tuple[Sequence, list[np.ndarray]]:
     """Answers the sequence from the script; returns its result and the cumulative masks it showed."""
-    steps = sequence(SequenceSettings(**settings), (SIZE, SIZE), samples or (len(script[0]) if script else 1))
+    count = samples or (len(script[0]) if script else 1)
+    steps = sequence(SequenceSettings(**settings), (SIZE, SIZE), count, second=second)
     shown = [next(steps)]
     for proposals in script:
         try:
@@ -36,6 +39,36 @@ def play(script: list[np.ndarray], samples: int | None = None, **settings) -> tu
             assert proposals is script[-1], "it stopped before the script's end"
             return finished.value, shown
     raise AssertionError("it asks for more than the script holds")
+
+
+class TestSecondOpinion:
+    def test_it_is_asked_where_all_proposals_are_null_and_the_sequence_goes_on(self):
+        asked = []
+
+        def second(number, cumulative):
+            asked.append((number, cumulative.copy()))
+            return soft(B, B) if number == 2 else soft(BLANK, BLANK)
+
+        result, shown = play([soft(A, A), soft(BLANK, BLANK), soft(C, BLANK), soft(BLANK, BLANK)], second=second)
+        assert np.array_equal(result.amodal, [A, B, C])
+        assert np.array_equal(result.hypotheses[1], [B, B])
+        assert np.array_equal(shown, [BLANK, A, A | B, A | B | C])
+        assert [number for number, _ in asked] == [2, 4]
+        assert np.array_equal([cumulative for _, cumulative in asked], [A, A | B | C])
+        assert not result.truncated
+
+    def test_it_is_not_asked_of_the_first_layer(self):
+        result, _ = play([soft(BLANK)], second=lambda number, cumulative: pytest.fail("the image may be blank"))
+        assert len(result.amodal) == 0
+
+    def test_nor_where_a_proposal_is_left(self):
+        result, _ = play([soft(A, A), soft(B, BLANK)], second=lambda *_: pytest.fail("there is one"), max_layers=2)
+        assert np.array_equal(result.amodal, [A, B])
+
+    def test_what_it_says_is_checked_for_spatial_integrity_too(self):
+        said = [soft(FAR), soft(BLANK)]
+        result, _ = play([soft(A), soft(BLANK), soft(BLANK)], second=lambda *_: said.pop(0))
+        assert np.array_equal(result.amodal, [A | FAR])
 
 
 class TestStops:

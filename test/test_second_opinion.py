@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the encoder says where the denoiser sees no further layer: parts that show, of the layer that is due, K times."""
+
+import numpy as np
+import pytest
+import torch
+
+from seqamodal_ros import Perceiver
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.sequence import SequenceSettings
+from seqamodal_ros.diffusion.weights import ModelSettings, save_model
+from seqamodal_ros.second_opinion import second_opinions
+
+SIDE = 16
+EVERYWHERE = np.ones((SIDE, SIDE), bool)
+SETTINGS = FastSettings(image_size=64, mask_size=SIDE, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8), layers=3)
+
+
+def box(left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+FRONT, BEHIND, ELSEWHERE = box(2, 2, 8, 8), box(5, 5, 13, 13), box(0, 12, 4, 16)
+
+
+def log_odds(*layers: np.ndarray, height: float = 2.0) -> torch.Tensor:
+    return torch.from_numpy(np.where(np.stack(layers), height, -height).astype(np.float32))
+
+
+def asked(layers: torch.Tensor, number: int, cumulative: np.ndarray, inside: np.ndarray = EVERYWHERE) -> np.ndarray:
+    (opinion,) = second_opinions(layers[None], [inside], samples=2, area_min=4)
+    return opinion(number, cumulative)
+
+
+def test_it_is_the_layer_that_is_due_for_each_hypothesis():
+    x0 = asked(log_odds(FRONT, BEHIND | ELSEWHERE), 2, FRONT)
+    assert x0.shape == (2, SIDE, SIDE) and x0.dtype == np.float32
+    assert np.array_equal(x0 >= 0, [BEHIND | ELSEWHERE] * 2)
+    assert x0[0][BEHIND] == pytest.approx(np.tanh(1)) and x0.min() == -1
+
+
+def test_a_part_that_hardly_shows_was_taken_for_something_before():
+    layers = log_odds(FRONT, BEHIND | ELSEWHERE)
+    assert np.array_equal(asked(layers, 2, FRONT | BEHIND)[0] >= 0, ELSEWHERE)
+    hardly = BEHIND & ~box(5, 5, 8, 6)  # three pixels of it show
+    assert np.array_equal(asked(layers, 2, FRONT | hardly)[0] >= 0, ELSEWHERE | np.zeros_like(FRONT))
+    shows = BEHIND & ~box(9, 9, 13, 10)  # four
+    assert np.array_equal(asked(layers, 2, FRONT | shows)[0] >= 0, BEHIND | ELSEWHERE)
+
+
+def test_padding_and_layers_that_it_does_not_draw_are_blank():
+    layers = log_odds(FRONT, BEHIND)
+    assert np.array_equal(asked(layers, 2, FRONT, inside=box(0, 0, SIDE, 9))[0] >= 0, BEHIND & box(0, 0, SIDE, 9))
+    assert (asked(layers, 3, FRONT) == -1).all()
+
+
+@pytest.fixture
+def scripted(tmp_path):
+    """A perceiver whose denoiser sees FRONT and then nothing, and whose encoder draws the given layers."""
+
+    def make(*layers: np.ndarray, mirror: bool = False, first: bool = True) -> Perceiver:
+        path = tmp_path / "model.safetensors"
+        settings = ModelSettings(SETTINGS, SequenceSettings(max_layers=3, area_min=4), 2, mirror=mirror)
+        save_model(path, FastNetwork(SETTINGS).state_dict(), settings)
+        perceiver = Perceiver.load(str(path), "cpu", runtime="torch")
+        network = perceiver.model.network
+        drawn = log_odds(*layers)
+
+        def denoised(module, inputs, output):
+            nothing_yet = (inputs[2] < 0).flatten(1).all(1)[:, None, None, None]
+            front = torch.from_numpy(FRONT).expand(len(output), 1, -1, -1).clone()
+            if mirror:
+                front[1::2] = front[1::2].flip(-1)
+            return 20.0 * (front & nothing_yet & first) - 10
+
+        def all_layers(module, inputs, output):
+            both = torch.stack([drawn, drawn.flip(-1)][: 2 if mirror else 1])
+            return both.repeat(len(output) // len(both), 1, 1, 1)
+
+        network.denoiser.register_forward_hook(denoised)
+        network.all_layers.register_forward_hook(all_layers)
+        return perceiver
+
+    return make
+
+
+IMAGE = np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_perceiver_goes_on_with_what_the_encoder_sees(scripted, mirror):
+    scene = scripted(FRONT, BEHIND, np.zeros_like(FRONT), mirror=mirror)(IMAGE)
+    assert np.array_equal(scene.amodal, [FRONT, BEHIND])
+    assert np.array_equal(scene.hypotheses[1], [BEHIND] * 3)
+    assert not scene.truncated
+
+
+def test_a_blank_first_layer_is_believed(scripted):
+    assert len(scripted(FRONT, BEHIND, ELSEWHERE, first=False)(IMAGE).amodal) == 0
