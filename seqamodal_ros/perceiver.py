@@ -223,7 +223,7 @@ class Perceiver:
             network = self._network
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
             features = network.encode(normalised(pixels))
-        opinions = self._second_opinions(features, [within.numpy() for within in inside], num_samples)
+        opinions = self._second_opinions(features, [within.numpy() for within in inside])
         found = run([sequence(settings.sequence, (size, size), num_samples, second=second) for second in opinions], propose)
         with torch.inference_mode():
             to_centres = self._to_centres(network, [result.amodal for result in found], features)
@@ -243,7 +243,7 @@ class Perceiver:
             for result, geometry, within, ways in zip(found, geometries, inside, to_centres, strict=True)
         ]
 
-    def _second_opinions(self, features: tuple[Any, ...], inside: Sequence[np.ndarray], samples: int) -> Sequence[Second | None]:
+    def _second_opinions(self, features: tuple[Any, ...], inside: Sequence[np.ndarray]) -> Sequence[Second | None]:
         """Of each image, what is asked before its sequence stops; None of a network whose encoder draws no layers."""
         from seqamodal_ros.diffusion.fast import draws_layers
         from seqamodal_ros.second_opinion import second_opinions
@@ -254,7 +254,7 @@ class Perceiver:
         drawn = features[-1]
         if settings.mirror:
             drawn = (drawn[:, 0] + drawn[:, 1].flip(-1)) / 2
-        return second_opinions(drawn, inside, samples, settings.sequence.area_min)
+        return second_opinions(drawn, inside, settings.sequence.area_min)
 
     def _to_centres(
         self, network: CentredNetwork, stacks: Sequence[np.ndarray], features: tuple[Any, ...]

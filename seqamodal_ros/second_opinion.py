@@ -11,28 +11,27 @@ from seqamodal_ros.diffusion.sequence import Second
 from seqamodal_ros.scene.components import components
 
 
-def second_opinions(drawn: Tensor, inside: Sequence[np.ndarray], samples: int, area_min: int) -> list[Second]:
+def second_opinions(drawn: Tensor, inside: Sequence[np.ndarray], area_min: int) -> list[Second]:
     """For each image, what `sequence` asks where all proposals are null.
 
     Args:
         drawn: float [B, layers, h, w], log-odds of all layers as the encoder draws them.
         inside: bool [h, w] of each image, what is no padding.
-        samples: K.
         area_min: see `SequenceSettings`.
     """
     every = zip(drawn.float().cpu().numpy(), inside, strict=True)
-    return [partial(_layer, np.where(within, log_odds, -np.inf), samples, area_min) for log_odds, within in every]
+    return [partial(_layer, np.where(within, log_odds, -np.inf), area_min) for log_odds, within in every]
 
 
-def _layer(log_odds: np.ndarray, samples: int, area_min: int, number: int, cumulative: np.ndarray) -> np.ndarray:
-    """Layer `number` as it was drawn, K times, without parts of which fewer than `area_min` pixels show: float [K, h, w].
+def _layer(log_odds: np.ndarray, area_min: int, number: int, cumulative: np.ndarray) -> np.ndarray:
+    """Layer `number` as it was drawn, without parts of which fewer than `area_min` pixels show: float32 [h, w] in [-1, 1].
 
     What lies in the cumulative mask was taken for something of the layers before.
     """
-    x0 = np.full((samples, *cumulative.shape), -1.0, np.float32)
+    x0 = np.full(cumulative.shape, -1.0, np.float32)
     if number <= len(log_odds):
         layer = log_odds[number - 1]
         for part in components(layer >= 0, area_min):
             if (part & ~cumulative).sum() >= area_min:
-                x0[:, part] = np.tanh(layer[part] / 2)
+                x0[part] = np.tanh(layer[part] / 2)
     return x0

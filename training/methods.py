@@ -89,7 +89,7 @@ def sequential_layers(
 
     opinions: Sequence[Second | None] = [None] * len(images)
     if draws_layers(network):
-        opinions = second_opinions(features[-1], [np.ones((side, side), bool)] * len(images), samples, settings.area_min)
+        opinions = second_opinions(features[-1], [np.ones((side, side), bool)] * len(images), settings.area_min)
     found = run([sequence(settings, (side, side), samples, choose, second) for second in opinions], propose)
     return [Layers(each.amodal, each.hypotheses) for each in found]
 

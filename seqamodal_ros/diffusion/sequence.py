@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# number of the layer that is due, from 1, and cumulative mask bool [h, w] -> other proposals for it, float [K, h, w] in [-1, 1]
+# number of the layer that is due, from 1, and cumulative mask bool [h, w] -> another proposal for it, float [h, w] in [-1, 1]
 Second = Callable[[int, np.ndarray], np.ndarray]
 
 MERGES_AT_MOST = 2  # disjoint masks merged into one layer by spatial integrity; without a cap the loop may never end
@@ -79,7 +79,8 @@ def sequence(
         shape: (h, w) of the masks.
         samples: K.
         choose: makes a layer's mask bool [h, w] of the candidates bool [n, h, w] that are not null.
-        second: what is proposed instead where all proposals are null, but not for the first layer: an image may be blank.
+        second: what is proposed instead where all proposals are null, as one hypothesis beside K - 1 blank ones; but not for the
+            first layer: an image may be blank.
 
     Yields:
         bool [h, w], the cumulative mask; to be answered with float [K, h, w] in [-1, 1], the soft masks x0.
@@ -94,12 +95,13 @@ def sequence(
         x0 = yield cumulative.copy()
         candidates, null = binarise(x0, settings.area_min)
         if null.all() and amodal and second is not None:
-            x0 = second(len(amodal) + 1, cumulative)
+            x0 = second(len(amodal) + 1, cumulative)[None]
             candidates, null = binarise(x0, settings.area_min)
         stopped = bool(null.all() or (settings.majority_null and 2 * null.sum() > samples))
         if stopped:
             continue
         selected = choose(candidates[~null])
+        candidates = np.concatenate([candidates, np.zeros((samples - len(candidates), *shape), bool)])
         soft = ((x0 + 1) / 2).clip(0, 1).mean(axis=0)
         # null is tested first: a blank mask is disjoint from every layer, and would be merged
         if amodal and merges < MERGES_AT_MOST and not (selected & amodal[-1]).any():

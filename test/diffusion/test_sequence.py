@@ -47,11 +47,12 @@ class TestSecondOpinion:
 
         def second(number, cumulative):
             asked.append((number, cumulative.copy()))
-            return soft(B, B) if number == 2 else soft(BLANK, BLANK)
+            return soft(B if number == 2 else BLANK)[0]
 
         result, shown = play([soft(A, A), soft(BLANK, BLANK), soft(C, BLANK), soft(BLANK, BLANK)], second=second)
         assert np.array_equal(result.amodal, [A, B, C])
-        assert np.array_equal(result.hypotheses[1], [B, B])
+        assert np.array_equal(result.hypotheses[1], [B, BLANK])
+        assert np.array_equal(result.probability[1], B)
         assert np.array_equal(shown, [BLANK, A, A | B, A | B | C])
         assert [number for number, _ in asked] == [2, 4]
         assert np.array_equal([cumulative for _, cumulative in asked], [A, A | B | C])
@@ -66,7 +67,7 @@ class TestSecondOpinion:
         assert np.array_equal(result.amodal, [A, B])
 
     def test_what_it_says_is_checked_for_spatial_integrity_too(self):
-        said = [soft(FAR), soft(BLANK)]
+        said = [soft(FAR)[0], soft(BLANK)[0]]
         result, _ = play([soft(A), soft(BLANK), soft(BLANK)], second=lambda *_: said.pop(0))
         assert np.array_equal(result.amodal, [A | FAR])
 
