@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the denoiser sees no further layer, the encoder, which draws all at once, may: it is asked before Algorithm 2 stops."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from seqamodal_ros.diffusion.sequence import Second
 from seqamodal_ros.scene.components import components
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def second_opinions(drawn: Tensor, inside: Sequence[np.ndarray], area_min: int) -> list[Second]:
