@@ -27,8 +27,9 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument("source", default_value="", description="folder, video or camera; empty: the samples"),
             DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, page, layers.json and bag"),
+            DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
             SetEnvironmentVariable(PROFILE, EnvironmentVariable(PROFILE, default_value=profile)),
-            IncludeLaunchDescription(perception, launch_arguments={"params_file": parameters}.items()),
+            IncludeLaunchDescription(perception),
             Node(
                 package="seqamodal_ros",
                 executable="recorder",

@@ -4,6 +4,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
@@ -72,14 +73,21 @@ def perception_node(context: LaunchContext) -> list[Action]:
         "additional_env": {PROFILE: profile},
     }
     # the groups around this file are left by then, and what they pushed is gone: namespaces, SetParameter, SetRemap
-    configurations, environment = dict(context.launch_configurations), dict(context.environment)
+    configurations, environment = _copied(context.launch_configurations), dict(context.environment)
 
     def make(context: LaunchContext) -> LifecycleNode:
-        context.launch_configurations.update(configurations)
+        context.launch_configurations.clear()
+        context.launch_configurations.update(_copied(configurations))
+        context.environment.clear()
         context.environment.update(environment)
         return LifecycleNode(package="seqamodal_ros", executable="perception_node", name="seqamodal", output="screen", **started)
 
     return kept_alive(context, make, [])
+
+
+def _copied(configurations: dict[str, Any]) -> dict[str, Any]:
+    """A copy that stays as it is: SetParameter and SetRemap of launch_ros add to lists in place."""
+    return {name: list(value) if isinstance(value, list) else value for name, value in configurations.items()}
 
 
 def kept_alive(context: LaunchContext, make: Callable[[LaunchContext], LifecycleNode], deaths: list[float]) -> list[Action]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the encoder says where the denoiser sees no further layer: parts that show, of the layer that is due."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -44,8 +46,8 @@ def test_it_is_the_layer_that_is_due():
 def test_a_part_that_hardly_shows_was_taken_for_something_before():
     layers = log_odds(FRONT, BEHIND | ELSEWHERE)
     assert np.array_equal(asked(layers, 2, FRONT | BEHIND) >= 0, ELSEWHERE)
-    hardly = BEHIND & ~box(5, 5, 8, 6)  # three pixels of it show
-    assert np.array_equal(asked(layers, 2, FRONT | hardly) >= 0, ELSEWHERE | np.zeros_like(FRONT))
+    hardly = BEHIND & ~box(9, 9, 12, 10)  # three pixels of it show
+    assert np.array_equal(asked(layers, 2, FRONT | hardly) >= 0, ELSEWHERE)
     shows = BEHIND & ~box(9, 9, 13, 10)  # four
     assert np.array_equal(asked(layers, 2, FRONT | shows) >= 0, BEHIND | ELSEWHERE)
 
@@ -97,6 +99,26 @@ def test_a_perceiver_goes_on_with_what_the_encoder_sees(scripted, mirror):
     assert np.isnan(scene.agreement[1])  # of the hypotheses none saw it
     assert scene.probability[1][BEHIND] == pytest.approx((np.tanh(1) + 1) / 2, abs=1e-3)
     assert not scene.truncated
+
+
+def test_each_image_of_a_batch_has_its_own(scripted):
+    perceiver = scripted(FRONT, BEHIND, np.zeros_like(FRONT))
+    both = torch.stack([log_odds(FRONT, BEHIND, BEHIND & FRONT), log_odds(FRONT, BEHIND.T | box(3, 7, 9, 11), FRONT)])
+    perceiver.model.network.all_layers.register_forward_hook(lambda module, inputs, output: both)
+    wide = np.zeros((32, 64, 3), np.uint8)  # a quarter of the square is padding above it, and below
+    first, second = perceiver.batch([IMAGE, wide])
+    assert np.array_equal(first.amodal, [FRONT, BEHIND])
+    within = box(0, 4, SIDE, 12)
+    assert np.array_equal(second.amodal, [FRONT & within, (BEHIND.T | box(3, 7, 9, 11)) & within])
+
+
+def test_where_a_majority_of_null_proposals_stops_nobody_is_asked(scripted):
+    perceiver = scripted(FRONT, BEHIND, ELSEWHERE)
+    settings = perceiver.model.settings
+    perceiver.model = replace(
+        perceiver.model, settings=replace(settings, sequence=replace(settings.sequence, majority_null=True))
+    )
+    assert np.array_equal(perceiver(IMAGE).amodal, [FRONT])
 
 
 def test_a_blank_first_layer_is_believed(scripted):

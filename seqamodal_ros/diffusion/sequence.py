@@ -38,7 +38,7 @@ class Sequence:
 
     Attributes:
         amodal: bool [L, h, w], the selected masks, front first.
-        probability: float32 [L, h, w] in [0, 1], mean of the K soft masks; merged passes take the maximum.
+        probability: float32 [L, h, w] in [0, 1], mean of the K soft masks, or the second opinion; merged passes take the maximum.
         hypotheses: bool [L, K, h, w]; nulls are blank; slot k of merged passes is OR-ed.
         truncated: it stopped at max_layers.
     """
@@ -80,7 +80,7 @@ def sequence(
         samples: K.
         choose: makes a layer's mask bool [h, w] of the candidates bool [n, h, w] that are not null.
         second: what is proposed instead where all proposals are null, as one hypothesis beside K - 1 blank ones; but not for the
-            first layer: an image may be blank.
+            first layer, as an image may be blank, and not where a majority of null proposals stops.
 
     Yields:
         bool [h, w], the cumulative mask; to be answered with float [K, h, w] in [-1, 1], the soft masks x0.
@@ -94,7 +94,7 @@ def sequence(
     while not stopped and len(amodal) < settings.max_layers:
         x0 = yield cumulative.copy()
         candidates, null = binarise(x0, settings.area_min)
-        if null.all() and amodal and second is not None:
+        if null.all() and amodal and second is not None and not settings.majority_null:
             x0 = second(len(amodal) + 1, cumulative)[None]
             candidates, null = binarise(x0, settings.area_min)
         stopped = bool(null.all() or (settings.majority_null and 2 * null.sum() > samples))

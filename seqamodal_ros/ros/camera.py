@@ -82,11 +82,12 @@ class Camera:
     def activated(self) -> None:
         """From now on images are waited for."""
         self._waits_since = time.monotonic()
+        self._began = False  # whether an image has come since
         self._pauses: deque[float] = deque(maxlen=LATEST_PAUSES)  # between images, seconds
 
     @property
     def unfed(self) -> str:
-        """What is wrong where no images come; nothing where all is well, as with a slow camera that is triggered."""
+        """What is wrong where no images come; nothing where all is well, or images were as slow before."""
         topic, waits = self.images.topic_name, time.monotonic() - self._waits_since
         if not self._node.count_publishers(topic):
             return f"nobody publishes {topic}: does the camera run, is the topic right?"
@@ -147,8 +148,9 @@ class Camera:
         if not self._active():
             return
         self.last_image = received = time.monotonic()
-        self._pauses.append(received - self._waits_since)
-        self._waits_since = received
+        if self._began:
+            self._pauses.append(received - self._waits_since)
+        self._waits_since, self._began = received, True
         self.counters.received += 1
         try:
             check_header(message.header)

@@ -168,7 +168,8 @@ def test_a_node_that_dies_is_started_anew_three_times(eager_model: Path):
 def test_a_node_that_is_started_anew_is_the_same_in_a_group_too(eager_model: Path):
     """What was pushed around the launch file is gone by then."""
     pytest.importorskip("launch_ros", reason=NO_LAUNCH)
-    group = 'GroupAction([PushRosNamespace("cell"), SetParameter("num_samples", 2), SetRemap("image", "/left"), included])'
+    group = 'GroupAction([PushRosNamespace("cell"), SetParameter("num_samples", 2), SetRemap("image", "/left"), included, '
+    group += 'SetParameter("num_samples", 4)])'  # behind it, so not of it
     script = service("perception.launch.py", {"model": str(eager_model), "image": "image"}, group)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen([sys.executable, "-c", script], env=os.environ, text=True, **pipes)
@@ -180,7 +181,7 @@ def test_a_node_that_is_started_anew_is_the_same_in_a_group_too(eager_model: Pat
                 pid = int(started[1])
             if "active: " in line:
                 words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-                commands.append([word for word in words if not word.startswith("/tmp/launch_params")])
+                commands.append([word for word in words if "launch_params" not in word])
                 os.kill(pid, signal.SIGKILL)
                 if len(commands) == 2:
                     break

@@ -156,6 +156,9 @@ def test_a_camera_that_falls_silent_is_told_but_not_one_that_is_slow(bench, monk
     assert b.wait(lambda: len(heard) > 1)
     assert all(status.level == DiagnosticStatus.OK for status in heard)
     assert b.wait(lambda: "no image on /image for" in heard[-1].message)
+    assert b.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert b.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert b.camera.unfed == ""  # it waits anew
 
 
 def test_a_node_that_nobody_configures_says_so(bench):
