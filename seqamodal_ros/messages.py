@@ -255,7 +255,6 @@ def message_to_scene(message: Any) -> LayeredScene:
     samples = len(layers[0].hypotheses) if layers else message.num_samples
     if any(len(layer.hypotheses) != samples for layer in layers):
         raise InvalidMessage("layers have different numbers of hypotheses")
-    agreement = np.array([layer.agreement for layer in layers], np.float32)
     return LayeredScene(
         amodal=_stack([_mask(layer.amodal, shape) for layer in layers], (0, *shape), bool),
         probability=_stack([_probability(layer.probability, shape) for layer in layers], (0, *shape), np.float32),
@@ -279,7 +278,7 @@ def message_to_scene(message: Any) -> LayeredScene:
         truncated=message.truncated,
         seed=message.seed,
         seconds=message.inference_time.sec + message.inference_time.nanosec / 1e9,
-        stated=None if samples else Stated(message.num_samples, agreement),
+        stated=None if samples else Stated(message.num_samples, np.array([layer.agreement for layer in layers], np.float32)),
     )
 
 

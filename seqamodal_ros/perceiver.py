@@ -244,17 +244,13 @@ class Perceiver:
         ]
 
     def _second_opinions(self, features: tuple[Any, ...], inside: Sequence[np.ndarray]) -> Sequence[Second | None]:
-        """Of each image, what is asked before its sequence stops; None of a network whose encoder draws no layers."""
-        from seqamodal_ros.diffusion.fast import draws_layers
+        """Of each image, what is asked before its sequence stops."""
+        from seqamodal_ros.diffusion.mirrored import mean_of_views
         from seqamodal_ros.second_opinion import second_opinions
 
         settings = self.model.settings
-        if not draws_layers(self.model.network):
-            return [None] * len(inside)
-        drawn = features[-1]
-        if settings.mirror:
-            drawn = (drawn[:, 0] + drawn[:, 1].flip(-1)) / 2
-        return second_opinions(drawn, inside, settings.sequence.area_min)
+        drawn = mean_of_views(features[-1]) if settings.mirror else features[-1]
+        return second_opinions(self.model.network, drawn, inside, settings.sequence.area_min)
 
     def _to_centres(
         self, network: CentredNetwork, stacks: Sequence[np.ndarray], features: tuple[Any, ...]

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def second_opinions(drawn: Tensor, inside: Sequence[np.ndarray], area_min: int) -> list[Second]:
-    """For each image, what `sequence` asks where all proposals are null.
+def second_opinions(network: object, drawn: Tensor, inside: Sequence[np.ndarray], area_min: int) -> Sequence[Second | None]:
+    """For each image, what `sequence` asks where all proposals are null; None of a network whose encoder draws no layers.
 
     Args:
-        drawn: float [B, layers, h, w], log-odds of all layers as the encoder draws them.
+        network: whose features they are.
+        drawn: the last of the features; where the encoder draws layers, their log-odds float [B, layers, h, w].
         inside: bool [h, w] of each image, what is no padding.
         area_min: see `SequenceSettings`.
     """
+    from seqamodal_ros.diffusion.fast import draws_layers
+
+    if not draws_layers(network):
+        return [None] * len(inside)
     every = zip(drawn.float().cpu().numpy(), inside, strict=True)
     return [partial(_layer, np.where(within, log_odds, -np.inf), area_min) for log_odds, within in every]
 

@@ -32,7 +32,7 @@ def log_odds(*layers: np.ndarray, height: float = 2.0) -> torch.Tensor:
 
 
 def asked(layers: torch.Tensor, number: int, cumulative: np.ndarray, inside: np.ndarray = EVERYWHERE) -> np.ndarray:
-    (opinion,) = second_opinions(layers[None], [inside], area_min=4)
+    (opinion,) = second_opinions(FastNetwork(SETTINGS), layers[None], [inside], area_min=4)
     return opinion(number, cumulative)
 
 

@@ -239,7 +239,7 @@ class Run:
         s = self.settings
         if s.compile:
             for part in self.network.children():
-                part.compile()  # calls of it; what a denoiser takes of an image, a few 1x1 convolutions, stays as it is
+                part.compile()  # calls of it; what a denoiser takes of an image, a few small convolutions, stays as it is
         bfloat16 = s.bfloat16 and computes_bfloat16(self.device.type)
         if bfloat16 != s.bfloat16:
             self.accelerator.print(f"in float32: the {self.device.type} here does not compute in bfloat16")

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import normalised, signed
-from seqamodal_ros.diffusion.fast import FastNetwork, draws_layers
+from seqamodal_ros.diffusion.fast import FastNetwork
 from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.samplers import Draw, generate
 from seqamodal_ros.diffusion.schedule import Schedule
-from seqamodal_ros.diffusion.sequence import Second, SequenceSettings, binarise, run, select, sequence
+from seqamodal_ros.diffusion.sequence import SequenceSettings, binarise, run, select, sequence
 from seqamodal_ros.second_opinion import second_opinions
 from training.one_shot import OneShotNetwork
 
@@ -87,9 +87,8 @@ def sequential_layers(
         x0 = generate(network, SCHEDULE, cumulative, of_images, draw, sampler, steps, samples=samples)
         return list(x0.cpu().view(len(indices), samples, side, side).numpy())
 
-    opinions: Sequence[Second | None] = [None] * len(images)
-    if draws_layers(network):
-        opinions = second_opinions(features[-1], [np.ones((side, side), bool)] * len(images), settings.area_min)
+    inside = [np.ones((side, side), bool)] * len(images)
+    opinions = second_opinions(network, features[-1], inside, settings.area_min)
     found = run([sequence(settings, (side, side), samples, choose, second) for second in opinions], propose)
     return [Layers(each.amodal, each.hypotheses) for each in found]
 

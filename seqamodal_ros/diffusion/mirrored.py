@@ -22,11 +22,16 @@ class Mirrored:
         """The mean of the predictions of both, of the shape that the network gives."""
         features = tuple(f.flatten(0, 1) for f in image_features)
         answer = self.network.denoise(_both(x_t), t.repeat_interleave(2), _both(cumulative_mask), features)
-        return (answer[0::2] + answer[1::2].flip(-1)) / 2
+        return mean_of_views(answer.unflatten(0, (-1, 2)))
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """Those that the network says of the image itself."""
         return self.network.to_centres(layer, cumulative_mask, tuple(f[:, 0] for f in image_features))
+
+
+def mean_of_views(views: Tensor) -> Tensor:
+    """[B, 2, ...], of the image and of its mirror image -> their mean [B, ...], as the image lies."""
+    return (views[:, 0] + views[:, 1].flip(-1)) / 2
 
 
 def _both(x: Tensor) -> Tensor:

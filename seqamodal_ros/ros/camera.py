@@ -81,14 +81,13 @@ class Camera:
 
     def activated(self) -> None:
         """From now on images are waited for."""
-        self._waits_since = time.monotonic()
-        self._began = False  # whether an image has come since
+        self._active_since = time.monotonic()
         self._pauses: deque[float] = deque(maxlen=LATEST_PAUSES)  # between images, seconds
 
     @property
     def unfed(self) -> str:
         """What is wrong where no images come; nothing where all is well, or images were as slow before."""
-        topic, waits = self.images.topic_name, time.monotonic() - self._waits_since
+        topic, waits = self.images.topic_name, time.monotonic() - max(self._active_since, self.last_image or 0.0)
         if not self._node.count_publishers(topic):
             return f"nobody publishes {topic}: does the camera run, is the topic right?"
         if waits > max(QUIET, 3 * max(self._pauses, default=0.0)):
@@ -147,10 +146,10 @@ class Camera:
     def _on_image(self, message: Any, convert: Callable[[Any], np.ndarray]) -> None:
         if not self._active():
             return
-        self.last_image = received = time.monotonic()
-        if self._began:
-            self._pauses.append(received - self._waits_since)
-        self._waits_since, self._began = received, True
+        received = time.monotonic()
+        if self.last_image is not None and self.last_image >= self._active_since:
+            self._pauses.append(received - self.last_image)
+        self.last_image = received
         self.counters.received += 1
         try:
             check_header(message.header)
