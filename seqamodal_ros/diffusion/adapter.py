@@ -66,9 +66,7 @@ class Denoised(NamedTuple):
 Denoise = Callable[[Tensor, Tensor], Denoised]
 
 
-def conditioned(
-    network: Network, schedule: Schedule, cumulative_mask: Tensor, features: ImageFeatures, first_shared_by: int = 1
-) -> Denoise:
+def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, features: ImageFeatures) -> Denoise:
     """A denoiser of one layer: the network with its image and cumulative mask filled in (X of Eq. 9).
 
     Args:
@@ -76,8 +74,6 @@ def conditioned(
         schedule: gives alpha_bar_t, which turns epsilon into x0 and back.
         cumulative_mask: float [B, 1, h, w] at +-1.
         features: what ``network.encode`` returned, of batch B, or the first ``network.conditions`` of it.
-        first_shared_by: so many rows, one after the other, are of one image and cumulative mask, and have the network's answer to
-            the first of them in common the first time.
 
     Raises:
         ValueError: the network predicts neither "x0" nor "epsilon".
@@ -85,16 +81,8 @@ def conditioned(
     if network.prediction not in ("x0", "epsilon"):
         raise ValueError(f"a network must predict 'x0' or 'epsilon', not {network.prediction!r}")
 
-    shared_by = first_shared_by
-
     def denoise(x_t: Tensor, t: Tensor) -> Denoised:
-        nonlocal shared_by
-        if shared_by == 1:
-            answer = network.denoise(x_t, t, cumulative_mask, features)
-        else:
-            one = slice(None, None, shared_by)
-            answer = network.denoise(x_t[one], t[one], cumulative_mask[one], tuple(f[one] for f in features))
-            answer, shared_by = answer.repeat_interleave(shared_by, dim=0), 1
+        answer = network.denoise(x_t, t, cumulative_mask, features)
         predicted, variance = answer[:, : x_t.shape[1]], answer[:, x_t.shape[1] :]
         signal, sigma = schedule.coefficients(t)
         x0 = predicted if network.prediction == "x0" else (x_t - sigma * predicted) / signal

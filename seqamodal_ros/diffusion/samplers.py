@@ -9,6 +9,7 @@ from torch import Tensor
 from seqamodal_ros.diffusion.adapter import Denoise, ImageFeatures, Network, conditioned, rescaled
 from seqamodal_ros.diffusion.posterior import posterior
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.shared_start import SharedStart
 
 # () -> standard normal noise, float [B, 1, h, w], new at each call
 Draw = Callable[[], Tensor]
@@ -83,13 +84,13 @@ def generate(
         network, schedule, cumulative_mask, features: see `adapter.conditioned`.
         sampler: a name in `SAMPLERS`.
         draw, steps, before_call: see `ddim`.
-        samples: K, the hypotheses of each image, one after the other in the batch. They share the first of several steps of a
-            network that predicts x0: there x_t is noise and next to nothing else, so what it says comes from the image and the
-            cumulative mask. Each goes on from there with noise of its own; after a single step they would be the same.
+        samples: K, the hypotheses of each image, one after the other in the batch. Of a network that predicts x0 they share the
+            first of several steps, see `SharedStart`; after a single one they would be the same.
 
     Returns:
         Soft masks, float [B, 1, h, w] in [-1, 1], whatever the scale of the network's own.
     """
-    first_shared_by = samples if network.prediction == "x0" and steps > 1 else 1
-    denoise = conditioned(network, schedule, cumulative_mask, features, first_shared_by)
+    if network.prediction == "x0" and steps > 1:
+        network = SharedStart(network, samples)
+    denoise = conditioned(network, schedule, cumulative_mask, features)
     return rescaled(SAMPLERS[sampler](denoise, draw, schedule, steps, before_call), network.blank)

@@ -163,7 +163,7 @@ def test_proposals_are_in_one_scale_whatever_the_networks(sampler, blank, x0, dr
     """Eq. 11 with a network that knows the answer, in its own scale."""
 
     class Knowing:
-        prediction = "x0"
+        prediction, conditions = "x0", 1
 
         def __init__(self):
             self.blank, self.asked = blank, []
@@ -181,7 +181,7 @@ def test_proposals_are_in_one_scale_whatever_the_networks(sampler, blank, x0, dr
 class Watched:
     """Predicts a mask of its own for each cumulative mask, and remembers what it was asked."""
 
-    prediction, blank = "x0", -1.0
+    prediction, blank, conditions = "x0", -1.0, 1
 
     def __init__(self):
         self.asked = []
@@ -233,3 +233,38 @@ def test_networks_that_predict_noise_keep_every_step_of_every_hypothesis(sampler
     network.prediction = "epsilon"
     generate(network, SCHEDULE, torch.zeros(3, 1, 8, 8), (torch.zeros(3),), Draw(3, 1, 8, 8), sampler, 3, samples=3)
     assert [len(each[0]) for each in network.asked] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_an_image_where_the_first_step_sees_nothing_is_not_asked_of_again(sampler):
+    """Of three images the second is blank; the others are drawn as they are without it."""
+
+    def drawn(images):
+        network, noise = Watched(), Draw(9, 1, 8, 8)
+        rows = torch.cat([torch.arange(3 * image, 3 * image + 3) for image in images])
+        biases = torch.tensor([0.0, 0, 0, -9, -9, -9, 1, 1, 1])[rows]
+        masks = torch.zeros(len(rows), 1, 8, 8)
+        x0 = generate(network, SCHEDULE, masks, (biases,), lambda: noise()[rows], sampler, 3, samples=3)
+        return x0, [len(each[0]) for each in network.asked]
+
+    every, asked = drawn([0, 1, 2])
+    assert asked == [3, 6, 6]
+    assert torch.equal(every[[0, 1, 2, 6, 7, 8]], drawn([0, 2])[0])
+    assert (every[3:6] < -0.9).all()
+    blank, asked = drawn([1])
+    assert asked == [1]
+    assert torch.equal(blank, every[3:6])
+
+
+def test_one_pixel_of_some_probability_is_enough_to_look_again():
+    class Faint(Watched):
+        def denoise(self, x_t, t, cumulative_mask, image_features):
+            answer = torch.full_like(super().denoise(x_t, t, cumulative_mask, image_features), -1.0)
+            answer[..., 0, 0] = 2 * self.probability - 1
+            return answer
+
+    network = Faint()
+    for network.probability, calls in ((0.04, 1), (0.06, 2)):
+        network.asked.clear()
+        generate(network, SCHEDULE, torch.zeros(2, 1, 8, 8), (torch.zeros(2),), Draw(2, 1, 8, 8), "ddim", 2, samples=2)
+        assert len(network.asked) == calls

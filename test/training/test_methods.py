@@ -73,7 +73,7 @@ def test_hypotheses_of_an_image_share_the_first_step(see):
     network, rows = Scripted(SMALL), []
     logits = network.logits
     network.logits = lambda x_t, *given: rows.append(len(x_t)) or logits(x_t, *given)
-    see(network, [image((0, 255)), image((8, 128))])
+    see(network, [image((0, 255)), image((8, 255))])
     assert rows[:2] == [2, 6]
 
 
