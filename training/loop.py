@@ -38,7 +38,6 @@ class Method(NamedTuple):
     see: Callable[[nn.Module, Sequence[np.ndarray]], list[np.ndarray]]
 
 
-LOG_EVERY = 50  # steps
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 2.0  # seconds; a launcher sends one Ctrl-C twice
 
@@ -61,6 +60,7 @@ class LoopSettings:
         bfloat16: compute in bfloat16 where torch's autocast and the hardware do; the weights are float32 all the same.
         compile: let torch.compile turn the network into faster code, which takes a while at the start.
         backbone_share: the backbone's learning rate, as a share of the others'.
+        log_every: steps whose mean is a line of the log.
         checkpoint_every: steps between checkpoints.
         sheet_every: steps between sheets of what the network sees.
         workers: processes that draw batches.
@@ -79,6 +79,7 @@ class LoopSettings:
     bfloat16: bool = True
     compile: bool = False
     backbone_share: float = 0.3
+    log_every: int = 50
     checkpoint_every: int = 250
     sheet_every: int = 1000
     workers: int = 1
@@ -257,7 +258,7 @@ class Run:
             last = self.step == s.steps
             over = self._any(bool(stop) or time.monotonic() > end) and not last
             now = time.monotonic()
-            if self.step % LOG_EVERY == 0:
+            if self.step % s.log_every == 0:
                 rate = summed * s.batch_size / (now - since)
                 means = {name: value / summed for name, value in sums.items()}
                 if record:

@@ -237,10 +237,10 @@ def test_what_a_run_writes_to_be_looked_at(tmp_path, material):
     """Losses as lines, curves and events; and a sheet of what it sees, of which there are a dozen scenes in four rows."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings = replace(LOOP, steps=101, sheet_every=50)
+    settings = replace(LOOP, steps=13, log_every=6, sheet_every=6)
     train(tmp_path, material, settings=settings)
     lines = list(map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines()))
-    assert [line["step"] for line in lines] == [50, 100]  # one for every fifty steps
+    assert [line["step"] for line in lines] == [6, 12]  # one for every six steps
     for line in lines:
         assert line["loss"] == pytest.approx(line["bce"] + line["dice"], rel=0.02)
         assert 0 < line["bce"] < 3
@@ -250,7 +250,7 @@ def test_what_a_run_writes_to_be_looked_at(tmp_path, material):
     assert curves.shape[1] > 3 * curves.shape[0]  # three curves beside each other
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([line["loss"] for line in lines])
-    assert [event.step for event in events.Images("image, truth, seen")] == [50, 100, 101]
+    assert [event.step for event in events.Images("image, truth, seen")] == [6, 12, 13]
 
 
 def test_a_line_after_a_resume_is_the_mean_of_the_steps_since(tmp_path, material):
@@ -260,10 +260,10 @@ def test_a_line_after_a_resume_is_the_mean_of_the_steps_since(tmp_path, material
         losses = METHOD.losses(network, batch, schedule, step)
         return {"loss": losses["loss"] / losses["loss"].detach()}
 
-    settings = replace(LOOP, steps=50, batch_size=1)
-    for interrupt_at in (29, -1):
+    settings = replace(LOOP, steps=10, batch_size=1, log_every=10)
+    for interrupt_at in (4, -1):
         run = Run(tmp_path, FastNetwork(SMALL), settings)
-        batches = Batches(Compositor(material, COMPOSITES), 1, 50, 0)
+        batches = Batches(Compositor(material, COMPOSITES), 1, 10, 0)
         batches.interrupt_at = interrupt_at
         run.train(batches, Schedule.linear(), METHOD._replace(losses=one))
     (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())

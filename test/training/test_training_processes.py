@@ -47,7 +47,7 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 
 def test_two_processes_make_the_run_of_one(tmp_path, data):
     """The same losses and the same weights, but for the order of sums; the model's own cumulative masks among them."""
-    described = config(tmp_path / "two.yaml", 8, steps=50, batch_size=4, parts=2, warmup=5)
+    described = config(tmp_path / "two.yaml", 8, steps=20, batch_size=4, parts=2, warmup=5, log_every=20)
     for name, launcher in (("one", [sys.executable]), ("two", TWO)):
         done = train(launcher, described, data, tmp_path / name)
         assert done.returncode == 0, done.stderr
@@ -56,13 +56,13 @@ def test_two_processes_make_the_run_of_one(tmp_path, data):
         [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("one", "two")
     )
     assert second["loss"] == pytest.approx(first["loss"], rel=1e-5)
-    assert one["step"] == two["step"] == 50
+    assert one["step"] == two["step"] == 20
     for name, value in one["network"].items():
         assert torch.allclose(value, two["network"][name], atol=5e-3), name
-    config(described, 8, steps=51, batch_size=4, parts=2, warmup=5)
+    config(described, 8, steps=21, batch_size=4, parts=2, warmup=5)
     again = train(TWO, described, data, tmp_path / "two")  # goes on
     assert again.returncode == 0, again.stderr
-    assert torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["step"] == 51
+    assert torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["step"] == 21
 
 
 def test_processes_that_cannot_share_a_batch_say_so(tmp_path, data):
@@ -119,12 +119,12 @@ def test_compiled_code_makes_the_same_run(tmp_path, data):
 def test_a_signal_to_all_processes_of_a_run_leaves_a_checkpoint(tmp_path, data, number):
     """As systemd and Slurm send it, and Ctrl-C in a terminal: to those that draw batches, too."""
     out = tmp_path / "run"
-    described = config(tmp_path / "long.yaml", 8, steps=100000, batch_size=1, workers=1)
+    described = config(tmp_path / "long.yaml", 8, steps=100000, batch_size=1, workers=1, log_every=2)
     words = command([sys.executable], described, data, out)
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         deadline = time.monotonic() + 200
-        while not (out / "log.jsonl").is_file() or not (out / "log.jsonl").stat().st_size:  # fifty steps are done
+        while not (out / "log.jsonl").is_file() or not (out / "log.jsonl").stat().st_size:  # two steps are done
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
         os.killpg(process.pid, number)
@@ -133,7 +133,7 @@ def test_a_signal_to_all_processes_of_a_run_leaves_a_checkpoint(tmp_path, data, 
         process.kill()
     assert process.returncode == 0, stderr
     assert "--resume goes on there" in stdout
-    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] >= 50
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] >= 2
 
 
 def test_one_call_trains_exports_and_measures(tmp_path, data, material):
