@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
-from seqamodal_ros.scene.image_files import declared_size, decode_image
+from seqamodal_ros.scene.image_files import checked_size, decode_image
 from seqamodal_ros.scene.report import source_box
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject, Stated
 
@@ -133,23 +133,40 @@ def image_rgb(message: Any) -> np.ndarray:
     return pixels
 
 
+def compressed_size(message: Any) -> tuple[int, int]:
+    """Width and height of a sensor_msgs/CompressedImage, once all that is seen without decoding it is well.
+
+    Raises:
+        InvalidMessage: a depth image, data that are neither JPEG nor PNG, a truncated JPEG, or an image too large.
+    """
+    if "compressedDepth" in message.format or message.format.startswith(("16UC1", "32FC1")):
+        raise InvalidMessage(f"format {message.format!r} has no colour; remap the image topic to a colour image's")
+    try:
+        size = checked_size(bytes(message.data))
+    except ValueError as error:
+        raise _undecodable(message, error) from error
+    if size is None:  # whose size is told only once it takes memory
+        raise _undecodable(message, "it is neither JPEG nor PNG")
+    return size
+
+
 def compressed_rgb(message: Any) -> np.ndarray:
     """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/CompressedImage, JPEG or PNG, as image_transport makes them.
 
     An EXIF orientation is left alone, as camera_info and depth know nothing of it.
 
     Raises:
-        InvalidMessage: a depth image, data that are no complete JPEG or PNG image, or an image too large.
+        InvalidMessage: see `compressed_size`; or data that are no complete image.
     """
-    if "compressedDepth" in message.format or message.format.startswith(("16UC1", "32FC1")):
-        raise InvalidMessage(f"format {message.format!r} has no colour; remap the image topic to a colour image's")
-    data = bytes(message.data)
+    compressed_size(message)
     try:
-        if data and declared_size(data) is None:  # whose size is told only once it takes memory
-            raise ValueError("it is neither JPEG nor PNG")
-        return decode_image(data, upright=False)
+        return decode_image(bytes(message.data), upright=False)
     except ValueError as error:
-        raise InvalidMessage(f"a compressed image (format {message.format!r}) that cannot be decoded: {error}") from error
+        raise _undecodable(message, error) from error
+
+
+def _undecodable(message: Any, why: object) -> InvalidMessage:
+    return InvalidMessage(f"a compressed image (format {message.format!r}) that cannot be decoded: {why}")
 
 
 def check_header(header: Any) -> None:

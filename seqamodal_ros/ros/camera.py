@@ -9,26 +9,27 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, compressed_rgb, image_rgb
+from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, compressed_rgb, compressed_size, image_rgb
 from seqamodal_ros.ros.diagnostics import Counters, Pace
 from seqamodal_ros.ros.outputs import Outputs
 from seqamodal_ros.ros.parameters import Parameters
 from seqamodal_ros.ros.points import Points
 from seqamodal_ros.ros.segment import SegmentService
-from seqamodal_ros.ros.worker import Answer, Frame, Region, Worker
+from seqamodal_ros.ros.worker import Answer, Frame, Region, Source, Worker
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.scene import LayeredScene
 
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
 QUIET = 5.0  # seconds without an image that are told, where images have not been slower
 LATEST_PAUSES = 5
+
+Size = tuple[int, int]  # width, height
 
 
 class Camera:
@@ -106,7 +107,9 @@ class Camera:
 
     def publish(self, answer: Answer) -> None:
         """Send what became of a frame to whoever wants it, or count why there is nothing to send."""
-        if answer.scene is None:
+        if isinstance(answer.error, InvalidMessage):
+            self._reject(answer.error)
+        elif answer.error is not None:
             self.counters.failed += 1
             self._tell("inference failed", str(answer.error))
         if answer.frame.reply is not None:
@@ -129,21 +132,21 @@ class Camera:
 
     def _subscribe(self, topic: str, transport: str) -> Any:
         """The camera's images; compressed ones come beside the raw topic, as image_transport names them."""
-        kind, convert = Image, image_rgb
+        kind, read = Image, _raw
         if transport != "raw":
-            kind, topic, convert = CompressedImage, f"{self._node.resolve_topic_name(topic)}/compressed", compressed_rgb
+            kind, topic, read = CompressedImage, f"{self._node.resolve_topic_name(topic)}/compressed", _compressed
         # As of sensors, but for the depth: in a queue of five, large frames that come faster than they are read grow old. One of
         # its own for each subscription, as rclpy writes what parameters override into it.
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         return self._node.create_subscription(
             kind,
             topic,
-            lambda message: self._on_image(message, convert),
+            lambda message: self._on_image(message, read),
             newest,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _on_image(self, message: Any, convert: Callable[[Any], np.ndarray]) -> None:
+    def _on_image(self, message: Any, read: Callable[[Any], tuple[Source, Size]]) -> None:
         if not self._active():
             return
         received = time.monotonic()
@@ -153,13 +156,12 @@ class Camera:
         self.counters.received += 1
         try:
             check_header(message.header)
-            image = convert(message)
-            region = self._region(image)
+            source, size = read(message)
+            region = self._region(*size)
         except InvalidMessage as error:
-            self.counters.rejected += 1
-            self._tell("dropped a bad image", str(error))
+            self._reject(error)
             return
-        self.segment.offer(message.header, image, region)
+        self.segment.offer(message.header, source, region)
         most, age = self._parameters.get("max_age"), self.age(Time.from_msg(message.header.stamp))
         if most and age > most:  # one from the future, as after a jump in time, is fine
             self.counters.too_old += 1
@@ -168,7 +170,7 @@ class Camera:
             return
         frame = Frame(
             message.header,
-            image,
+            source,
             self._parameters.get("num_samples"),
             self._parameters.get("seed"),
             label=self.outputs.label_wanted or self.points.wanted,
@@ -181,15 +183,18 @@ class Camera:
         )
         self.counters.superseded += self._worker.submit(frame)
 
-    def _region(self, image: np.ndarray) -> Region:
-        """The part of an image that this camera's parameter names.
+    def _reject(self, error: InvalidMessage) -> None:
+        self.counters.rejected += 1
+        self._tell("dropped a bad image", str(error))
+
+    def _region(self, width: int, height: int) -> Region:
+        """The part of an image of this size that this camera's parameter names.
 
         Raises:
             InvalidMessage: it leaves the image.
         """
         region = self._parameters.region(self.name)
         if region is not None:
-            height, width = image.shape[:2]
             try:
                 Geometry.region(width, height, *region)
             except ValueError as error:
@@ -203,3 +208,13 @@ class Camera:
         if now - self._logged.get(kind, -math.inf) >= WARN_EVERY:
             self._logged[kind] = now
             self._node.get_logger().warning(f"{self.name}: {self.problem}" if self.name else self.problem)
+
+
+def _raw(message: Any) -> tuple[Source, Size]:
+    image = image_rgb(message)
+    return image, image.shape[1::-1]
+
+
+def _compressed(message: Any) -> tuple[Source, Size]:
+    """Decoded only once the worker takes it: that costs more than all else here."""
+    return lambda: compressed_rgb(message), compressed_size(message)

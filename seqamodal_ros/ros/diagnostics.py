@@ -22,9 +22,9 @@ class Counters:
     Attributes:
         received: image messages.
         answered: layered masks published.
-        superseded: valid frames that a newer one replaced before they were begun.
+        superseded: frames that a newer one replaced before they were begun.
         too_old: valid frames that were older than `max_age` when they came.
-        rejected: messages that could not be used.
+        rejected: messages that could not be used; of compressed images, what only decoding tells of those that were begun.
         failed: frames whose inference raised an error.
         without_points: answers that someone wanted a cloud of, and whose depth image or camera_info did not fit.
     """

@@ -14,6 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
+from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros import malloc
 from seqamodal_ros.ros.camera import Camera
@@ -185,7 +186,8 @@ class PerceptionNode(LifecycleNode):
             return
         for answer in self._worker.answers():
             self.cameras[answer.frame.camera].publish(answer)
-            may_last = answer.error is not None and type(answer.error).__name__ != "OutOfMemoryError"  # of others' memory, say
+            error = answer.error  # of others' memory, say, or of the image itself, it does not last
+            may_last = not (error is None or isinstance(error, InvalidMessage) or type(error).__name__ == "OutOfMemoryError")
             self._failures = self._failures + 1 if may_last and self._worker.perceiver.device != "cpu" else 0
             if self._failures >= FAILURES:
                 self._give_up(f"{FAILURES} frames in a row failed on the GPU: the process ends, to be started anew")

@@ -4,7 +4,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -15,7 +14,7 @@ from rclpy.timer import Timer
 from seqamodal_ros.messages import InvalidMessage, image_rgb
 from seqamodal_ros.perceiver import LARGEST_NUM_SAMPLES
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED
-from seqamodal_ros.ros.worker import Answer, Frame, Region
+from seqamodal_ros.ros.worker import Answer, Frame, Region, Source
 from seqamodal_ros.scene.scene import LayeredScene
 
 Outcome = tuple[Any, LayeredScene] | str  # header and scene, or why there is none
@@ -52,13 +51,13 @@ class SegmentService:
         group = ReentrantCallbackGroup()
         self._service = node.create_service(SegmentImage, f"~/{prefix}segment", self._on_request, callback_group=group)
 
-    def offer(self, header: Any, image: np.ndarray, region: Region) -> None:
+    def offer(self, header: Any, source: Source, region: Region) -> None:
         """An image of the camera, to be seen in a region: it is the answer to whoever has waited since before its stamp."""
         stamp = Time.from_msg(header.stamp)
         due = [waiting for waiting in self._for_camera if waiting[0].nanoseconds <= stamp.nanoseconds]
         self._for_camera = [waiting for waiting in self._for_camera if waiting not in due]
         for _, request, future in due:
-            self._begin(request, header, image, region, future)
+            self._begin(request, header, source, region, future)
 
     def cancel(self, reason: str) -> None:
         """Tell all who wait that they wait in vain."""
@@ -114,17 +113,17 @@ class SegmentService:
             try:
                 self._begin(request, request.image.header, image_rgb(request.image), None, future)
             except InvalidMessage as error:
-                _resolve(future, f"the image cannot be used: {error}")
+                _resolve(future, _unusable(error))
         elif len(self._for_camera) >= MOST_REQUESTED:
             _resolve(future, TOO_MANY)
         else:
             self._for_camera.append((self._node.get_clock().now(), request, future))
 
-    def _begin(self, request: Any, header: Any, image: np.ndarray, region: Region, future: Future) -> None:
+    def _begin(self, request: Any, header: Any, source: Source, region: Region, future: Future) -> None:
         num_samples = request.num_samples or self._num_samples()
         frame = Frame(
             header,
-            image,
+            source,
             num_samples,
             request.seed,
             region=region,
@@ -147,4 +146,10 @@ def _resolve(future: Future, outcome: Outcome) -> None:
 
 
 def _outcome(answer: Answer) -> Outcome:
+    if isinstance(answer.error, InvalidMessage):
+        return _unusable(answer.error)
     return f"inference failed: {answer.error}" if answer.scene is None else (answer.frame.header, answer.scene)
+
+
+def _unusable(error: InvalidMessage) -> str:
+    return f"the image cannot be used: {error}"

@@ -23,6 +23,7 @@ from seqamodal_ros.scene.scene import LayeredScene
 LOGGER = logging.getLogger(__name__)
 PATCHES = 32  # a side, into which an image is averaged: a sensor's noise averages out in them, a thing that moves does not
 
+Source = np.ndarray | Callable[[], np.ndarray]  # an image uint8 [H, W, 3], or what makes it
 Region = tuple[int, int, int, int] | None  # x, y, width, height in source pixels; None for the whole image
 
 
@@ -32,7 +33,7 @@ class Frame:
 
     Attributes:
         header: of the image, passed on as it is.
-        image: uint8 [H, W, 3] RGB.
+        source: the image, RGB; the worker has it made, as most of a fast camera's images are superseded.
         num_samples: K.
         seed: of the noise.
         label, overlay: whether someone wants these pictures of it; at source size they cost more than a glance.
@@ -46,7 +47,7 @@ class Frame:
     """
 
     header: Any
-    image: np.ndarray
+    source: Source
     num_samples: int
     seed: int
     label: bool = False
@@ -58,6 +59,11 @@ class Frame:
     reply: "Callable[[Answer], None] | None" = None
     wanted: Callable[[], bool] = lambda: True
     received: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """uint8 [H, W, 3] RGB; raises what `source` raises."""
+        return self.source() if callable(self.source) else self.source
 
     @cached_property
     def patches(self) -> np.ndarray:

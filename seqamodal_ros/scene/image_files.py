@@ -61,13 +61,7 @@ def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
     Raises:
         ValueError: the data are no complete image, or one of a JPEG's or PNG's size that is too large.
     """
-    if not data:
-        raise ValueError("it is empty")
-    size = declared_size(data)
-    if size is not None and not all(1 <= side <= LARGEST_SIDE for side in size):  # a small file may unpack to gigabytes
-        raise ValueError(f"an image of {size[0]}x{size[1]} pixels; sides must be in 1..{LARGEST_SIDE}")
-    if data.startswith(b"\xff\xd8") and not _jpeg_ends(data):
-        raise ValueError("a truncated JPEG image")
+    checked_size(data)
     try:
         flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -76,6 +70,22 @@ def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
     if image is None:
         raise ValueError("a truncated image, or no image at all")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def checked_size(data: bytes) -> tuple[int, int] | None:
+    """`declared_size`, once all that is seen without decoding is well.
+
+    Raises:
+        ValueError: there are no data, they end before a JPEG image does, or a side is too large.
+    """
+    if not data:
+        raise ValueError("it is empty")
+    size = declared_size(data)
+    if size is not None and not all(1 <= side <= LARGEST_SIDE for side in size):  # a small file may unpack to gigabytes
+        raise ValueError(f"an image of {size[0]}x{size[1]} pixels; sides must be in 1..{LARGEST_SIDE}")
+    if data.startswith(b"\xff\xd8") and not _jpeg_ends(data):
+        raise ValueError("a truncated JPEG image")
+    return size
 
 
 def declared_size(data: bytes) -> tuple[int, int] | None:

@@ -100,10 +100,11 @@ def test_compressed_images_are_answered(bench, suffix):
     [
         (compressed(b""), "empty"),
         (compressed(encode(".jpg")[:600]), "truncated"),
+        (compressed(encode(".png")[:600]), "truncated"),
         (compressed(b"no image at all"), "neither JPEG nor PNG"),
         (compressed(encode(".png"), "16UC1; compressedDepth png"), "no colour"),
     ],
-    ids=["empty", "truncated", "nonsense", "depth"],
+    ids=["empty", "truncated", "png", "nonsense", "depth"],
 )
 def test_a_bad_compressed_image_is_counted_and_the_node_lives_on(bench, message, words):
     b = bench(image_transport="compressed")
@@ -114,6 +115,7 @@ def test_a_bad_compressed_image_is_counted_and_the_node_lives_on(bench, message,
     assert b.says(words)
     publisher.publish(compressed(encode(".jpg")))
     assert b.wait(lambda: b.peer.masks)
+    assert b.camera.counters.failed == 0
 
 
 def test_a_remapped_image_topic_takes_its_compressed_one_along(eager_model):

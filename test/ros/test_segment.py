@@ -3,6 +3,7 @@
 
 import threading
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from builtin_interfaces.msg import Duration
 from harness import image_message
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
 from seqamodal_msgs.msg import LayeredMasks
@@ -79,6 +81,22 @@ def test_without_an_image_the_first_one_stamped_after_the_request_is_taken(ask):
     assert response.success, response.message
     assert response.masks.header.stamp.sec == NOW
     assert (response.masks.num_samples, response.masks.seed) == (2, 3)  # K is the node's where the request has none
+
+
+def test_a_camera_image_that_cannot_be_decoded_is_told_to_who_waits_for_it(bench):
+    b = bench(image_transport="compressed")
+    client = b.peer.create_client(SegmentImage, "seqamodal/segment")
+    assert client.wait_for_service(60)
+    publisher = b.peer.create_publisher(CompressedImage, "image/compressed", 1)
+    assert b.wait(lambda: publisher.get_subscription_count() > 0)
+    future = client.call_async(SegmentImage.Request())
+    assert b.wait(lambda: b.camera.segment._for_camera)
+    message = CompressedImage(header=image_message(stamp=NOW).header, format="png")
+    message.data = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()[:600]
+    publisher.publish(message)
+    response = answer(b, future)
+    assert not response.success
+    assert response.message.startswith("the image cannot be used: a compressed image (format 'png')")
 
 
 def test_requests_are_answered_while_streaming(ask):

@@ -226,6 +226,36 @@ def test_frames_of_several_cameras_are_one_batch_where_they_are_alike():
     worker.stop()
 
 
+def test_an_image_is_made_once_and_only_if_it_is_taken():
+    """Decoded, say: most of a fast camera's are superseded. What goes wrong there is the frame's own answer."""
+    notified = threading.Semaphore(0)
+    worker = Worker(Counting, notified.release, samples=1, heartbeat=Heartbeat())
+    made: list[int] = []
+
+    def source(number: int) -> Callable[[], np.ndarray]:
+        return lambda: made.append(number) or np.full((4, 4, 3), number, np.uint8)
+
+    def broken() -> np.ndarray:
+        raise ValueError("no image")
+
+    worker.submit(Frame(None, source(0), 1, 0))
+    until = time.monotonic() + WITHIN
+    while not worker.perceiver.batches:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    for number in range(1, 5):
+        worker.submit(Frame(None, source(number), 1, 0, camera="a"))
+    worker.submit(Frame(None, broken, 1, 0, camera="b"))
+    for _ in range(2):
+        worker.perceiver.go_on.release()
+    for _ in range(3):
+        assert notified.acquire(timeout=WITHIN)
+    answers = {answer.frame.camera: (answer.scene, str(answer.error)) for answer in worker.answers()}
+    assert answers == {"": ("scene of 0", "None"), "a": ("scene of 4", "None"), "b": (None, "no image")}
+    assert made == [0, 4]
+    worker.stop()
+
+
 class Narrow:
     """A perceiver whose memory holds one image."""
 
