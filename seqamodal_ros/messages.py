@@ -156,13 +156,16 @@ def compressed_rgb(message: Any) -> np.ndarray:
     An EXIF orientation is left alone, as camera_info and depth know nothing of it.
 
     Raises:
-        InvalidMessage: see `compressed_size`; or data that are no complete image.
+        InvalidMessage: see `compressed_size`; or data that are no complete image, or one of another size.
     """
-    compressed_size(message)
+    width, height = compressed_size(message)
     try:
-        return decode_image(bytes(message.data), upright=False)
+        image = decode_image(bytes(message.data), upright=False)
     except ValueError as error:
         raise _undecodable(message, error) from error
+    if image.shape[:2] != (height, width):  # data made to deceive
+        raise _undecodable(message, f"it says {width}x{height} pixels, and has {image.shape[1]}x{image.shape[0]}")
+    return image
 
 
 def _undecodable(message: Any, why: object) -> InvalidMessage:

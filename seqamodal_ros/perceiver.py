@@ -135,6 +135,31 @@ class Perceiver:
             self.model.network.to("cpu")
             torch.cuda.empty_cache()
 
+    def warm_up(self, num_samples: int = 3) -> None:
+        """Make the network calls that an image takes, one of each kind, of nothing: the first are slower than those that follow.
+
+        Args:
+            num_samples: K, hypotheses of a layer.
+        """
+        import torch
+
+        from seqamodal_ros.diffusion.fast import has_centres
+
+        num_samples, size = check_whole("num_samples", num_samples), self.model.settings.network.mask_size
+        with torch.inference_mode():
+            self._before_call()
+            network = self._at_hand()
+            side = self.model.settings.network.image_size
+            features = network.encode(torch.zeros(1, 3, side, side, device=self._device))
+            for rows in (1, num_samples):  # the first step of some, and all others; see `SharedStart`
+                masks = torch.zeros(rows, 1, size, size, device=self._device)
+                t = torch.full((rows,), self._schedule.steps - 1, device=self._device)
+                self._before_call()
+                network.denoise(masks, t, masks - 1, tuple(f.repeat_interleave(rows, 0) for f in features[: network.conditions]))
+            if has_centres(self.model.network):
+                self._before_call()
+                network.to_centres(masks[:1] + 1, masks[:1] - 1, features[network.conditions :])
+
     def __call__(
         self,
         image: np.ndarray,
@@ -171,7 +196,6 @@ class Perceiver:
         from seqamodal_ros.diffusion.adapter import normalised, signed
         from seqamodal_ros.diffusion.samplers import generate
         from seqamodal_ros.diffusion.sequence import run, sequence
-        from seqamodal_ros.runtimes.choice import network_on
 
         num_samples, seed = check_whole("num_samples", num_samples), check_whole("seed", seed)
         if not 1 <= num_samples <= LARGEST_NUM_SAMPLES:
@@ -218,9 +242,7 @@ class Perceiver:
 
         with torch.inference_mode():
             self._before_call()
-            if self._network is None:
-                self._network, self.runtime = network_on(self.model, self._device, self.runtime)
-            network = self._network
+            network = self._at_hand()
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
             features = network.encode(normalised(pixels))
         opinions = self._second_opinions(features, [within.numpy() for within in inside])
@@ -242,6 +264,14 @@ class Perceiver:
             )
             for result, geometry, within, ways in zip(found, geometries, inside, to_centres, strict=True)
         ]
+
+    def _at_hand(self) -> CentredNetwork:
+        """The network, on the device."""
+        from seqamodal_ros.runtimes.choice import network_on
+
+        if self._network is None:
+            self._network, self.runtime = network_on(self.model, self._device, self.runtime)
+        return self._network
 
     def _second_opinions(self, features: tuple[Any, ...], inside: Sequence[np.ndarray]) -> Sequence[Second | None]:
         """Of each image, what is asked before its sequence stops."""

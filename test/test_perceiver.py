@@ -100,6 +100,21 @@ class TestSeeing:
         torch.manual_seed(2)
         assert_same(first, perceiver(image))
 
+    @pytest.mark.parametrize("mirror", [True, False])
+    def test_warming_up_makes_a_call_of_each_kind(self, centred_model, mirror):
+        """Each is announced, as what watches the node learns from them how long a call takes; what is seen then is the same."""
+        begun, called = [], []
+        warm = Perceiver.load(str(centred_model), "cpu", mirror=mirror, before_call=lambda: begun.append(1))
+        for name, part in warm.model.network.named_children():
+            part.register_forward_hook(lambda module, inputs, output, name=name: called.append((name, len(inputs[0]))))
+        warm.warm_up(num_samples=4)
+        views = 1 + mirror
+        assert called == [("encoder", views), ("denoiser", views), ("denoiser", 4 * views), ("centres", 1)]
+        assert len(begun) == 4
+        image = picture(48, 64)
+        cold = Perceiver.load(str(centred_model), "cpu", mirror=mirror)
+        np.testing.assert_array_equal(warm(image).hypotheses, cold(image).hypotheses)
+
     def test_a_batch_equals_its_images_alone(self, perceiver):
         images = [picture(120, 160), picture(90, 30, 1), picture(64, 64, 2)]
         together = perceiver.batch(images, num_samples=2, seed=3)

@@ -14,7 +14,7 @@ class SharedStart:
 
     At t = T - 1 x_t is noise and next to nothing else, so what the network says comes from the image and the cumulative mask: it
     is asked once for all hypotheses of an image, which go on from there with noise of their own. Where it sees nothing in an
-    image then, as behind the last layer, it is not asked again.
+    image then, as behind the last layer, that is its answer, and on a CPU it is not asked again.
 
     Args:
         network: which.
@@ -25,6 +25,7 @@ class SharedStart:
         self.network, self.samples = network, samples
         self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
         self._first: Tensor | None = None
+        self._seen = torch.empty(0, dtype=torch.bool)  # of each row, whether the first step saw something
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's."""
@@ -39,10 +40,13 @@ class SharedStart:
             masks = self._first[:, : x_t.shape[1]]  # a learned variance is none
             self._seen = (masks > self.blank + FAINT * (1 - self.blank)).flatten(1).any(dim=1)
             return self._first
-        seen, answer = self._seen, self._first.clone()
-        if x_t.is_cuda:  # to leave rows out, it would have to be waited for
+        seen = self._seen
+        if seen.is_cuda:  # to leave rows out, the GPU would have to be waited for
             again = self.network.denoise(x_t, t, cumulative_mask, image_features)
-            return torch.where(seen[:, None, None, None], again, answer)
+            return torch.where(seen[:, None, None, None], again, self._first)
+        if seen.all():
+            return self.network.denoise(x_t, t, cumulative_mask, image_features)
+        answer = self._first.clone()
         if seen.any():
             rows = (x_t[seen], t[seen], cumulative_mask[seen])
             answer[seen] = self.network.denoise(*rows, tuple(f[seen] for f in image_features))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -107,15 +108,16 @@ class Camera:
 
     def publish(self, answer: Answer) -> None:
         """Send what became of a frame to whoever wants it, or count why there is nothing to send."""
-        if isinstance(answer.error, InvalidMessage):
-            self._reject(answer.error)
-        elif answer.error is not None:
+        bad = answer.error if isinstance(answer.error, InvalidMessage) else None
+        if answer.error is not None and bad is None:
             self.counters.failed += 1
             self._tell("inference failed", str(answer.error))
         if answer.frame.reply is not None:
             answer.frame.reply(answer)
         elif answer.scene is not None:
             self._publish(answer, answer.scene)
+        elif bad is not None:
+            self._reject(bad)
 
     def _publish(self, answer: Answer, scene: LayeredScene) -> None:
         self.counters.answered += 1
@@ -217,4 +219,4 @@ def _raw(message: Any) -> tuple[Source, Size]:
 
 def _compressed(message: Any) -> tuple[Source, Size]:
     """Decoded only once the worker takes it: that costs more than all else here."""
-    return lambda: compressed_rgb(message), compressed_size(message)
+    return cache(lambda: compressed_rgb(message)), compressed_size(message)

@@ -23,7 +23,7 @@ class Counters:
         received: image messages.
         answered: layered masks published.
         superseded: frames that a newer one replaced before they were begun.
-        too_old: valid frames that were older than `max_age` when they came.
+        too_old: frames that were older than `max_age` when they came.
         rejected: messages that could not be used; of compressed images, what only decoding tells of those that were begun.
         failed: frames whose inference raised an error.
         without_points: answers that someone wanted a cloud of, and whose depth image or camera_info did not fit.

@@ -4,10 +4,9 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
@@ -25,15 +24,10 @@ from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.ros.watchdog import Watchdog
 from seqamodal_ros.ros.worker import Worker
 
-WARM_UP, WARM_UP_CALLS = (480, 640, 3), 3  # shape of the first image; encoding is a call of its own
 HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
 DOUBLE_AFTER = 25  # reports in a row that see a node of our name: one that was killed is announced for Fast DDS's lease of 20 s
 FAILURES = 10  # in a row, on a GPU: an error that stays with the process, as where the GPU was lost
-
-
-class _Warm(Exception):
-    """Ends the first look, which with a thousand calls a layer would take minutes."""
 
 
 class PerceptionNode(LifecycleNode):
@@ -131,17 +125,8 @@ class PerceptionNode(LifecycleNode):
         return worker
 
     def _load(self, before_call: Callable[[], None]) -> Perceiver:
-        """The model, after its first calls, on a blank image: they are slower than those that follow."""
+        """The model, after its first calls: they are slower than those that follow."""
         p = self.parameters
-        calls = 0
-
-        def first_calls() -> None:
-            nonlocal calls
-            before_call()
-            calls += 1
-            if calls == WARM_UP_CALLS + 1:
-                raise _Warm
-
         perceiver = Perceiver.load(
             p.get("model"),
             p.get("device"),
@@ -151,11 +136,9 @@ class PerceptionNode(LifecycleNode):
             sampling_steps=p.get("sampling_steps") or None,
             mirror=None if p.get("mirror") else False,
             majority_null=p.get("majority_null"),
-            before_call=lambda: before_call() if calls > WARM_UP_CALLS else first_calls(),
+            before_call=before_call,
         )
-        with suppress(_Warm):
-            perceiver(np.zeros(WARM_UP, np.uint8), p.get("num_samples"))
-        calls = WARM_UP_CALLS + 1
+        perceiver.warm_up(p.get("num_samples"))
         return perceiver
 
     def _release(self) -> None:
@@ -186,8 +169,9 @@ class PerceptionNode(LifecycleNode):
             return
         for answer in self._worker.answers():
             self.cameras[answer.frame.camera].publish(answer)
-            error = answer.error  # of others' memory, say, or of the image itself, it does not last
-            may_last = not (error is None or isinstance(error, InvalidMessage) or type(error).__name__ == "OutOfMemoryError")
+            if isinstance(answer.error, InvalidMessage):  # which says nothing of the GPU
+                continue
+            may_last = answer.error is not None and type(answer.error).__name__ != "OutOfMemoryError"  # of others' memory, say
             self._failures = self._failures + 1 if may_last and self._worker.perceiver.device != "cpu" else 0
             if self._failures >= FAILURES:
                 self._give_up(f"{FAILURES} frames in a row failed on the GPU: the process ends, to be started anew")

@@ -82,7 +82,7 @@ class Answer:
         scene: None where there is an error.
         label: uint16 [H, W], `LayeredScene.label`, if wanted.
         overlay: uint8 [H, W, 3], `pictures.overlay`, if wanted.
-        error: what inference raised, if it did.
+        error: what inference raised, or making the image, if it did.
     """
 
     frame: Frame
@@ -195,11 +195,24 @@ class Worker:
                 self._stillness = Stillness()  # what was cancelled, or reset, begins anew
             self._round_at_work = its_round
             frames = [frame for its_round, frame in taken if its_round == self._round_at_work and frame.wanted()]
+            frames = [frame for frame in frames if self._readable(frame)]
             alike: dict[tuple[int, int], list[Frame]] = {}
             for frame in frames:  # both may have been changed between two of them
                 alike.setdefault((frame.num_samples, frame.seed), []).append(frame)
             for some in alike.values():
                 self._answer(some)
+
+    def _readable(self, frame: Frame) -> bool:
+        """Whether there is an image; where there is none, that is the frame's answer, and no other camera's."""
+        try:
+            return frame.image is not None
+        except Exception as error:
+            self._tell([Answer(frame, error=error)])
+            return False
+
+    def _tell(self, answers: list[Answer]) -> None:
+        self._answers.extend((self._round_at_work, answer) for answer in answers)
+        self._notify()
 
     def _let_rest(self) -> None:
         try:
@@ -220,5 +233,4 @@ class Worker:
                     self._answer([frame])
                 return
             answers = [Answer(frames[0], error=error)]
-        self._answers.extend((self._round_at_work, answer) for answer in answers)
-        self._notify()
+        self._tell(answers)

@@ -9,6 +9,7 @@ from seqamodal_ros.diffusion.posterior import posterior
 from seqamodal_ros.diffusion.samplers import SAMPLERS, ancestral, ddim, generate
 from seqamodal_ros.diffusion.schedule import Schedule
 
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 SCHEDULE = Schedule.linear()
 both = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
@@ -235,35 +236,38 @@ def test_networks_that_predict_noise_keep_every_step_of_every_hypothesis(sampler
     assert [len(each[0]) for each in network.asked] == [3, 3, 3]
 
 
+@pytest.mark.parametrize(("device", "again"), [("cpu", 6), pytest.param("cuda", 9, marks=NEEDS_CUDA)])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_an_image_where_the_first_step_sees_nothing_is_not_asked_of_again(sampler):
+def test_where_the_first_step_sees_nothing_in_an_image_that_is_its_answer(sampler, device, again):
     """Of three images the second is blank; the others are drawn as they are without it."""
 
     def drawn(images):
         network, noise = Watched(), Draw(9, 1, 8, 8)
         rows = torch.cat([torch.arange(3 * image, 3 * image + 3) for image in images])
-        biases = torch.tensor([0.0, 0, 0, -9, -9, -9, 1, 1, 1])[rows]
-        masks = torch.zeros(len(rows), 1, 8, 8)
-        x0 = generate(network, SCHEDULE, masks, (biases,), lambda: noise()[rows], sampler, 3, samples=3)
+        biases = torch.tensor([0.0, 0, 0, -9, -9, -9, 1, 1, 1])[rows].to(device)
+        masks = torch.zeros(len(rows), 1, 8, 8, device=device)
+        x0 = generate(network, SCHEDULE, masks, (biases,), lambda: noise()[rows].to(device), sampler, 3, samples=3)
         return x0, [len(each[0]) for each in network.asked]
 
     every, asked = drawn([0, 1, 2])
-    assert asked == [3, 6, 6]
+    assert asked == [3, again, again]
     assert torch.equal(every[[0, 1, 2, 6, 7, 8]], drawn([0, 2])[0])
     assert (every[3:6] < -0.9).all()
     blank, asked = drawn([1])
-    assert asked == [1]
+    assert asked == ([1] if device == "cpu" else [1, 3, 3])
     assert torch.equal(blank, every[3:6])
 
 
-def test_one_pixel_of_some_probability_is_enough_to_look_again():
+@pytest.mark.parametrize("blank", [-1.0, 0.0])
+def test_one_pixel_of_some_probability_is_enough_to_look_again(blank):
     class Faint(Watched):
         def denoise(self, x_t, t, cumulative_mask, image_features):
-            answer = torch.full_like(super().denoise(x_t, t, cumulative_mask, image_features), -1.0)
-            answer[..., 0, 0] = 2 * self.probability - 1
+            answer = torch.full_like(super().denoise(x_t, t, cumulative_mask, image_features), self.blank)
+            answer[..., 0, 0] += self.probability * (1 - self.blank)
             return answer
 
     network = Faint()
+    network.blank = blank
     for network.probability, calls in ((0.04, 1), (0.06, 2)):
         network.asked.clear()
         generate(network, SCHEDULE, torch.zeros(2, 1, 8, 8), (torch.zeros(2),), Draw(2, 1, 8, 8), "ddim", 2, samples=2)

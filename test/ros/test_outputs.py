@@ -118,6 +118,15 @@ def test_a_bad_compressed_image_is_counted_and_the_node_lives_on(bench, message,
     assert b.camera.counters.failed == 0
 
 
+def test_a_region_that_leaves_a_compressed_image_is_told(bench):
+    b = bench(image_transport="compressed", region=[0, 0, 65, 64])
+    publisher = b.peer.create_publisher(CompressedImage, "image/compressed", 1)
+    assert b.wait(lambda: publisher.get_subscription_count() > 0)
+    publisher.publish(compressed(encode(".jpg")))
+    assert b.wait(lambda: b.camera.counters.rejected == 1)
+    assert b.says("set the parameter 'region'")
+
+
 def test_a_remapped_image_topic_takes_its_compressed_one_along(eager_model):
     b = Bench(cli_args=["--ros-args", "-r", "image:=/camera/image_raw"], model=str(eager_model), image_transport="compressed")
     try:

@@ -97,6 +97,8 @@ def test_a_camera_image_that_cannot_be_decoded_is_told_to_who_waits_for_it(bench
     response = answer(b, future)
     assert not response.success
     assert response.message.startswith("the image cannot be used: a compressed image (format 'png')")
+    assert b.wait(lambda: b.camera.counters.rejected)
+    assert (b.camera.counters.received, b.camera.counters.rejected, b.camera.counters.failed) == (1, 1, 0)
 
 
 def test_requests_are_answered_while_streaming(ask):
