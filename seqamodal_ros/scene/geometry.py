@@ -3,12 +3,14 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 LARGEST_SIDE = 16384  # of a source image, pixels
+FINER = 2  # pixels a side for one of the model's, to which a large image is brought first
 PADDING = 128  # grey level of what lies outside the source; zero once normalised to [-1, 1]
 FITS = ("letterbox", "centre_crop")
 
@@ -88,15 +90,19 @@ class Geometry:
 
     def to_model(self, image: np.ndarray, size: int) -> np.ndarray:
         """The square, resampled: uint8 [size, size, 3] from uint8 [H, W, 3]; padding is grey."""
-        scale = size / self.side
         left, top, right, bottom = self._window
-        columns, into_columns = _overlap(self.left, self.side, left, right, scale, size)
-        rows, into_rows = _overlap(self.top, self.side, top, bottom, scale, size)
+        across, down = _Span.of(self.left, self.side, left, right, size), _Span.of(self.top, self.side, top, bottom, size)
         square = np.full((size, size, 3), PADDING, np.uint8)
-        target = square[into_rows, into_columns]
-        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        # only what lies in the square is resampled: padding a long, thin image first would take gigabytes
-        target[:] = cv2.resize(image[rows, columns], target.shape[1::-1], interpolation=interpolation)
+        target = square[down.into, across.into]
+        seen = image[down.source, across.source]  # no more: padding a long, thin image first would take gigabytes
+        if size > self.side:  # what is rounded here, half a pixel of the model's, is less than half a source pixel
+            target[:] = cv2.resize(seen, target.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        elif across.even and down.even:
+            target[:] = cv2.resize(seen, target.shape[1::-1], interpolation=cv2.INTER_AREA)
+        else:
+            height, width = (min(each, FINER * side) for each, side in zip(seen.shape[:2], target.shape[:2], strict=True))
+            fine = cv2.resize(seen, (width, height), interpolation=cv2.INTER_AREA)
+            target[:] = across.means(down.means(fine, 0), 1).round()
         return square
 
     def inside(self, mask_size: int) -> np.ndarray:
@@ -167,8 +173,51 @@ def _inside(offset: float, scale: float, low: float, high: float, size: int) -> 
     return inside
 
 
-def _overlap(offset: float, side: float, low: float, high: float, scale: float, size: int) -> tuple[slice, slice]:
-    """Along one axis, the source pixels that are seen in the square, and the model's pixels that they fill; neither is empty."""
-    first, last = max(round(low), round(offset)), min(round(high), round(offset + side))
-    into = min(size - 1, max(0, round((first - offset) * scale)))
-    return slice(first, last), slice(into, max(into + 1, min(size, round((last - offset) * scale))))
+class _Span(NamedTuple):
+    """Along one axis, the source pixels that are seen in the square, and the model's pixels that they fill; neither is empty.
+
+    Attributes:
+        source: these source pixels.
+        into: these pixels of the model.
+        first: edge of the first of the latter, source pixels from that of the first of the former on.
+        step: source pixels for one of the model's.
+    """
+
+    source: slice
+    into: slice
+    first: float
+    step: float
+
+    @classmethod
+    def of(cls, offset: float, side: float, low: float, high: float, size: int) -> "_Span":
+        """For `size` model pixels on `side` source pixels from `offset` on, of which those from `low` to `high` are seen."""
+        step = side / size
+        first, last = max(round(low), round(offset)), min(round(high), round(offset + side))
+        start = min(size - 1, max(0, round((first - offset) / step)))
+        into = slice(start, max(start + 1, min(size, round((last - offset) / step))))
+        return cls(slice(first, last), into, offset + start * step - first, step)
+
+    @property
+    def even(self) -> bool:
+        """Whether all of the source goes into the model's pixels, as much into each as into any other."""
+        filled = (self.into.stop - self.into.start) * self.step
+        return abs(self.first) < 1e-6 and abs(filled - (self.source.stop - self.source.start)) < 1e-6
+
+    def means(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """The mean of the source on each of the model's pixels, wherever its edges lie; float32 [h, w, 3].
+
+        Args:
+            values: the source pixels, or others of the same length in all, [h, w, 3].
+            axis: 0 or 1, which of theirs this one is.
+        """
+        length = values.shape[axis]
+        edges = self.first + self.step * np.arange(self.into.stop - self.into.start + 1)
+        edges = (edges * (length / (self.source.stop - self.source.start))).clip(0, length)
+        low, high = edges[:-1], edges[1:]
+        found = np.zeros(1, np.float32)
+        for tap in range(int(np.ceil((high - low).max())) + 1):
+            pixel = np.minimum(low.astype(int) + tap, length - 1)
+            shared = (np.minimum(high, pixel + 1) - np.maximum(low, pixel)).clip(0) * (low.astype(int) + tap < length)
+            weight = (shared / (high - low)).astype(np.float32)
+            found = found + weight.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1)) * values.take(pixel, axis)
+        return found

@@ -100,6 +100,41 @@ def test_a_crop_has_no_padding():
     assert (geometry.to_model(image, 32) == 255).all()
 
 
+def seen_at(geometry: Geometry, size: int, left: int, width: int, axis: int) -> float:
+    """Where the model sees the middle of a bar across the image, in source pixels by the affine."""
+    image = np.zeros((geometry.height, geometry.width, 3), np.uint8)
+    bar = (slice(left, left + width), slice(None))
+    image[bar if axis == 0 else bar[::-1]] = 255
+    square = np.where(geometry.inside(size)[..., None], geometry.to_model(image, size), 0)[..., 0].astype(float)
+    profile = square.sum(axis=1 - axis)
+    scale, _, *offsets = geometry.affine(size)
+    return offsets[1 - axis] + scale * ((np.arange(size) + 0.5) * profile).sum() / profile.sum()
+
+
+LETTERBOXES = [(640, 480), (641, 479), (848, 480), (480, 848), (1280, 1024), (1616, 1240), (1920, 1080), (2448, 2048)]
+LETTERBOXES += [(4024, 3036), (4096, 2160), (300, 299)]
+REGIONS = [(17, 5, 1001, 703), (0, 0, 4095, 2159), (333, 1, 620, 1501), (1, 900, 3000, 301), (5, 6, 101, 90)]
+
+
+@pytest.mark.parametrize("size", [256, 100])
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        *(Geometry.letterbox(*size) for size in LETTERBOXES),
+        *(Geometry.centre_crop(*size) for size in [(641, 479), (848, 480), (4096, 2161), (2160, 3840)]),
+        *(Geometry.region(4096, 2160, *region) for region in REGIONS),
+    ],
+    ids=str,
+)
+def test_the_model_sees_things_where_the_affine_says_they_are(geometry, size):
+    """To half a source pixel, on the way in as on the way back; at sizes of usual cameras, odd ones, portrait, 4K, regions."""
+    left, top, right, bottom = geometry.seen
+    for axis, low, high in ((0, top, bottom), (1, left, right)):
+        width = max(1, round((high - low) / 5))
+        for start in np.linspace(low + (high - low) / 10, high - (high - low) / 10 - width, 7).astype(int):
+            assert seen_at(geometry, size, start, width, axis) == pytest.approx(start + width / 2, abs=0.5)
+
+
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (641, 479), (333, 100), (1920, 1080), (65, 64), (40, 31)])
 @pytest.mark.parametrize("fit", [Geometry.letterbox, Geometry.centre_crop])
 def test_a_rectangle_survives_the_way_to_the_model_and_back(size, fit):
