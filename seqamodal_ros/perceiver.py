@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqamodal_ros.scene.doubt import why_in_doubt
 from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.layers import cumulative_masks
 from seqamodal_ros.scene.probability import calibrated
@@ -261,8 +262,9 @@ class Perceiver:
                 truncated=result.truncated,
                 seed=seed,
                 seconds=seconds,
+                doubt=why_in_doubt(square, geometry.inside(len(square))),
             )
-            for result, geometry, within, ways in zip(found, geometries, inside, to_centres, strict=True)
+            for result, geometry, square, within, ways in zip(found, geometries, squares, inside, to_centres, strict=True)
         ]
 
     def _at_hand(self) -> CentredNetwork:

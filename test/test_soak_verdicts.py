@@ -6,12 +6,17 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.soak_checks import EXCUSED, FAIL, PASS, SLOWER, first_and_last_third, memory_slope, no_slower, verdict
+from benchmarks.soak_checks import EXCUSED, FAIL, PASS, SLOWER, few, first_and_last_third, memory_slope, no_slower, verdict
 
 
 def test_a_row_passes_where_all_holds():
     assert verdict(True, True) == PASS
     assert verdict(True, False) == FAIL
+
+
+@pytest.mark.parametrize(("lost", "good"), [(0, True), (10, True), (11, False), (1000, False)])
+def test_one_frame_in_a_hundred_may_be_lost(lost, good):
+    assert few(lost, 1000) is good
 
 
 def test_memory_that_grows_after_it_has_warmed_up_is_a_slope_in_mb_an_hour():

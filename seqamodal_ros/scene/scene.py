@@ -58,6 +58,7 @@ class LayeredScene:
         truncated: the largest number of layers was reached; more may exist.
         seed: of the noise.
         seconds: how long inference took; NaN where unknown.
+        doubt: why nobody can tell what is there, such as a lens that is covered; empty where all is well.
         stated: what a message that came without its hypotheses says of them; None where they are there.
     """
 
@@ -69,6 +70,7 @@ class LayeredScene:
     truncated: bool = False
     seed: int = 0
     seconds: float = float("nan")
+    doubt: str = ""
     stated: Stated | None = None
 
     @classmethod
@@ -84,6 +86,7 @@ class LayeredScene:
         truncated: bool = False,
         seed: int = 0,
         seconds: float = float("nan"),
+        doubt: str = "",
     ) -> "LayeredScene":
         """A scene from its layers; see the attributes.
 
@@ -95,7 +98,7 @@ class LayeredScene:
         else:
             parts = [around_centres(mask, ways, area_min) for mask, ways in zip(amodal, to_centres, strict=True)]
         objects = _objects(parts, visible_masks(amodal), probability)
-        return cls(amodal, probability, hypotheses, geometry, objects, truncated, seed, seconds)
+        return cls(amodal, probability, hypotheses, geometry, objects, truncated, seed, seconds, doubt)
 
     @property
     def num_samples(self) -> int:

@@ -36,6 +36,10 @@ def heartbeat(clock) -> Heartbeat:
     return Heartbeat(clock)
 
 
+def test_a_call_may_take_five_seconds_at_least_as_docs_architecture_says():
+    assert LEAST == 5.0
+
+
 def test_nothing_at_work_is_never_silent(heartbeat, clock):
     heartbeat.beat()
     clock.now += 1000

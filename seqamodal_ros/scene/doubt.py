@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a camera sees next to nothing, no answer tells that nothing is there."""
+
+import numpy as np
+
+BLACK, WHITE = 8, 247  # grey levels, with a sensor's noise, where it gets no light, or too much
+MOST = 0.95  # share of the image
+
+
+def why_in_doubt(square: np.ndarray, inside: np.ndarray) -> str:
+    """Why nobody can tell from an image what is there; empty where all is well.
+
+    Args:
+        square: uint8 [S, S, 3] RGB, as the model gets it.
+        inside: bool [S, S], what of it is no padding.
+    """
+    seen = square[inside]
+    for share, word in (((seen < BLACK).all(axis=1).mean(), "black"), ((seen > WHITE).all(axis=1).mean(), "white")):
+        if share >= MOST:
+            return f"{share:.0%} of the image is {word}: is the lens covered, is the exposure right?"
+    return ""

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A covered lens and a blinded sensor are told from an empty place."""
+
+import numpy as np
+import pytest
+
+from seqamodal_ros.scene.doubt import why_in_doubt
+
+
+def picture(level: int, share: float) -> np.ndarray:
+    """uint8 [64, 64, 3]: of one grey level, but for a share of its rows, which are grey."""
+    image = np.full((64, 64, 3), level, np.uint8)
+    image[: round(64 * share)] = 128
+    return image
+
+
+EVERYWHERE = np.ones((64, 64), bool)
+
+
+@pytest.mark.parametrize(("level", "word"), [(0, "black"), (7, "black"), (248, "white"), (255, "white")])
+def test_an_image_that_is_all_black_or_white_is_in_doubt(level, word):
+    assert f"100% of the image is {word}" in why_in_doubt(picture(level, 0.0), EVERYWHERE)
+    assert f"97% of the image is {word}" in why_in_doubt(picture(level, 0.03), EVERYWHERE)
+    assert why_in_doubt(picture(level, 0.1), EVERYWHERE) == ""
+
+
+@pytest.mark.parametrize("level", [8, 60, 128, 247])
+def test_an_even_image_that_is_neither_is_not(level):
+    assert why_in_doubt(picture(level, 0.0), EVERYWHERE) == ""
+
+
+def test_a_strong_colour_is_neither():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[..., 2] = 255
+    assert why_in_doubt(image, EVERYWHERE) == ""
+
+
+def test_padding_does_not_count():
+    image, inside = picture(0, 0.5), EVERYWHERE.copy()
+    inside[:32] = False
+    assert "black" in why_in_doubt(image, inside)
