@@ -154,6 +154,11 @@ class Robot:
 
         self.node.create_subscription(PointCloud2, "seqamodal/points", count, QoSProfile(depth=10))
 
+    def listen_to_label(self) -> None:
+        """Hear labels from now on, which has the node draw them."""
+        self.node.create_subscription(Image, "seqamodal/label", lambda _: None, QoSProfile(depth=1))
+        wait(lambda: self.node.count_publishers("seqamodal/label") > 0)
+
     def number(self, name: str) -> int:
         """A counter of the latest diagnostics."""
         return int(self.status.get(name, 0))

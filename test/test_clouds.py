@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth images to metres, scenes to clouds: each point is where the pinhole model puts its pixel."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -67,28 +69,50 @@ def scene() -> LayeredScene:
     return LayeredScene.assemble(amodal, probability, amodal[:, None], Geometry.letterbox(WIDTH, HEIGHT))
 
 
-def test_each_visible_pixel_with_a_depth_becomes_a_point(scene):
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry.letterbox(WIDTH, HEIGHT),
+        Geometry.letterbox(48, 64),
+        Geometry.letterbox(101, 57),
+        Geometry.letterbox(57, 101),
+        Geometry.centre_crop(WIDTH, HEIGHT),
+        Geometry.centre_crop(57, 101),
+        Geometry.region(WIDTH, HEIGHT, 20, 8, 40, 30),
+        Geometry.region(101, 57, 33, 5, 21, 51),
+    ],
+    ids=["landscape", "portrait", "odd", "odd_portrait", "crop", "odd_crop", "region", "odd_region"],
+)
+def test_each_visible_pixel_with_a_depth_becomes_a_point(scene, geometry):
+    """Back through the camera, and from there through the message's affine into the mask that it is of."""
+    width, height = geometry.width, geometry.height
+    scene = replace(scene, geometry=geometry)
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    depth = rng.uniform(0.5, 2, (HEIGHT, WIDTH)).astype(np.float32)
+    image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+    depth = rng.uniform(0.5, 2, (height, width)).astype(np.float32)
     depth[::3] = np.nan
-    cloud = scene_cloud(scene, scene.label(), image, depth, (50.0, 60.0, 31.5, 23.5), SimpleNamespace(), SimpleNamespace)
+    label = scene.label()
+    cloud = scene_cloud(scene, label, image, depth, (50.0, 60.0, 31.5, 23.5), SimpleNamespace(), SimpleNamespace)
     assert (cloud.height, cloud.point_step, cloud.row_step) == (1, 20, 20 * cloud.width)
     assert [(f.name, f.offset, f.datatype, f.count) for f in cloud.fields] == [
         ("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1), ("rgb", 12, 7, 1), ("object", 16, 4, 1), ("layer", 18, 4, 1),
     ]  # fmt: skip
     points = np.frombuffer(cloud.data, POINT)
-    label = scene.label()
     v, u = np.nonzero((label > 0) & np.isfinite(depth))
-    assert len(points) == cloud.width == len(v) > 100
+    assert len(points) == cloud.width == len(v) > 30
     assert {1, 2} == set(points["object"]) and {1, 2} == set(points["layer"])
     np.testing.assert_array_equal(points["object"], label[v, u])
     x, y, z = points["xyz"].T
-    np.testing.assert_allclose(x / z * 50.0 + 31.5, u, atol=1e-3)  # back through the camera
-    np.testing.assert_allclose(y / z * 60.0 + 23.5, v, atol=1e-3)
+    columns, rows = x / z * 50.0 + 31.5, y / z * 60.0 + 23.5
+    np.testing.assert_allclose(columns, u, atol=1e-3)
+    np.testing.assert_allclose(rows, v, atol=1e-3)
     np.testing.assert_array_equal(z, depth[v, u])
     colours = np.stack([points["rgb"] >> 16, points["rgb"] >> 8 & 255, points["rgb"] & 255], 1)
     np.testing.assert_array_equal(colours, image[v, u])
+    scale_x, scale_y, offset_x, offset_y = geometry.affine(64)
+    of_mask = [((rows + 0.5 - offset_y) / scale_y).astype(int), ((columns + 0.5 - offset_x) / scale_x).astype(int)]
+    near = [cv2.dilate(obj.visible.astype(np.uint8), np.ones((3, 3), np.uint8)) for obj in scene.objects]  # half a pixel at rims
+    assert all(near[number - 1][row, column] for number, row, column in zip(points["object"], *of_mask, strict=True))
 
 
 def test_a_scene_without_objects_is_an_empty_cloud(scene):

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSCompatibility, QoSProfile, QoSReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
@@ -90,12 +90,22 @@ class Camera:
     def unfed(self) -> str:
         """What is wrong where no images come; nothing where all is well, or images were as slow before."""
         topic, waits = self.images.topic_name, time.monotonic() - max(self._active_since, self.last_image or 0.0)
-        if not self._node.count_publishers(topic):
+        publishers = self._node.get_publishers_info_by_topic(self.images.topic)  # which remaps it, as the subscription did
+        if not publishers:
             return f"nobody publishes {topic}: does the camera run, is the topic right?"
+        refused = []
+        for each in publishers:
+            fits, why = qos_check_compatible(each.qos_profile, self.images.qos_profile)
+            if fits == QoSCompatibility.ERROR:
+                why = why.replace("ERROR: ", "").strip(";")
+                refused.append(f"the QoS of {each.node_name} on {topic} is incompatible with this node's: {why}")
+        if len(refused) == len(publishers):
+            return "; ".join(refused)
         if waits > max(QUIET, 3 * max(self._pauses, default=0.0)):
-            return (
+            quiet = (
                 f"no image on {topic} for {waits:.0f} s, though it has a publisher: is the camera stuck, or are its images lost?"
             )
+            return "; ".join([quiet, *refused])
         return ""
 
     def destroy(self) -> None:

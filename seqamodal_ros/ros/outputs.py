@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
 from seqamodal_ros.messages import MessageTypes, fill_image, scene_to_message
@@ -20,9 +21,14 @@ class Outputs:
 
     def __init__(self, node: LifecycleNode, prefix: str, types: MessageTypes, model_id: str, hypotheses: Callable[[], bool]):
         self._node, self._types, self._model_id, self._hypotheses = node, types, model_id, hypotheses
-        self._masks = node.create_lifecycle_publisher(types.layered_masks, f"~/{prefix}layered_masks", 5)
-        self._label = node.create_lifecycle_publisher(Image, f"~/{prefix}label", 5)
-        self._overlay = node.create_lifecycle_publisher(Image, f"~/{prefix}overlay", 1)
+
+        def publisher(kind: Any, name: str, depth: int) -> Any:
+            overrides = QoSOverridingOptions.with_default_policies()
+            return node.create_lifecycle_publisher(kind, f"~/{prefix}{name}", depth, qos_overriding_options=overrides)
+
+        self._masks = publisher(types.layered_masks, "layered_masks", 5)
+        self._label = publisher(Image, "label", 5)
+        self._overlay = publisher(Image, "overlay", 1)
 
     @property
     def topic(self) -> str:

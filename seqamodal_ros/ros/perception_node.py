@@ -78,11 +78,12 @@ class PerceptionNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Drop the frame at work, answer no more, give the GPU's memory back."""
+        """Drop the frame at work, answer no more, give back the GPU's memory and what of the CPU's was freed; the model stays."""
         self._active = False
         self._cancel("the node was deactivated")
         if self._worker is not None:
             self._worker.rest()
+        malloc.give_back()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -8,7 +8,8 @@ from weakref import ref
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from seqamodal_ros.clouds import check_same_camera, depth_metres, pinhole, scene_cloud
@@ -42,14 +43,15 @@ class Points:
 
     def __init__(self, node: LifecycleNode, prefix: str):
         self._node = node
-        self._publisher = node.create_lifecycle_publisher(PointCloud2, f"~/{prefix}points", 1)
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._publisher = node.create_lifecycle_publisher(PointCloud2, f"~/{prefix}points", 1, qos_overriding_options=overrides)
         self._depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
         # of frames that wait or are at work; no WeakSet, from which the worker's thread would take them while they are looked at
         self._matches: list[ref[DepthMatch]] = []
         self._info: CameraInfo | None = None
         self._subscriptions = [
-            node.create_subscription(Image, f"{prefix}depth", self._on_depth, qos_profile_sensor_data),
-            node.create_subscription(CameraInfo, f"{prefix}camera_info", self._on_camera_info, qos_profile_sensor_data),
+            node.create_subscription(kind, f"{prefix}{name}", heard, _of_sensors(), qos_overriding_options=overrides)
+            for kind, name, heard in ((Image, "depth", self._on_depth), (CameraInfo, "camera_info", self._on_camera_info))
         ]
 
     @property
@@ -109,6 +111,11 @@ class Points:
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._info = message
+
+
+def _of_sensors() -> QoSProfile:
+    """As `qos_profile_sensor_data`, anew for each subscription: rclpy writes what parameters override into it."""
+    return QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 
 
 def _fitting(depth: Image | None, header: Any, max_skew: float) -> Image:

@@ -175,6 +175,44 @@ def test_a_transition_that_does_not_fit_the_state_is_refused_and_changes_nothing
     answered(b, 1)
 
 
+@pytest.mark.parametrize(
+    "transition,broken",
+    [
+        ("activate", "seqamodal_ros.ros.camera.Camera.activated"),
+        ("deactivate", "seqamodal_ros.ros.worker.Worker.rest"),
+        ("cleanup", "seqamodal_ros.ros.malloc.give_back"),
+    ],
+    ids=["activate", "deactivate", "cleanup"],
+)
+def test_a_transition_that_raises_leads_to_unconfigured_and_on_from_there(bench, monkeypatch, transition, broken):
+    b = bench(**QUICK, autostart=False)
+    change = changer(b)
+    order = ["configure", "activate", "deactivate", "cleanup"]
+    assert all(change(earlier) for earlier in order[: order.index(transition)])
+    with monkeypatch.context() as patched:
+        patched.setattr(broken, failing)
+        assert not change(transition)
+    assert state(b) == "unconfigured"
+    assert not workers() and not b.node.parameters.locked
+    assert b.wait(lambda: b.peer.count_subscribers("image") == 0)
+    assert change("configure") and change("activate")
+    answered(b, 1)
+
+
+def test_an_error_that_cannot_be_undone_is_the_end(bench, monkeypatch):
+    b = bench(**QUICK)
+    change = changer(b)
+    with monkeypatch.context() as patched:
+        patched.setattr(b.node, "_release", failing)
+        assert not change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert state(b) == "finalized"
+    assert not any(change(transition) for transition in IDS)
+
+
+def failing(*_: object) -> None:
+    raise RuntimeError("broken")
+
+
 NODE = """
 import sys, time
 from seqamodal_ros.perceiver import Perceiver

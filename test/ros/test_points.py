@@ -2,6 +2,7 @@
 """`~/points` over DDS: a cloud where depth and camera_info fit the image, a counted warning where they do not."""
 
 import gc
+import time
 
 import numpy as np
 import pytest
@@ -14,12 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from seqamodal_ros.clouds import POINT
 from seqamodal_ros.messages import fill_image, message_to_scene
-
-
-@pytest.fixture(autouse=True)
-def every_warning(monkeypatch):
-    """Log lines are throttled by their place in the code, across all nodes of a process."""
-    monkeypatch.setattr("seqamodal_ros.ros.camera.WARN_EVERY", 0.0)
+from seqamodal_ros.ros.camera import WARN_EVERY
 
 
 class Camera:
@@ -54,7 +50,7 @@ class Camera:
         self.infos.publish(info)
         self.depths.publish(depth)
         points = self.bench.camera.points
-        assert self.bench.wait(lambda: points._info is not None and len(points._depths) > 0)
+        assert self.bench.wait(lambda: points._info == info and bool(points._depths) and points._depths[-1] == depth)
         self.bench.peer.send()
 
 
@@ -91,6 +87,23 @@ def test_what_does_not_fit_gives_no_cloud_and_is_counted(bench, fault, words):
     assert b.wait(lambda: b.peer.masks), "the masks come all the same"
     assert camera.clouds == []
     assert b.says(words)
+
+
+def test_many_misfits_are_all_counted_and_told_in_one_line_until_a_while_has_passed(bench, capfd):
+    b = bench()
+    camera = Camera(b)
+    began = time.monotonic()
+    for count in range(1, 11):
+        camera.send(info_size=(640, 480))
+        assert b.wait(lambda count=count: b.camera.counters.without_points == count)
+    camera.send()
+    assert b.wait(lambda: bool(camera.clouds))  # and so the last misfit has been told, too
+    told = capfd.readouterr().err.count("no cloud: ")
+    assert 1 <= told <= 1 + (time.monotonic() - began) // WARN_EVERY
+    assert b.camera.counters.without_points == 10 and len(camera.clouds) == 1
+    b.camera._logged["no cloud"] -= WARN_EVERY
+    camera.send(info_size=(640, 480))
+    assert b.says("no cloud: camera_info is of 640x480")
 
 
 def test_the_depth_image_of_the_same_stamp_is_found_after_many_others_and_after_its_colour_image(bench, monkeypatch):

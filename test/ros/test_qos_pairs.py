@@ -11,7 +11,9 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
+from diagnostic_msgs.msg import DiagnosticArray
 from harness import WITHIN, Bench, image_message
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 
@@ -79,6 +81,70 @@ def test_the_masks_go_to_volatile_listeners_and_others_are_told(bench, pair):
     b.peer.send(7)
     assert b.wait(lambda: seen(b, 7))
     assert b.wait(lambda: bool(heard), WITHIN if compatible else QUIET) == compatible
+
+
+def offered(b: Bench, name: str) -> dict[str, Any]:
+    """The reliability of each of the topics of the camera of this name, as others see it."""
+    ours = b.node.get_name()
+    found = {}
+    for topic in ("image", "depth", "camera_info"):
+        ends = b.peer.get_subscriptions_info_by_topic(f"/{name}/{topic}")
+        found[topic] = [end.qos_profile.reliability for end in ends if end.node_name == ours]
+    for topic in ("layered_masks", "label", "overlay", "points"):
+        ends = b.peer.get_publishers_info_by_topic(f"/seqamodal/{name}/{topic}")
+        found[topic] = [end.qos_profile.reliability for end in ends if end.node_name == ours]
+    return {topic: policies[0] if len(policies) == 1 else policies for topic, policies in found.items()}
+
+
+AS_THE_CODE_HAS_IT = {
+    **dict.fromkeys(("image", "depth", "camera_info"), BEST_EFFORT),
+    **dict.fromkeys(("layered_masks", "label", "overlay", "points"), RELIABLE),
+}
+
+
+@pytest.mark.parametrize("changed", [("image", "label"), ("depth", "points"), ("camera_info", "layered_masks"), ("overlay",)])
+def test_parameters_override_the_qos_of_each_topic_alone_and_each_time_the_node_is_configured(bench, changed):
+    name, overrides, expected = f"of_{changed[0]}", {}, dict(AS_THE_CODE_HAS_IT)
+    for topic in changed:
+        if AS_THE_CODE_HAS_IT[topic] == BEST_EFFORT:
+            expected[topic], overrides[f"qos_overrides./{name}/{topic}.subscription.reliability"] = RELIABLE, "reliable"
+        else:
+            expected[topic] = BEST_EFFORT
+            overrides[f"qos_overrides./seqamodal/{name}/{topic}.publisher.reliability"] = "best_effort"
+    b = bench(**QUICK, cameras=[name], **overrides)
+    assert b.wait(lambda: offered(b, name) == expected), offered(b, name)
+    assert b.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert b.node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    assert b.wait(lambda: not any(offered(b, name).values()))
+    assert b.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert b.wait(lambda: offered(b, name) == expected), offered(b, name)
+
+
+def test_a_qos_that_there_is_not_keeps_the_node_unconfigured_and_is_told(bench):
+    b = bench(**QUICK, **{"qos_overrides./depth.subscription.reliability": "relieable"})
+    assert b.says("cannot configure", "reliability", "relieable")
+    assert not b.node.cameras
+
+
+def test_diagnostics_name_the_camera_whose_qos_is_incompatible(bench, monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.camera.QUIET", 0.0)
+    b = bench(
+        cli_args=["--ros-args", "-r", "image:=/of_bin", "-r", "/of_bin:=/elsewhere"],
+        **QUICK,
+        **{"qos_overrides./of_bin.subscription.reliability": "reliable"},
+    )
+    heard: list[str] = []
+    b.peer.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda message: heard.extend(each.message for each in message.status), 10
+    )
+    refused = "the QoS of peer on /of_bin is incompatible with this node's: Best effort publisher and reliable subscription"
+    fitting = b.peer.create_publisher(Image, "/of_bin", quality((RELIABLE, VOLATILE)))
+    assert b.wait(lambda: bool(heard) and "no image on /of_bin" in heard[-1])
+    assert refused not in heard[-1]
+    b.peer.create_publisher(Image, "/of_bin", quality((BEST_EFFORT, VOLATILE)))
+    assert b.wait(lambda: "no image on /of_bin" in heard[-1] and refused in heard[-1]), "beside one that fits"
+    b.peer.destroy_publisher(fitting)
+    assert b.wait(lambda: heard[-1] == refused)
 
 
 def test_frames_that_come_while_one_is_read_replace_each_other(bench, monkeypatch):

@@ -69,6 +69,49 @@ def test_a_camera_that_cannot_be_opened_is_one_clear_error(device, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+class Webcam:
+    """A cv2.VideoCapture of a blue wall that is unplugged after so many calls of it."""
+
+    def __init__(self, calls: int):
+        self.calls, self.opened, self.buffer, self.released = calls, (), None, False
+
+    def __call__(self, *opened):
+        self.opened = opened
+        return self
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def set(self, setting: int, value: float) -> None:
+        if setting == cv2.CAP_PROP_BUFFERSIZE:
+            self.buffer = value
+
+    def grab(self) -> bool:
+        self.calls -= 1
+        return self.calls >= 0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        return (True, np.full((4, 5, 3), (200, 20, 10), np.uint8)) if self.grab() else (False, None)
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.mark.parametrize("calls", [4, 5], ids=["before_an_image", "within_an_image"])
+def test_a_camera_that_is_unplugged_gives_what_it_gave_and_says_so(monkeypatch, calls):
+    """An image takes two calls: one drops what is old, one reads."""
+    webcam = Webcam(calls)
+    monkeypatch.setattr(cv2, "VideoCapture", webcam)
+    *images, (name, error) = shots(Path("/dev/video7"), 0.5)
+    assert webcam.opened == ("/dev/video7", cv2.CAP_V4L2)
+    assert [name for name, _ in images] == ["/dev/video7 image 1", "/dev/video7 image 2"]
+    for _, image in images:
+        np.testing.assert_array_equal(image[0, 0], (10, 20, 200))
+    assert name == "/dev/video7"
+    assert isinstance(error, OSError) and "/dev/video7 gives no more images: is it still plugged in?" in str(error)
+    assert webcam.released and webcam.buffer == 1
+
+
 def test_images_come_by_name_and_a_broken_one_as_an_error(tmp_path):
     for name in ("b.png", "a.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((4, 5, 3), np.uint8))

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes in the middle of a frame: a signal, which ends the process at once, and other parameters, which are for the next."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
+pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from harness import WITHIN
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+
+from seqamodal_ros.perceiver import Perceiver
+
+GONE_WITHIN = 2.0  # seconds
+LONG = ("sampling_steps:=1000", "num_samples:=64")  # a frame of a minute, in calls of a fraction of a second
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_in_the_middle_of_a_frame_ends_the_process_cleanly_at_once(start, peer, eager_model: Path, number):
+    process = start("perception_node", f"model:={eager_model}", "device:=cpu", *LONG)
+    told: dict[str, str] = {}
+
+    def hear(message: DiagnosticArray) -> None:
+        told.update({item.key: item.value for status in message.status for item in status.values})
+
+    peer.create_subscription(DiagnosticArray, "/diagnostics", hear, 10)
+    executor = SingleThreadedExecutor(context=peer.context)
+    executor.add_node(peer)
+    until = time.monotonic() + 3 * WITHIN
+    while told.get("received", "0") == "0":
+        assert process.poll() is None and time.monotonic() < until
+        peer.send()
+        executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+    assert told["answered"] == "0", "the frame is not at work any more"
+    process.send_signal(number)
+    began = time.monotonic()
+    assert process.wait(WITHIN) == 0
+    assert time.monotonic() - began < GONE_WITHIN
+    assert "Traceback" not in process.stdout.read()
+
+
+def test_a_frame_has_as_many_hypotheses_as_were_set_when_it_came(bench, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+    see = Perceiver.batch
+
+    def batch(*arguments, **options):
+        begun.set()
+        return go_on.wait(WITHIN) and see(*arguments, **options)
+
+    monkeypatch.setattr(Perceiver, "batch", batch)
+    b = bench(num_samples=2)
+    b.connected()
+    b.peer.send(1)
+    assert begun.wait(WITHIN)
+    assert b.node.set_parameters([Parameter("num_samples", value=5)])[0].successful  # one is at work
+    b.peer.send(2)
+    assert b.wait(lambda: b.camera.counters.received == 2)
+    assert b.node.set_parameters([Parameter("num_samples", value=4)])[0].successful  # and one waits
+    go_on.set()
+    assert b.wait(lambda: len(b.peer.masks) == 2)
+    for masks, stamp, samples in zip(b.peer.masks, (1, 2), (2, 5), strict=True):
+        assert (masks.header.stamp.sec, masks.num_samples) == (stamp, samples)
+        assert {len(layer.hypotheses) for layer in masks.layers} == {samples}
+
+
+@pytest.mark.parametrize(
+    "name,value", [("seed", -1), ("max_layers", 2), ("region", [0, 0, 9]), ("seed", "one"), ("no_such", 1)], ids=str
+)
+def test_of_parameters_set_together_one_that_is_bad_keeps_all_as_they_were(bench, name, value):
+    b = bench(num_samples=2)
+    client = b.peer.create_client(SetParametersAtomically, "seqamodal/set_parameters_atomically")
+    assert b.wait(client.service_is_ready)
+    both = [Parameter("num_samples", value=5), Parameter(name, value=value)]
+    future = client.call_async(SetParametersAtomically.Request(parameters=[each.to_parameter_msg() for each in both]))
+    assert b.wait(future.done)
+    assert not future.result().result.successful
+    assert future.result().result.reason
+    b.connected()
+    b.peer.send()
+    assert b.wait(lambda: b.peer.masks)
+    assert (b.peer.masks[0].num_samples, b.peer.masks[0].seed) == (2, 0)

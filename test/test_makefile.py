@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make setup` takes the ROS that is sourced, and wheels where none is. Make only says what it would do."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@pytest.fixture
+def setup(tmp_path: Path):
+    """What `make setup` would run, with a ROS_DISTRO set and with the modules of a ROS to be found, or without."""
+
+    def run(distro: str = "", modules: tuple[str, ...] = ()) -> str:
+        for name in modules:
+            (tmp_path / f"{name}.py").touch()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ROS_"))}
+        env = {**kept, "PYTHONPATH": str(tmp_path), **({"ROS_DISTRO": distro} if distro else {})}
+        python = f"PYTHON={sys.executable} -S"  # without what is installed: a ROS is what lies on PYTHONPATH
+        command = ["make", "--dry-run", "--always-make", "setup", python, "MISSING=", "ELSEWHERE="]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_a_sourced_ros_is_taken(setup):
+    said = setup("jazzy", ("rclpy", "colcon_ros"))
+    assert "-m venv --clear --system-site-packages .venv" in said
+    assert "setting up .venv on jazzy" in said
+    assert "requirements/robot.txt" in said
+    assert "requirements/ros.txt" not in said and "requirements/runtime.txt" not in said
+    assert "unset PYTHONHOME PYTHONPATH" not in said, "the sourced ROS lies on PYTHONPATH"
+
+
+@pytest.mark.parametrize("distro,modules", [("", ()), ("", ("rclpy",)), ("jazzy", ())], ids=["none", "not_sourced", "no_rclpy"])
+def test_wheels_are_taken_where_no_ros_is_sourced(setup, distro, modules):
+    said = setup(distro, modules)
+    assert "-m venv --clear  .venv" in said
+    assert "setting up .venv on wheels of ROS 2" in said
+    assert "requirements/ros.txt" in said and "requirements/runtime.txt" in said
+    assert "unset PYTHONHOME PYTHONPATH" in said, "wheels must not see another ROS"
