@@ -89,8 +89,8 @@ def _learning(network: str, f: dict[str, Any]) -> str:
 def _ros(**f: float) -> str:
     return (
         f"The ROS shell, from the image's callback to published at 1280x720 without inference: {f['shell_p95_ms']:.1f} ms at "
-        f"p95, and {f['shell_label_p95_ms']:.1f} ms where someone hears `~/label`, too. A still scene with noise of 4 grey levels: "
-        f"consecutive frames agree to an IOU of {f['still_iou']:.3f}, and to "
+        f"p95, and {f['shell_label_p95_ms']:.1f} ms where someone hears `~/label`, too. A still scene with noise of 4 grey "
+        f"levels: consecutive frames agree to an IOU of {f['still_iou']:.3f}, and to "
         f"{f['seen_anew_iou']:.3f} where each image is seen anew (`stillness: 0.0`)."
     )
 
