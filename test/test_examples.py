@@ -137,3 +137,33 @@ class TestToContactGraspNet:
         assert to_contact_graspnet.same_moment([far, late, early], now) is early
         assert to_contact_graspnet.same_moment([far], now) is None
         assert to_contact_graspnet.same_moment([], now) is None
+
+
+def test_a_bag_gives_a_picture_of_each_image_that_has_masks(tmp_path, scene, monkeypatch, capsys):
+    """Of three images, two with masks; what is on another topic is left alone."""
+    rosbag2 = pytest.importorskip("rosbags.rosbag2", reason="needs rosbags: pip install -r requirements/demo.txt")
+    import cv2
+
+    from seqamodal_ros.bags.codec import IMAGE, LAYERED_MASKS, Codec
+    from seqamodal_ros.scene.pictures import overlay
+
+    codec, image = Codec(), np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    kinds = codec.store.types
+    with rosbag2.Writer(tmp_path / "bag", version=9) as writer:
+        topics = [("/a", IMAGE), ("/b", IMAGE), ("/masks", LAYERED_MASKS)]
+        a, b, masks = (writer.add_connection(*each, typestore=codec.store) for each in topics)
+        for second in (1, 2, 3):
+            header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](second, 7), "camera")
+            data = kinds[IMAGE](header, HEIGHT, WIDTH, "rgb8", 0, 3 * WIDTH, (image + second).reshape(-1))
+            for topic in (a, b):
+                writer.write(topic, second, codec.store.serialize_cdr(data, IMAGE))
+            if second != 2:
+                writer.write(masks, second, codec.masks(scene, header, "model", True))
+    out = tmp_path / "out"
+    monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/b", "--out", str(out)])
+    example("pictures_of_a_bag").main()
+    files = [out / "1.000000007.png", out / "3.000000007.png"]
+    assert sorted(out.iterdir()) == files
+    assert capsys.readouterr().out.split() == [str(each) for each in files]
+    for second, file in zip((1, 3), files, strict=True):
+        np.testing.assert_array_equal(cv2.imread(str(file))[..., ::-1], overlay(image + np.uint8(second), scene))
