@@ -99,8 +99,10 @@ class PerceptionNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """A transition raised: let go of everything, back to unconfigured."""
+        """A transition raised, which rclpy tells nobody: let go of everything, back to unconfigured."""
         self._release()
+        self._refused = "a transition failed, which is a bug: the node let go of everything, configure it anew"
+        self.get_logger().error(self._refused)
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:

@@ -31,7 +31,7 @@ class DepthMatch:
     def offer(self, depth: Image) -> None:
         """A depth image that has come."""
         apart = abs(_seconds_apart(depth.header.stamp, self._header.stamp))
-        if apart < self._apart:
+        if apart <= self._apart:  # of equal ones the newer: a simulation that began anew comes by the same stamps
             self.depth, self._apart = depth, apart
 
 

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from seqamodal_ros.clouds import POINT
 from seqamodal_ros.messages import fill_image, message_to_scene
 from seqamodal_ros.ros.camera import WARN_EVERY
+from seqamodal_ros.ros.points import DepthMatch
 
 
 class Camera:
@@ -132,3 +133,13 @@ def test_without_depth_or_listener_nothing_is_said(bench):
     b.peer.send()
     assert b.wait(lambda: b.peer.masks)
     assert b.camera.counters.without_points == 0
+
+
+def test_of_depth_images_of_one_stamp_the_newer_counts():
+    """As where a simulation begins anew."""
+    header = image_message(3).header
+    old, new, other = (Image(header=image_message(stamp).header) for stamp in (3, 3, 9))
+    match = DepthMatch(header)
+    for depth in (old, new, other):
+        match.offer(depth)
+    assert match.depth is new
