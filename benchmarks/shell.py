@@ -30,6 +30,8 @@ def shell(model: str, device: str) -> dict[str, float]:
                 robot.listen_to_label()
             for _ in range(WARM + COUNT):
                 _ask(robot, image)
+            if name == "shell_label" and not robot.labels:
+                raise TimeoutError("no label came")
             since = time.monotonic()
             wait(lambda robot=robot, since=since: robot.told > since)
             found[f"{name}_p95_ms"] = float(robot.status["beside_inference_p95_ms"])

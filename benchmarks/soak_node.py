@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ class Robot:
         self.status: dict[str, str] = {}  # the latest diagnostics
         self.told = 0.0  # when they came, seconds of the monotonic clock
         self.clouds = 0
+        self.labels: deque[Image] = deque(maxlen=1)
         self.images = self.node.create_publisher(Image, "image", QoSProfile(depth=1))
         self.compressed = self.node.create_publisher(CompressedImage, "image/compressed", QoSProfile(depth=1))
         self.depths = self.node.create_publisher(Image, "depth", QoSProfile(depth=1))
@@ -156,8 +158,7 @@ class Robot:
 
     def listen_to_label(self) -> None:
         """Hear labels from now on, which has the node draw them."""
-        self.node.create_subscription(Image, "seqamodal/label", lambda _: None, QoSProfile(depth=1))
-        wait(lambda: self.node.count_publishers("seqamodal/label") > 0)
+        self.node.create_subscription(Image, "seqamodal/label", self.labels.append, QoSProfile(depth=1))
 
     def number(self, name: str) -> int:
         """A counter of the latest diagnostics."""

@@ -2,33 +2,40 @@
 """Draws what a bag holds, without ROS: a picture for each image that has layered masks, layers over it and pick order."""
 
 import argparse
+import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.bags.codec import LAYERED_MASKS, Codec
+from seqamodal_ros.bags.codec import IMAGE, LAYERED_MASKS, Codec
 from seqamodal_ros.bags.reading import image_topic, open_bag
-from seqamodal_ros.messages import message_to_scene
+from seqamodal_ros.messages import InvalidMessage, compressed_rgb, image_rgb, message_to_scene
 from seqamodal_ros.scene.pictures import overlay, write_image
+
+WAITING = 60  # images for their masks; most of a fast camera's get none
 
 
 def pictures(bag_path: Path, topic: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
     """The stamp, and uint8 [H, W, 3] RGB, of each image whose masks are in the bag; `topic` where it has images of several."""
-    codec = Codec()
-    images = {}
+    store = Codec().store
+    waiting: deque[Any] = deque(maxlen=WAITING)
     with open_bag(bag_path) as bag:
         topic = image_topic(bag, topic)
         for connection, _, raw in bag.messages():
             if connection.topic == topic:
-                header, image = codec.image(raw, connection.msgtype)
-                images[header.frame_id, header.stamp.sec, header.stamp.nanosec] = image
+                waiting.append(store.deserialize_cdr(raw, connection.msgtype))
             elif connection.msgtype == LAYERED_MASKS:
-                masks = codec.store.deserialize_cdr(raw, LAYERED_MASKS)
-                stamp = masks.header.stamp
-                image = images.pop((masks.header.frame_id, stamp.sec, stamp.nanosec), None)
+                masks = store.deserialize_cdr(raw, LAYERED_MASKS)
+                image = next((each for each in reversed(waiting) if each.header == masks.header), None)
                 if image is not None:
-                    yield f"{stamp.sec}.{stamp.nanosec:09d}", overlay(image, message_to_scene(masks))
+                    stamp, convert = masks.header.stamp, image_rgb if image.__msgtype__ == IMAGE else compressed_rgb
+                    try:
+                        yield f"{stamp.sec}.{stamp.nanosec:09d}", overlay(convert(image), message_to_scene(masks))
+                    except InvalidMessage as error:
+                        print(f"left out, {stamp.sec}.{stamp.nanosec:09d}: {error}", file=sys.stderr)
 
 
 def main() -> None:
@@ -38,9 +45,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("pictures"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    for stamp, picture in pictures(args.bag, args.image):
-        write_image(args.out / f"{stamp}.png", picture)
-        print(args.out / f"{stamp}.png")
+    number = 0
+    for number, (stamp, picture) in enumerate(pictures(args.bag, args.image), 1):
+        path = args.out / f"{number:04d}_{stamp}.png"  # numbered, as stamps come again where a bag was recorded in a loop
+        write_image(path, picture)
+        print(path)
+    if not number:
+        sys.exit("no image of that topic has masks in the bag")
 
 
 if __name__ == "__main__":

@@ -321,10 +321,8 @@ def _probability(message: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _status(scene: LayeredScene) -> tuple[int, str]:
-    if scene.doubt:
-        return LOW_CONFIDENCE, f"cannot tell: {scene.doubt}"
     if not len(scene.amodal):
-        return EMPTY, "no layer found"
+        return (LOW_CONFIDENCE, f"cannot tell: {scene.doubt}") if scene.doubt else (EMPTY, "no layer found")
     front = [obj.score for obj in scene.objects if obj.layer == 1]
     if not front or min(front) < LOW_SCORE:
         reason = f"an object of the front layer scores {min(front):.2f}, below {LOW_SCORE}" if front else "specks alone in front"

@@ -162,8 +162,13 @@ def test_a_bag_gives_a_picture_of_each_image_that_has_masks(tmp_path, scene, mon
     out = tmp_path / "out"
     monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/b", "--out", str(out)])
     example("pictures_of_a_bag").main()
-    files = [out / "1.000000007.png", out / "3.000000007.png"]
+    files = [out / "0001_1.000000007.png", out / "0002_3.000000007.png"]
     assert sorted(out.iterdir()) == files
     assert capsys.readouterr().out.split() == [str(each) for each in files]
     for second, file in zip((1, 3), files, strict=True):
         np.testing.assert_array_equal(cv2.imread(str(file))[..., ::-1], overlay(image + np.uint8(second), scene))
+    monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/a", "--out", str(out)])
+    nothing = example("pictures_of_a_bag")
+    monkeypatch.setattr(nothing, "LAYERED_MASKS", "none")
+    with pytest.raises(SystemExit, match="no image of that topic has masks"):
+        nothing.main()

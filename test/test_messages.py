@@ -120,11 +120,12 @@ def test_what_cv_bridge_raises_is_an_invalid_message(monkeypatch):
         image_rgb(image(np.zeros((2, 3), np.uint8), "mono8", encoding="yuv422", data=b"\7"))
 
 
-@pytest.mark.parametrize("layers", [0, 1])
-def test_what_is_in_doubt_is_of_low_confidence_and_not_empty(make_scene, rectangles, layers):
-    scene = make_scene(rectangles((4, 4, 12, 12))[:layers], doubt="97% of the image is black")
+@pytest.mark.parametrize(("layers", "status", "words"), [(0, 2, "cannot tell: 97% of the image is white"), (1, 0, "")])
+def test_where_nothing_is_seen_of_an_image_in_doubt_that_is_no_empty_place(make_scene, rectangles, layers, status, words):
+    """What is seen on a bright table is seen, though."""
+    scene = make_scene(rectangles((4, 4, 12, 12))[:layers], doubt="97% of the image is white")
     message = scene_to_message(scene, HEADER, "m", TYPES)
-    assert (message.status, message.status_message) == (2, "cannot tell: 97% of the image is black")
+    assert (message.status, message.status_message) == (status, words)
 
 
 @pytest.mark.parametrize("score,status", [(0.9, 0), (0.4, 2)])

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import wraps
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -29,6 +30,22 @@ TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach othe
 DOUBLE_AFTER = 25  # reports in a row that see a node of our name: one that was killed is announced for Fast DDS's lease of 20 s
 FAILURES = 10  # in a row, on a GPU: an error that stays with the process, as where the GPU was lost
 
+Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
+
+
+def _remembered(transition: Transition) -> Transition:
+    """A transition of the node; what it raises is remembered for `on_error`, as rclpy tells nobody."""
+
+    @wraps(transition)
+    def run(self: "PerceptionNode", state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(self, state)
+        except Exception as error:
+            self._raised = f"{transition.__name__}: {error!r}"
+            raise
+
+    return run
+
 
 class PerceptionNode(LifecycleNode):
     """Cameras that share a model, while active. Inference runs on a worker thread, ROS on the executor's alone."""
@@ -39,6 +56,7 @@ class PerceptionNode(LifecycleNode):
         self._worker: Worker | None = None
         self._held = ExitStack()  # what configure has acquired
         self._active = self._finalized = False
+        self._raised = ""  # by the transition that failed last
         self._refused = ""  # why configure failed, until it does not
         self._failures = 0  # frames in a row whose inference failed
         self._doubles_seen = 0
@@ -69,6 +87,7 @@ class PerceptionNode(LifecycleNode):
         self.get_logger().info(f"configured: {perceiver.model_id[:40]} on {perceiver.device}, {perceiver.runtime}")
         return TransitionCallbackReturn.SUCCESS
 
+    @_remembered
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to answer frames."""
         self._active = True
@@ -77,21 +96,23 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().info(f"active: {camera.images.topic_name} -> {camera.outputs.topic}")
         return super().on_activate(state)
 
+    @_remembered
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Drop the frame at work, answer no more, give back the GPU's memory and what of the CPU's was freed; the model stays."""
         self._active = False
         self._cancel("the node was deactivated")
         if self._worker is not None:
             self._worker.rest()
-        malloc.give_back()
         return super().on_deactivate(state)
 
+    @_remembered
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give the model's memory back."""
         self._release()
         malloc.give_back()
         return TransitionCallbackReturn.SUCCESS
 
+    @_remembered
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As cleanup, for good."""
         self._release()
@@ -99,10 +120,12 @@ class PerceptionNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """A transition raised, which rclpy tells nobody: let go of everything, back to unconfigured."""
-        self._release()
-        self._refused = "a transition failed, which is a bug: the node let go of everything, configure it anew"
+        """A transition raised: let go of everything, back to unconfigured; where that fails, too, it is the end."""
+        self._refused = f"a transition failed, which is a bug ({self._raised}): configure the node anew"
         self.get_logger().error(self._refused)
+        self._finalized = True
+        self._release()
+        self._finalized = False
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.ros import malloc
 from seqamodal_ros.ros.heartbeat import LOADING, Heartbeat
 from seqamodal_ros.ros.mailbox import Mailbox
 from seqamodal_ros.ros.stillness import Stillness
@@ -148,7 +149,7 @@ class Worker:
         self._mailbox.clear()
 
     def rest(self) -> None:
-        """Drop every frame, and let go of the GPU's memory until the next one comes."""
+        """Drop every frame, and let go of what memory they took, the GPU's too, until the next one comes."""
         self.cancel()
         self._mailbox.wake()
 
@@ -218,6 +219,7 @@ class Worker:
         try:
             with self._heartbeat.work(1, what="giving back the GPU's memory"):
                 self.perceiver.rest()
+                malloc.give_back()  # what the frame took that was at work
         except Exception:  # of CUDA, say: the thread must live on, and the next frame tells of it
             LOGGER.exception("the GPU's memory was not released")
 

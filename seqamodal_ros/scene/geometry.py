@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the model's square lies in the source image, and the way back from a mask to source pixels."""
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -95,10 +96,15 @@ class Geometry:
         square = np.full((size, size, 3), PADDING, np.uint8)
         target = square[down.into, across.into]
         seen = image[down.source, across.source]  # no more: padding a long, thin image first would take gigabytes
-        if size > self.side:  # what is rounded here, half a pixel of the model's, is less than half a source pixel
-            target[:] = cv2.resize(seen, target.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        elif across.even and down.even:
-            target[:] = cv2.resize(seen, target.shape[1::-1], interpolation=cv2.INTER_AREA)
+        if across.even and down.even:
+            interpolation = cv2.INTER_AREA if size < self.side else cv2.INTER_LINEAR
+            target[:] = cv2.resize(seen, target.shape[1::-1], interpolation=interpolation)
+        elif size > self.side:
+            way = np.array(
+                [[across.step, 0, across.first + across.step / 2 - 0.5], [0, down.step, down.first + down.step / 2 - 0.5]]
+            )
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            target[:] = cv2.warpAffine(seen, way, target.shape[1::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
         else:
             height, width = (min(each, FINER * side) for each, side in zip(seen.shape[:2], target.shape[:2], strict=True))
             fine = cv2.resize(seen, (width, height), interpolation=cv2.INTER_AREA)
@@ -192,10 +198,14 @@ class _Span(NamedTuple):
     def of(cls, offset: float, side: float, low: float, high: float, size: int) -> "_Span":
         """For `size` model pixels on `side` source pixels from `offset` on, of which those from `low` to `high` are seen."""
         step = side / size
-        first, last = max(round(low), round(offset)), min(round(high), round(offset + side))
-        start = min(size - 1, max(0, round((first - offset) / step)))
-        into = slice(start, max(start + 1, min(size, round((last - offset) / step))))
-        return cls(slice(first, last), into, offset + start * step - first, step)
+        low, high = max(low, offset), min(high, offset + side)
+        source = slice(math.floor(low), math.ceil(high))
+        start = min(size - 1, max(0, round((low - offset) / step)))
+        into = slice(start, max(start + 1, min(size, round((high - offset) / step))))
+        first = offset + start * step
+        if high - low < step and into.stop - into.start == 1:  # thinner than a pixel of the model's, which shows all of it
+            first, step = low, high - low
+        return cls(source, into, first - source.start, step)
 
     @property
     def even(self) -> bool:

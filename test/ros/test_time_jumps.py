@@ -35,18 +35,28 @@ class Bag:
         """Set the node's clock."""
         node = self.bench.node
         assert self.bench.wait(lambda: self.clock.get_subscription_count() > 0)
-        self.clock.publish(Clock(clock=Time(sec=seconds)))
-        assert self.bench.wait(lambda: node.get_clock().now().nanoseconds == seconds * 10**9)
+
+        def turned() -> bool:
+            self.clock.publish(Clock(clock=Time(sec=seconds)))
+            return node.get_clock().now().nanoseconds == seconds * 10**9
+
+        assert self.bench.wait(turned)
 
     def play(self, stamp: int) -> None:
         """What was stamped then, with a depth that tells the stamp; returns once its masks and its cloud are there."""
         b, header = self.bench, image_message(stamp).header
         depth = fill_image(Image(), np.full((48, 64), 1000 + stamp, np.uint16), "16UC1", header)
         answers = len(b.peer.masks) + 1
-        self.infos.publish(CameraInfo(width=64, height=48, k=[50.0, 0, 31.5, 0, 50.0, 23.5, 0, 0, 1.0]))
-        self.depths.publish(depth)
         points = b.camera.points
-        assert b.wait(lambda: points._info is not None and bool(points._depths) and points._depths[-1].header == header)
+
+        def heard() -> bool:
+            if points._info is not None and points._depths and points._depths[-1].header == header:
+                return True
+            self.infos.publish(CameraInfo(width=64, height=48, k=[50.0, 0, 31.5, 0, 50.0, 23.5, 0, 0, 1.0]))
+            self.depths.publish(depth)
+            return False
+
+        assert b.wait(heard)
         b.peer.send(stamp)
         assert b.wait(lambda: len(b.peer.masks) == len(self.clouds) == answers), f"no masks, or no cloud, of {stamp}"
 
