@@ -26,14 +26,22 @@ pytest.importorskip("openvino", reason="needs OpenVINO: `pip install -r requirem
 IMAGE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def original(small_model, tmp_path_factory):
-    """The cache folder of an export of the small model, made by the command."""
-    cache = tmp_path_factory.mktemp("cache")
+def exported_to(cache: Path, model: Path) -> Path:
+    """The cache folder, with an export of a model, made by the command, which takes half a minute."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(cache))
-        assert export_command(["--model", str(small_model)]) == 0
+        assert export_command(["--model", str(model)]) == 0
     return cache
+
+
+@pytest.fixture(scope="module")
+def original(small_model, tmp_path_factory):
+    return exported_to(tmp_path_factory.mktemp("cache"), small_model)
+
+
+@pytest.fixture(scope="module")
+def original_with_centres(centred_model, tmp_path_factory):
+    return exported_to(tmp_path_factory.mktemp("cache"), centred_model)
 
 
 @pytest.fixture
@@ -43,6 +51,11 @@ def cache(original, tmp_path, monkeypatch):
     shutil.copytree(original, copy)
     monkeypatch.setenv("XDG_CACHE_HOME", str(copy))
     return copy
+
+
+@pytest.fixture
+def cache_with_centres(original_with_centres, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(original_with_centres))
 
 
 def folder_of(path):
@@ -101,9 +114,7 @@ def test_images_of_a_batch_are_seen_as_if_alone(cache, small_model, runtime, tol
         assert (scene.amodal != alone.amodal).mean() <= tolerance
 
 
-def test_objects_are_told_apart_whatever_the_runtime(centred_model, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert export_command(["--model", str(centred_model)]) == 0
+def test_objects_are_told_apart_whatever_the_runtime(centred_model, cache_with_centres):
     expected, found = (
         Perceiver.load(str(centred_model), "cpu", area_min=4, runtime=name)(IMAGE) for name in ("torch", "onnxruntime")
     )
@@ -114,9 +125,7 @@ def test_objects_are_told_apart_whatever_the_runtime(centred_model, tmp_path, mo
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch-bf16"])
-def test_ways_to_centres_are_those_of_pytorch_in_float32(centred_model, tmp_path, monkeypatch, bfloat16_anywhere, runtime):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert export_command(["--model", str(centred_model)]) == 0
+def test_ways_to_centres_are_those_of_pytorch_in_float32(centred_model, cache_with_centres, bfloat16_anywhere, runtime):
     model = load_model(str(centred_model))
     network, name = network_on(model, "cpu", runtime)
     assert name == runtime
