@@ -250,6 +250,10 @@ class Perceiver:
         found = run([sequence(settings.sequence, (size, size), num_samples, second=second) for second in opinions], propose)
         with torch.inference_mode():
             to_centres = self._to_centres(network, [result.amodal for result in found], features)
+        doubts = [
+            "" if len(result.amodal) else why_in_doubt(square, geometry.inside(len(square)))
+            for result, geometry, square in zip(found, geometries, squares, strict=True)
+        ]
         seconds = time.monotonic() - began
         return [
             LayeredScene.assemble(
@@ -262,9 +266,9 @@ class Perceiver:
                 truncated=result.truncated,
                 seed=seed,
                 seconds=seconds,
-                doubt=why_in_doubt(square, geometry.inside(len(square))),
+                doubt=doubt,
             )
-            for result, geometry, square, within, ways in zip(found, geometries, squares, inside, to_centres, strict=True)
+            for result, geometry, within, ways, doubt in zip(found, geometries, inside, to_centres, doubts, strict=True)
         ]
 
     def _at_hand(self) -> CentredNetwork:

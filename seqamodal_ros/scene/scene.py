@@ -58,7 +58,7 @@ class LayeredScene:
         truncated: the largest number of layers was reached; more may exist.
         seed: of the noise.
         seconds: how long inference took; NaN where unknown.
-        doubt: why nobody can tell that nothing is there, such as a lens that is covered; empty where all is well.
+        doubt: of a scene without layers, why nobody can tell that nothing is there; empty where all is well.
         stated: what a message that came without its hypotheses says of them; None where they are there.
     """
 
