@@ -144,7 +144,8 @@ class TestSeeing:
 
     @pytest.mark.parametrize(("level", "doubt"), [(0, "black"), (255, "white"), (128, "")])
     def test_where_nothing_can_be_seen_that_is_said(self, blank_model, level, doubt):
-        seen = Perceiver.load(blank_model, "cpu")(np.full((40, 160, 3), level, np.uint8))  # three quarters of the square are padding
+        image = np.full((40, 160, 3), level, np.uint8)  # three quarters of its square are padding
+        seen = Perceiver.load(blank_model, "cpu")(image)
         assert (doubt in seen.doubt) and bool(seen.doubt) == bool(doubt)
 
     def test_no_layer_is_a_scene_too(self, blank_model):
