@@ -13,7 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import fill_image
@@ -111,3 +111,17 @@ class Bench:
         self.peer.destroy_node()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
+
+
+class DepthCamera:
+    """Publishes depth and camera_info to a bench's node, and hears its clouds."""
+
+    def __init__(self, b: Bench):
+        self.bench = b
+        self.clouds: list[PointCloud2] = []
+        self.depths = b.peer.create_publisher(Image, "depth", 5)
+        self.infos = b.peer.create_publisher(CameraInfo, "camera_info", 5)
+        b.peer.create_subscription(PointCloud2, "seqamodal/points", self.clouds.append, 5)
+        assert b.wait(lambda: self.depths.get_subscription_count() and self.infos.get_subscription_count())
+        assert b.wait(lambda: b.camera.points.wanted)
+        b.connected()

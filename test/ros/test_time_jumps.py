@@ -8,28 +8,21 @@ pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheel
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
 from builtin_interfaces.msg import Duration, Time
-from harness import Bench, image_message
+from harness import Bench, DepthCamera, image_message
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_msgs.srv import SegmentImage
 from seqamodal_ros.clouds import POINT
 from seqamodal_ros.messages import fill_image
 
 
-class Bag:
+class Bag(DepthCamera):
     """Plays images with their depth images and camera_info to a bench's node, and keeps its clouds."""
 
     def __init__(self, b: Bench):
-        self.bench = b
-        self.clouds: list[PointCloud2] = []
+        super().__init__(b)
         self.clock = b.peer.create_publisher(Clock, "/clock", 1)
-        self.depths = b.peer.create_publisher(Image, "depth", 5)
-        self.infos = b.peer.create_publisher(CameraInfo, "camera_info", 5)
-        b.peer.create_subscription(PointCloud2, "seqamodal/points", self.clouds.append, 5)
-        assert b.wait(lambda: self.depths.get_subscription_count() and self.infos.get_subscription_count())
-        assert b.wait(lambda: b.camera.points.wanted)
-        b.connected()
 
     def turn(self, seconds: int) -> None:
         """Set the node's clock."""
