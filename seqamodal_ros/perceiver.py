@@ -127,6 +127,13 @@ class Perceiver:
         """ "cpu" or "cuda", where the network runs."""
         return self._device
 
+    @property
+    def gpu_memory(self) -> int | None:
+        """Bytes of the GPU's memory that this process holds; None where the network runs on a CPU."""
+        import torch
+
+        return torch.cuda.memory_reserved() if self._device == "cuda" else None
+
     def rest(self) -> None:
         """Let go of the GPU's memory; the next image takes it again, and waits that much longer. On the CPU there is none."""
         import torch

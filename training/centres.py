@@ -5,14 +5,13 @@ Things of one layer touch often, and their union does not say where one ends. Ea
 object instead, so that the pixels of one object end up at one place.
 """
 
-import hashlib
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import normalised, signed
+from seqamodal_ros.diffusion.adapter import signed
 from seqamodal_ros.diffusion.fast import REACH
 from training.data.batches import Batch, union
 from training.own import drawn_objects
@@ -21,29 +20,6 @@ ToCentres = Callable[[Tensor, Tensor, tuple[Tensor, ...]], Tensor]  # `FastNetwo
 
 STRAY = 0.15  # share of deeper objects that a true layer takes in too, as drawn layers do
 OWN = 0.5  # share of rows of layers that the network drew itself, where they are at hand
-
-
-class EncodedOnce:
-    """Image features, without gradients; those of images that come again are kept in memory, in float16.
-
-    With the sizes of the shipped weights they are half a megabyte an image.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[bytes, tuple[Tensor, ...]] = {}
-
-    @torch.no_grad()
-    def __call__(self, encode: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor) -> tuple[Tensor, ...]:
-        """What `encode` makes of images uint8 [B, 3, S, S], float32."""
-        keys = [hashlib.sha256(image.numpy(force=True)).digest() for image in images]
-        for key, image in zip(keys, images, strict=True):
-            # one by one, and with noise of the image's own: beside others it may be rounded differently, and a run that is
-            # resumed meets others
-            if key not in self._kept:
-                with torch.random.fork_rng([images.device] if images.is_cuda else []):
-                    torch.manual_seed(int.from_bytes(key[:8], "big"))
-                    self._kept[key] = tuple(each[0].half() for each in encode(normalised(image[None])))
-        return tuple(torch.stack(each).float() for each in zip(*(self._kept[key] for key in keys), strict=True))
 
 
 def centre_loss(to_centres: ToCentres, features: tuple[Tensor, ...], batch: Batch, own: Tensor | None = None) -> Tensor:

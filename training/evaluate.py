@@ -30,7 +30,7 @@ TWO_TRUTHS, HYPOTHESES = 100, 9  # images that two scenes agree with, and how ma
 
 
 class Evaluation:
-    """One model on several sets, each printed as it is done; its figures, and sheets of its worst images, are written as asked.
+    """One model on several sets, each printed as it is done; its figures, and sheets of its images, are written as asked.
 
     Args:
         args: of the command line.
@@ -77,12 +77,18 @@ class Evaluation:
             part = slice(k, None, len(families))
             self.add(measure(f"{name}, {family}", scenes[part], predicted[part], forced[part]))
         if self.args.sheets:
-            worst = worst_first(figures)[:SHOWN]
-            path = self.args.sheets / f"{name.replace(' ', '_')}_worst.png"
-            write_image(path, answer_sheet([scenes[k] for k in worst], [predicted[k].amodal for k in worst]))
-            diagram = self.args.sheets / f"{name.replace(' ', '_')}_reliability.png"
-            draw(figures["calibration"], diagram)
-            print(f"\nthe worst of them, beside the truth and what was seen: {path}; how far to believe probabilities: {diagram}")
+            stem = self.args.sheets / name.replace(" ", "_")
+            ranked = worst_first(figures)
+            middle = max(0, (len(ranked) - SHOWN) // 2)
+            for kind, shown in {"worst": ranked, "typical": ranked[middle:], "best": ranked[::-1]}.items():
+                chosen = shown[:SHOWN]
+                sheet = answer_sheet([scenes[k] for k in chosen], [predicted[k].amodal for k in chosen])
+                write_image(Path(f"{stem}_{kind}.png"), sheet)
+            draw(figures["calibration"], Path(f"{stem}_reliability.png"))
+            print(
+                f"\nits {SHOWN} worst, middle and best images by mean IOU, beside the truth and what was seen: {stem}_worst.png, "
+                f"{stem}_typical.png, {stem}_best.png; how far to believe probabilities: {stem}_reliability.png"
+            )
 
     def add(self, figures: Figures) -> Figures:
         """Print figures, and their difference to those of `--against`; keep them."""
@@ -136,6 +142,9 @@ class Evaluation:
         packed = to_measure_on(self.args.set)
         if packed.meta["mask_size"] != self.mask_size:
             raise ValueError(f"masks of {self.args.set} are {packed.meta['mask_size']} a side, of the model {self.mask_size}")
+        deepest, drawn = packed.meta["settings"]["max_layers"], self.model.settings.sequence.max_layers
+        if deepest > drawn:
+            print(f"scenes of {self.args.set} have up to {deepest} layers, the model draws {drawn}: it cannot draw the others")
         chosen = evenly(len(packed), self.args.count)
         name = f"{self.args.set.absolute().parent.name} {self.args.set.name}"
         self.of(name, [packed[k] for k in chosen], [int(packed.source[k]) for k in chosen], self.args.seed)
@@ -190,7 +199,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file too")
     parser.add_argument("--against", type=Path, help="a JSON file of --out: print differences to it, paired by scene")
     parser.add_argument(
-        "--sheets", type=Path, help="a folder for a sheet of the worst images of each set, and a reliability diagram"
+        "--sheets",
+        type=Path,
+        help="a folder for sheets of the worst, typical and best images of each set, and a reliability diagram",
     )
     args = parser.parse_args()
     if (args.set is None) == (args.data is None) or (args.data and not args.sprites):

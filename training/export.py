@@ -13,10 +13,9 @@ from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, build_network, load_model, save_model
-from training.objective import ObjectiveSettings
 from training.one_shot import OneShotSettings
 from training.taught import without_heads
-from training.train import read_settings
+from training.train import only_part, read_settings
 
 
 def main() -> None:
@@ -46,7 +45,7 @@ def main() -> None:
     parser.add_argument(
         "--like",
         type=Path,
-        help="take over the settings of this .safetensors file, but for those given here; for a run of `only_centres`, whose "
+        help="take over the settings of this .safetensors file, but for those given here; for a run of `only: centres`, whose "
         "--init it is, this must be given",
     )
     args = parser.parse_args()
@@ -77,7 +76,7 @@ def _settings(args: argparse.Namespace) -> ModelSettings:
         raise ValueError("a network that draws all layers at once is a baseline, which no Perceiver runs")
     if args.bias and not isinstance(network, FastSettings):
         raise ValueError("--bias is of the fast network: this one draws no log-odds")
-    alone = isinstance(settings.objective, ObjectiveSettings) and settings.objective.only_centres
+    alone = only_part(settings.objective) == "centres"
     if alone and not args.like:
         raise ValueError("the run changed ways to centres alone: give the weights that it began with by --like")
     if args.like:

@@ -40,7 +40,8 @@ class ObjectiveSettings:
         edges: weight of the loss of `training.edges`; 0 trains without that head.
         all_layers: weight of the loss of all layers as the encoder draws them at once, of networks where it does.
         centres: weight of the loss of the network's ways to centres, see `training.centres`; 0 leaves them as they are.
-        only_centres: train those alone, on a network that is trained: no other loss, and no other weight changes.
+        only: train this part of a trained network alone, "centres" or "denoiser", by its own losses: no other weight changes.
+            "": train all of it.
     """
 
     kind: ClassVar[str] = "fast"
@@ -59,7 +60,7 @@ class ObjectiveSettings:
     edges: float = 0.0
     all_layers: float = 0.0
     centres: float = 0.0
-    only_centres: bool = False
+    only: str = ""
 
     def __post_init__(self) -> None:
         check_rows(self.noise_introduction, self.only_layer)
@@ -68,6 +69,10 @@ class ObjectiveSettings:
         if min(self.edges, self.all_layers, self.centres) < 0:
             weights = f"{self.edges}, {self.all_layers} and {self.centres}"
             raise ValueError(f"edges, all_layers and centres are weights and must be 0 or more, not {weights}")
+        if self.only not in ("", "centres", "denoiser"):
+            raise ValueError(f'only is "centres", "denoiser" or "", not {self.only!r}')
+        if self.only and max(self.edges, self.all_layers, self.centres):
+            raise ValueError(f"only trains the {self.only} alone: leave out edges, all_layers and centres")
 
 
 def next_layer(amodal: Tensor, occluded_by: Tensor, drawn: Tensor) -> Tensor:
@@ -124,10 +129,19 @@ def imperfect_outline(mask: Tensor, share: float) -> Tensor:
 
 
 def loss(
-    network: TrainableNetwork, batch: Batch, schedule: Schedule, settings: ObjectiveSettings, step: int
+    network: TrainableNetwork,
+    batch: Batch,
+    schedule: Schedule,
+    settings: ObjectiveSettings,
+    step: int,
+    features: tuple[Tensor, ...] | None = None,
 ) -> dict[str, Tensor]:
-    """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"; and those of the heads that a network has."""
-    features = network.encode(normalised(batch.image))
+    """Losses of one batch, scalars: "loss" (to minimise), "bce" and "dice"; and those of the heads that a network has.
+
+    `features` are what `network.encode` makes of the images, where that is known.
+    """
+    if features is None:
+        features = network.encode(normalised(batch.image))
     image = torch.arange(len(batch.image), device=batch.image.device).repeat(settings.rows)
     if settings.only_layer:
         image = torch.cat([independent_rows(batch, settings.only_layer) for _ in range(settings.rows)])

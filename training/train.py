@@ -18,12 +18,13 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.settings import Settings, from_mapping
-from training.centres import EncodedOnce, centre_loss
+from training.centres import centre_loss
 from training.data.batches import Batch, Mixture, Repeated, SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
 from training.data.scene import SceneRules
 from training.data.sprites import load_material
+from training.encoded import EncodedOnce
 from training.hybrid import HybridSettings, hybrid_loss
 from training.loop import LoopSettings, Method, Run
 from training.methods import Layers, independent_layers, one_shot_layers, sequential_layers
@@ -33,6 +34,7 @@ from training.own import own_layers
 from training.pretrained import BackboneSettings, filters_in_float32, freeze, imagenet_file, load_imagenet
 from training.taught import TaughtNetwork
 
+SIZES = {"denoiser": "denoiser_channels", "centres": "centre_channels"}  # of parts that may begin anew
 SEE_STEPS = {"fast": 2, "one_shot": 2, "paper": 20}  # of DDIM, for a look while it trains
 
 
@@ -45,8 +47,8 @@ class TrainSettings:
         backbone: of the `fast` network, and of the one that draws all layers at once; the `paper` network has none.
         composites: the scenes.
         packed: share of the scenes that come from the set that is given with --packed, in 0..1; the rest are composites.
-        repeated: how many scenes are drawn, to come again and again; 0: each is new. For `only_centres`, whose image features are
-            then computed once; about 0.75 MB of memory each, with one worker.
+        repeated: how many scenes are drawn, to come again and again; 0: each is new. For an objective of `only` one part of the
+            network, whose image features are then computed once; about 0.75 MB of memory each, with one worker.
         objective: rows and losses, of the same `kind` as the network.
         loop: how long and how fast.
     """
@@ -60,13 +62,10 @@ class TrainSettings:
     repeated: int = 0
 
     def __post_init__(self) -> None:
-        alone = isinstance(self.objective, ObjectiveSettings) and self.objective.only_centres
         if self.repeated < 0:
             raise ValueError(f"repeated is a number of scenes, or 0, not {self.repeated}")
-        if (self.repeated > 0) != alone:
-            raise ValueError(
-                "give both `objective: {only_centres: true}` and `repeated: 3000`, or none: features are kept of so many"
-            )
+        if (self.repeated > 0) != bool(only_part(self.objective)):
+            raise ValueError("give both `objective: {only: centres}` and `repeated: 3000`, or none: features are kept of so many")
         if not 0 <= self.packed <= 1:
             raise ValueError(f"packed is a share and must be in 0..1, not {self.packed}")
         network, objective = self.network.kind, self.objective.kind
@@ -92,14 +91,19 @@ class TrainSettings:
 
     def _check_parts(self, network: FastSettings, objective: ObjectiveSettings) -> None:
         deepest = self.composites.max_layers
-        if (network.layers > 0) != (objective.all_layers > 0) and not objective.only_centres:
+        if (network.layers > 0) != (objective.all_layers > 0) and not objective.only:
             raise ValueError(
                 "give both `network: {layers: 5}` and `objective: {all_layers: 1.0}`, or none: one learns by the other"
             )
         if network.layers not in (0, deepest):
             raise ValueError(f"the encoder draws {network.layers} layers, the scenes have up to {deepest}: make them agree")
-        if (objective.centres > 0 or objective.only_centres) and not network.centre_channels:
+        if (objective.centres > 0 or objective.only == "centres") and not network.centre_channels:
             raise ValueError("the network has no part that learns centres: give it `network: {centre_channels: [48, 32, 32]}`")
+
+
+def only_part(objective: object) -> str:
+    """The part of the `fast` network that an objective trains alone, or ""."""
+    return objective.only if isinstance(objective, ObjectiveSettings) else ""
 
 
 def read_settings(path: Path) -> TrainSettings:
@@ -130,7 +134,7 @@ def method_of(settings: TrainSettings) -> Method:
     def losses(network: nn.Module, batch: Batch, schedule: Schedule, step: int) -> dict[str, torch.Tensor]:
         if isinstance(objective, HybridSettings):
             return hybrid_loss(network, batch, schedule, objective)
-        if objective.only_centres:
+        if objective.only == "centres":
 
             def seen(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
                 features = network.encode(images)
@@ -139,6 +143,9 @@ def method_of(settings: TrainSettings) -> Method:
 
             *features, own = encoded(seen, batch.image)
             return {"loss": centre_loss(network.to_centres, tuple(features), batch, own > 0)}
+        if objective.only == "denoiser":
+            kept = encoded(lambda images: network.encode(images)[network.conditions :], batch.image)
+            return loss(network, batch, schedule, objective, step, (*network.denoiser.of_image(kept), *kept))
         return loss(network, batch, schedule, objective, step)
 
     sequence = SequenceSettings(settings.composites.max_layers, area_min)
@@ -157,12 +164,13 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
 
 
 def may_begin(held: NetworkSettings | OneShotSettings, wanted: NetworkSettings | OneShotSettings) -> bool:
-    """Whether a network can begin as another one, that may lack parts of it, draw another number of layers, and tell objects
-    apart by a part of another size, which then begins anew."""
+    """Whether a network can begin as another one, that may lack parts of it, draw another number of layers, and have a denoiser
+    and ways to centres of other sizes, which then begin anew."""
     if not isinstance(held, FastSettings) or not isinstance(wanted, FastSettings):
         return held == wanted
     lost = held.layers and not wanted.layers or held.centre_channels and not wanted.centre_channels
-    return not lost and held == replace(wanted, layers=held.layers, centre_channels=held.centre_channels)
+    sizes = {name: getattr(held, name) for name in ("layers", *SIZES.values())}
+    return not lost and held == replace(wanted, **sizes)
 
 
 def build(settings: NetworkSettings | OneShotSettings) -> FastNetwork | PaperNetwork:
@@ -179,19 +187,21 @@ def _begun_anew(held: NetworkSettings, settings: TrainSettings) -> tuple[str, ..
     wanted, objective = settings.network, settings.objective
     if not isinstance(held, FastSettings) or not isinstance(wanted, FastSettings) or not isinstance(objective, ObjectiveSettings):
         return ()
-    if objective.only_centres and held.layers != wanted.layers:
+    if objective.only and held.layers != wanted.layers:
         raise ValueError(
-            f"only_centres changes nothing else, but --init draws {held.layers} layers, the configuration {wanted.layers}: make "
-            "them agree"
+            f"only the {objective.only} would change, but --init draws {held.layers} layers, the configuration {wanted.layers}: "
+            "make them agree"
         )
-    if held.centre_channels == wanted.centre_channels:
-        return ()
-    if not (objective.centres or objective.only_centres):
-        raise ValueError(
-            f"--init has `centre_channels: {list(held.centre_channels)}`, the configuration {list(wanted.centre_channels)}, and "
-            "does not train them: make them agree"
-        )
-    return ("centres.",)
+    other = [part for part, sizes in SIZES.items() if getattr(held, sizes) != getattr(wanted, sizes)]
+    trained = [objective.only] if objective.only else ["denoiser", *["centres"] * (objective.centres > 0)]
+    for part in other:
+        if part not in trained:
+            sizes = SIZES[part]
+            raise ValueError(
+                f"--init has `{sizes}: {list(getattr(held, sizes))}`, the configuration {list(getattr(wanted, sizes))}, and does "
+                "not train them: make them agree"
+            )
+    return tuple(f"{part}." for part in other)
 
 
 def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
@@ -211,7 +221,7 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
             raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
         state = network.state_dict()
         held = loaded.network.state_dict()
-        if isinstance(objective, ObjectiveSettings) and not objective.only_centres:  # export takes a bias off anew
+        if isinstance(objective, ObjectiveSettings) and objective.only != "centres":  # export takes a bias off anew
             held["denoiser.out.3.bias"] = held["denoiser.out.3.bias"] + loaded.settings.bias
         anew = _begun_anew(loaded.settings.network, settings)
         # but for the number of layers
@@ -222,10 +232,11 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
         if settings.backbone.imagenet and not initial:
             load_imagenet(backbone, imagenet_file())
         freeze(backbone, settings.backbone.frozen_stages)
-        if isinstance(objective, ObjectiveSettings) and network.centres is not None:
-            if objective.only_centres:
-                network.requires_grad_(False)
-            network.centres.requires_grad_(objective.only_centres or objective.centres > 0)
+        if part := only_part(objective):
+            network.requires_grad_(False)
+            getattr(network, part).requires_grad_(True)
+        elif isinstance(objective, ObjectiveSettings) and network.centres is not None:
+            network.centres.requires_grad_(objective.centres > 0)
         if not torch.cuda.is_available():
             filters_in_float32(backbone)
     return network
@@ -300,8 +311,8 @@ def main() -> None:
         begun = (args.out / "checkpoint.pt").is_file()
         if begun and not args.resume:
             raise ValueError(f"{args.out} holds a run: go on with it by --resume, or give another --out")
-        if isinstance(settings.objective, ObjectiveSettings) and settings.objective.only_centres and not (begun or args.init):
-            raise ValueError("only_centres trains a part of a network whose others are trained: give its weights by --init")
+        if only_part(settings.objective) and not (begun or args.init):
+            raise ValueError("only trains a part of a network whose others are trained: give its weights by --init")
         network = begin(settings, args.init)  # before the scenes, whose reading takes longer
         source = scene_source(settings, args)
     except (OSError, ImportError, ValueError) as error:

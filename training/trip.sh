@@ -13,7 +13,7 @@ config=$1 minutes=$2 test=$3 out=$4
 shift 4
 run=$out.run
 like= word=
-if grep -q 'only_centres: true' "$config"; then # all else stays as the weights that it begins with have it
+if grep -q 'only: centres' "$config"; then # all else stays as the weights that it begins with have it
     for next in "$@"; do
         [ "$word" != --init ] || like=$next
         word=$next

@@ -56,9 +56,11 @@ def in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[li
         size = min(most or count, count - start)
         try:
             done.append(call(slice(start, start + size)))
-        except torch.OutOfMemoryError:
-            if size == 1:
+        except RuntimeError as error:
+            if not _out_of_memory(error):
                 raise
+            if size == 1:
+                raise torch.OutOfMemoryError(f"the GPU has no memory for one image: {error}") from error
         else:
             start += size
             continue
@@ -66,6 +68,11 @@ def in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[li
         torch.cuda.empty_cache()
         logging.getLogger(__name__).warning("the GPU has no memory for a batch of %d: going on in parts of %d", size, most)
     return done, most
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch says so, or a library below it, in its own words (CUDNN_STATUS_ALLOC_FAILED, say)."""
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

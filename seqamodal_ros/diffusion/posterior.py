@@ -62,5 +62,5 @@ def posterior(schedule: Schedule, t: Tensor, s: Tensor) -> Posterior:
 
 def _alpha_bar(schedule: Schedule, t: Tensor) -> Tensor:
     """float64 [B, 1, 1, 1]; 1 at -1."""
-    alpha_bar = schedule.alpha_bar.to(t.device)[t.clamp(min=0)]
+    alpha_bar = schedule.on(t.device)[t.clamp(min=0)]
     return torch.where(t < 0, 1.0, alpha_bar).view(-1, 1, 1, 1)

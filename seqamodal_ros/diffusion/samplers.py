@@ -35,7 +35,7 @@ def ddim(denoise: Denoise, draw: Draw, schedule: Schedule, steps: int, before_ca
         before_call()
         x0, epsilon, _ = denoise(x_t, torch.full((len(x_t),), timestep, device=x_t.device))
         if index + 1 < steps:
-            signal, sigma = schedule.coefficients(torch.tensor([timesteps[index + 1]], device=x_t.device))
+            signal, sigma = schedule.coefficients(torch.full((1,), timesteps[index + 1], device=x_t.device))
             x_t = signal * x0 + sigma * epsilon
     return x0
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The linear noise schedule and the forward process (Eq. 4, closed form; Section 5.2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ class Schedule:
     """
 
     alpha_bar: Tensor
+    _on: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def linear(cls, steps: int = 1000, beta_first: float = 1e-4, beta_last: float = 0.02) -> "Schedule":
@@ -28,9 +29,17 @@ class Schedule:
         """T, the number of training timesteps."""
         return len(self.alpha_bar)
 
+    def on(self, device: torch.device) -> Tensor:
+        """`alpha_bar` on a device, copied there once: to copy it in each step, a GPU would have to be waited for."""
+        if device == self.alpha_bar.device:
+            return self.alpha_bar
+        if device not in self._on:
+            self._on[device] = self.alpha_bar.to(device)
+        return self._on[device]
+
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), float32 [B, 1, 1, 1], of timesteps int64 [B] in 0..T-1."""
-        alpha_bar = self.alpha_bar.to(t.device)[t].view(-1, 1, 1, 1)
+        alpha_bar = self.on(t.device)[t].view(-1, 1, 1, 1)
         return alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class SharedStart:
             self._seen = (masks > self.blank + FAINT * (1 - self.blank)).flatten(1).any(dim=1)
             return self._first
         seen = self._seen
-        if seen.is_cuda:  # to leave rows out, the GPU would have to be waited for
+        if seen.device.type != "cpu":  # to leave rows out, the GPU would have to be waited for
             again = self.network.denoise(x_t, t, cumulative_mask, image_features)
             return torch.where(seen[:, None, None, None], again, self._first)
         if seen.all():

@@ -224,8 +224,10 @@ class PerceptionNode(LifecycleNode):
             message.status = [status(name, state, both, Counters(), memory(), fatal or bool(self._refused))]
         else:
             state = "active" if self._active else "inactive"
-            about = {**memory(), "model": self._worker.perceiver.model_id, "device": self._worker.perceiver.device}
-            about["runtime"] = self._worker.perceiver.runtime
+            perceiver = self._worker.perceiver
+            about = {**memory(), "model": perceiver.model_id, "device": perceiver.device, "runtime": perceiver.runtime}
+            if not fatal and (held := perceiver.gpu_memory) is not None:  # of CUDA nothing is asked once it may be stuck
+                about["gpu_memory_mb"] = f"{held / 1e6:.0f}"
             for camera in self.cameras.values():
                 details = {**about, **camera.pace.described()}
                 if camera.last_stamp is not None:

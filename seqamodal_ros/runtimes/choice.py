@@ -21,7 +21,7 @@ LOGGER = logging.getLogger(__name__)
 # fastest first, as measured (docs/performance.md)
 OF_EXPORTS: dict[str, Callable[[Path, Card], CentredNetwork]] = {"openvino": OpenVinoNetwork, "onnxruntime": OnnxRuntimeNetwork}
 BFLOAT16 = "torch-bf16"
-MISSING = "runtime %s is not to be had (%s): going on with torch"
+MISSING = "runtime %s is not to be had (%s): going on with %s"
 
 
 def network_on(model: Model, device: str, runtime: str) -> tuple[CentredNetwork, str]:
@@ -31,7 +31,7 @@ def network_on(model: Model, device: str, runtime: str) -> tuple[CentredNetwork,
         model: its weights and settings.
         device: "cpu" or "cuda".
         runtime: of `perceiver.RUNTIMES`. "auto" takes the fastest whose package and export are there; one that was named and is
-            not there is told in a warning, and PyTorch takes its place.
+            not there is told in a warning, and the next best takes its place.
     """
     network, name = _exported(model, device, runtime)
     if network is None:
@@ -40,25 +40,30 @@ def network_on(model: Model, device: str, runtime: str) -> tuple[CentredNetwork,
         if runtime == BFLOAT16 and computes_bfloat16(device):
             network, name = Bfloat16(network, device), BFLOAT16
         elif runtime == BFLOAT16:
-            LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16")
+            LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16", name)
     return InParts(Mirrored(network) if model.settings.mirror else network), name
 
 
 def _exported(model: Model, device: str, runtime: str) -> tuple[CentredNetwork | None, str]:
-    wanted = list(OF_EXPORTS) if runtime == "auto" else [runtime] if runtime in OF_EXPORTS else []
-    if runtime == "auto" and device != "cpu":
+    """The network on the runtime of an export, and its name; None where none was asked for, or is to be had."""
+    if runtime not in ("auto", *OF_EXPORTS):
         return None, ""
-    damaged = False
-    why = "" if device == "cpu" else f"exports run on the CPU, not on {device}"
-    for name in wanted if not why else []:
+    if device != "cpu":
+        if runtime != "auto":
+            LOGGER.warning(MISSING, runtime, f"exports run on the CPU, not on {device}", "torch")
+        return None, ""
+    network, taken = None, ""
+    told: dict[str, str] = {}  # why not -> the first runtime that it is said of
+    for name in sorted(OF_EXPORTS, key=lambda name: name != runtime):  # the one that was named, then the fastest
         try:
             folder = export_folder(model.model_id)
-            network = OF_EXPORTS[name](folder, read_card(folder, model.model_id))
+            network, taken = OF_EXPORTS[name](folder, read_card(folder, model.model_id)), name
             torch.set_num_threads(1)  # little is left to PyTorch; its threads, waiting for more, would take the runtime's cores
-            return network, name
+            break
         except Exception as error:  # a runtime's own are of many kinds
-            why = f"pip install -r requirements/runtimes.txt: {error}" if isinstance(error, ImportError) else str(error)
-            damaged = damaged or not isinstance(error, (ImportError, FileNotFoundError))
-    if runtime in OF_EXPORTS or damaged:
-        LOGGER.warning(MISSING, runtime, why)
-    return None, ""
+            if name == runtime or not isinstance(error, (ImportError, FileNotFoundError)):
+                install = "pip install -r requirements/runtimes.txt: " if isinstance(error, ImportError) else ""
+                told.setdefault(f"{install}{error}", name)
+    for why, name in told.items():
+        LOGGER.warning(MISSING, name, why, taken or "torch")
+    return network, taken

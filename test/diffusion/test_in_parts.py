@@ -14,13 +14,14 @@ class Small:
 
     prediction, blank, conditions = "x0", -1.0, 1
 
-    def __init__(self, room):
+    def __init__(self, room, error=None):
         self.room, self.encoded, self.denoised = room, [], []
+        self.error = error or torch.OutOfMemoryError("no more memory")
 
     def _check(self, calls, batch):
         calls.append(len(batch))
         if len(batch) > self.room:
-            raise torch.OutOfMemoryError("no more memory")
+            raise self.error
 
     def encode(self, image):
         self._check(self.encoded, image)
@@ -70,6 +71,24 @@ def test_what_was_too_much_once_is_not_tried_again():
 def test_where_one_is_too_much_the_caller_is_told():
     with pytest.raises(torch.OutOfMemoryError):
         InParts(Small(0)).encode(inputs(3)[3])
+
+
+@pytest.mark.parametrize("room", [0, 2])
+def test_a_library_below_pytorch_may_say_it_in_its_own_words(room):
+    image = inputs(3)[3]
+    wrapped = InParts(Small(room, RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")))
+    if room:
+        assert torch.equal(wrapped.encode(image)[0], 2 * image)
+    else:
+        with pytest.raises(torch.OutOfMemoryError, match="no memory for one image.*ALLOC_FAILED"):
+            wrapped.encode(image)
+
+
+def test_another_error_is_the_callers():
+    network = Small(1, RuntimeError("CUDA error: device-side assert triggered"))
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        InParts(network).encode(inputs(3)[3])
+    assert network.encoded == [3]
 
 
 def test_it_says_what_the_network_says_of_itself():

@@ -174,7 +174,7 @@ def test_diagnostics_come_while_simulated_time_stands(bench):
     assert b.wait(lambda: len(heard) > 1)
 
 
-def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench):
+def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench, monkeypatch):
     b = bench()
     heard: list[DiagnosticStatus] = []
     b.peer.create_subscription(DiagnosticArray, "/diagnostics", lambda message: heard.extend(message.status), 10)
@@ -191,7 +191,9 @@ def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench):
     assert 98 < float(values["age_s"]) < 100 + WITHIN
     assert 20 < float(values["memory_mb"]) < 100_000
     assert values["model"].startswith("eager@sha256:")
-    assert values["device"] == "cpu"
+    assert values["device"] == "cpu" and "gpu_memory_mb" not in values
+    monkeypatch.setattr(b.node._worker.perceiver, "_device", "cuda")
+    assert b.wait(lambda: float(told().get("gpu_memory_mb", -1)) >= 0)
 
 
 def test_an_image_older_than_max_age_is_counted_and_dropped(bench):

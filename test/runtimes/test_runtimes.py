@@ -158,10 +158,13 @@ def test_without_an_export_auto_is_torch_and_says_nothing(small_model, tmp_path,
     assert not caplog.records
 
 
-def test_a_named_one_that_is_missing_is_told_and_torch_takes_its_place(cache, small_model, monkeypatch, caplog):
+def test_a_named_one_that_is_missing_is_told_and_the_next_best_takes_its_place(cache, small_model, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert Perceiver.load(str(small_model), "cpu", runtime="onnxruntime").runtime == "openvino"
+    assert "pip install -r requirements/runtimes.txt" in caplog.text and "going on with openvino" in caplog.text
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert Perceiver.load(str(small_model), "cpu", runtime="openvino").runtime == "torch"
-    assert "pip install -r requirements/runtimes.txt" in caplog.text
+    assert Perceiver.load(str(small_model), "cpu", runtime="onnxruntime").runtime == "torch"
+    assert "going on with torch" in caplog.text
     caplog.clear()
     shutil.rmtree(folder_of(small_model))
     assert Perceiver.load(str(small_model), "cpu", runtime="onnxruntime").runtime == "torch"
@@ -214,9 +217,10 @@ def test_a_runtime_that_cannot_read_the_export_is_told_and_the_next_best_taken(c
 
     monkeypatch.setitem(choice.OF_EXPORTS, "openvino", fails)
     assert Perceiver.load(str(small_model), "cpu").runtime == "onnxruntime"
+    assert "this opset is too new" in caplog.text and "going on with onnxruntime" in caplog.text
     monkeypatch.setitem(choice.OF_EXPORTS, "onnxruntime", fails)
     assert Perceiver.load(str(small_model), "cpu").runtime == "torch"
-    assert "this opset is too new" in caplog.text
+    assert "going on with torch" in caplog.text
 
 
 def test_bfloat16_is_left_where_the_hardware_has_none(small_model, monkeypatch, caplog):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small training set on disk: discs of three colours as sprites, grey textures; nothing beside the checkout is needed."""
+"""A small training set on disk: discs of three colours as sprites, grey textures; a batch of one scene; and a small network."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from seqamodal_ros.diffusion.fast import FastSettings
+from training.data.batches import Batch
+
+SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), centre_channels=(8, 8, 16))
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 
 
@@ -47,3 +52,12 @@ def material(data):
     from training.data.sprites import load_material
 
     return load_material(data, data / "rendered", "train")
+
+
+def pair() -> Batch:
+    """One image: two boxes that touch in the first layer, one in the second below both."""
+    amodal = torch.zeros(1, 4, 16, 16, dtype=torch.bool)  # the fourth is padding
+    amodal[0, 0, 2:8, 1:5] = amodal[0, 1, 2:8, 5:11] = amodal[0, 2, 6:14, 3:9] = True
+    occluded_by = torch.zeros(1, 4, 4, dtype=torch.bool)
+    occluded_by[0, 2, :2] = True
+    return Batch(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8), amodal, occluded_by, torch.tensor([[1, 1, 2, 0]]))

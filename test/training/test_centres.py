@@ -1,34 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to centres: their truth, their loss, and that they alone can be trained on a network that is."""
+"""Ways to centres: their truth, their loss, and that they are learned."""
 
-import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-import training.train
 from seqamodal_ros.diffusion.fast import REACH, FastNetwork, FastSettings
-from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
-from training.centres import EncodedOnce, a_layer_of_each, centre_loss, own_rows, owner, ways
-from training.data.batches import Batch, Repeated
-from training.data.scene import Scene
-from training.loop import LoopSettings
+from training.centres import a_layer_of_each, centre_loss, own_rows, owner, ways
+from training.data.batches import Batch
 from training.objective import ObjectiveSettings
-from training.train import TrainSettings, begin, fit, method_of
+from training.train import TrainSettings, begin
 
-SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), centre_channels=(8, 8, 16))
-
-
-def pair() -> Batch:
-    """One image: two boxes that touch in the first layer, one in the second below both."""
-    amodal = torch.zeros(1, 4, 16, 16, dtype=torch.bool)  # the fourth is padding
-    amodal[0, 0, 2:8, 1:5] = amodal[0, 1, 2:8, 5:11] = amodal[0, 2, 6:14, 3:9] = True
-    occluded_by = torch.zeros(1, 4, 4, dtype=torch.bool)
-    occluded_by[0, 2, :2] = True
-    return Batch(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8), amodal, occluded_by, torch.tensor([[1, 1, 2, 0]]))
+from .conftest import SMALL, pair
 
 
 def test_each_pixel_points_to_the_centre_of_the_nearest_object_that_holds_it():
@@ -97,81 +82,6 @@ def test_small_things_count_by_the_root_of_their_area():
     assert loss[1] / loss[0] == pytest.approx(4)
 
 
-def test_an_image_that_comes_again_is_encoded_once():
-    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
-    asked: list[int] = []
-
-    def encode(inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        asked.append(len(inputs))
-        return inputs[:, :1], inputs.mean(dim=(2, 3))
-
-    encoded = EncodedOnce()
-    first = encoded(encode, images)
-    again = encoded(encode, torch.cat([images[[2, 0]], images[:1] // 2]))
-    assert asked == [1, 1, 1, 1]
-    for one, other in zip(first, again, strict=True):
-        assert one.dtype == torch.float32 and len(other) == 3
-        assert torch.equal(other[:2], one[[2, 0]]) and not torch.equal(other[2], one[0])
-
-
-def test_repeated_scenes_are_drawn_once_each():
-    drawn: list[float] = []
-
-    def draw(rng: np.random.Generator) -> float:
-        drawn.append(rng.random())
-        return drawn[-1]
-
-    repeated = Repeated(draw, 3, seed=7)
-    rng = np.random.default_rng(0)
-    first = [repeated(rng) for _ in range(50)]
-    assert set(first) == set(drawn) and len(drawn) == 3
-    assert {Repeated(draw, 3, seed=7)(rng) for _ in range(9)} <= set(first)
-
-
-def test_scenes_and_centres_alone_go_together():
-    for wrong in ({"repeated": 5}, {"objective": ObjectiveSettings(only_centres=True)}):
-        with pytest.raises(ValueError, match="give both"):
-            TrainSettings(network=SMALL, **wrong)
-    with pytest.raises(ValueError, match="repeated is a number of scenes"):
-        TrainSettings(network=SMALL, repeated=-5)
-
-
-def test_a_run_of_centres_alone_encodes_each_scene_once_and_resumes(tmp_path, monkeypatch):
-    encode, asked = FastNetwork.encode, []
-
-    def counted(self: FastNetwork, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        asked.append(len(image))
-        return encode(self, image)
-
-    def draw(rng: np.random.Generator) -> Scene:
-        image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        return Scene(image, pair().amodal[0, :3].numpy(), pair().occluded_by[0, :3, :3].numpy())
-
-    monkeypatch.setattr(FastNetwork, "encode", counted)
-    settings = TrainSettings(
-        network=SMALL,
-        backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
-        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
-        objective=ObjectiveSettings(only_centres=True),
-        loop=LoopSettings(steps=6, batch_size=2, workers=0, sheet_every=100),
-        repeated=3,
-    )
-    begun = begin(settings).state_dict()
-    runs = []
-    for folder, minutes in (("whole", [None]), ("parts", [0.0, None])):
-        for limit in minutes:
-            asked.clear()
-            torch.manual_seed(0)
-            run = fit(settings, draw, tmp_path / folder, begin(settings), limit)
-        runs.append(run)
-    assert [run.step for run in runs] == [6, 6]
-    assert len(asked) <= 3 + 12  # the scenes, and others that are looked at in the end
-    for name, value in runs[0].network.state_dict().items():
-        assert torch.equal(value, runs[1].network.state_dict()[name]), name
-        assert name.startswith("centres.") or torch.equal(value, begun[name]), name
-    assert not torch.equal(runs[0].network.centres.out[-1].weight, begun["centres.out.3.weight"])
-
-
 def test_the_loss_is_zero_for_the_truth_and_counts_pixels_of_the_layer_alone():
     batch = pair()
     batch = replace(batch, amodal=batch.amodal[:, :2], occluded_by=batch.occluded_by[:, :2, :2], layers=batch.layers[:, :2])
@@ -185,24 +95,6 @@ def test_the_loss_is_zero_for_the_truth_and_counts_pixels_of_the_layer_alone():
     assert centre_loss(lambda layer, cumulative, features: torch.ones(1, 2, 16, 16), (), blank) == 0
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_what_learns(alone):
-    objective = ObjectiveSettings(rows=2, centres=0.5, only_centres=alone)
-    settings = TrainSettings(
-        network=SMALL,
-        backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
-        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
-        objective=objective,
-        repeated=5 if alone else 0,
-    )
-    network = begin(settings)
-    losses = method_of(settings).losses(network, pair(), Schedule.linear(), 0)
-    assert set(losses) == ({"loss"} if alone else {"loss", "bce", "dice", "centres"})
-    losses["loss"].backward()
-    learns = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.grad is not None}
-    assert learns == ({"centres"} if alone else {"centres", "encoder", "denoiser"})
-
-
 def test_a_network_without_centres_cannot_learn_them():
     with pytest.raises(ValueError, match="no part that learns centres"):
         TrainSettings(objective=ObjectiveSettings(centres=1.0))
@@ -214,57 +106,6 @@ def test_centres_that_no_loss_reaches_stay_as_they_are():
     settings = TrainSettings(network=replace(FastSettings(), centre_channels=(8, 8, 16)), objective=ObjectiveSettings())
     settings = replace(settings, backbone=replace(settings.backbone, imagenet=False, frozen_stages=0))
     assert not any(parameter.requires_grad for parameter in begin(settings).centres.parameters())
-
-
-def test_what_init_may_hold(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
-    composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
-    with pytest.raises(ValueError, match="--init holds"):  # the file's would be lost
-        begin(TrainSettings(network=replace(SMALL, centre_channels=()), composites=composites), path)
-    held = load_model(str(path)).network.state_dict()
-    wide, learns = replace(SMALL, centre_channels=(16, 16, 16)), ObjectiveSettings(centres=1.0)
-    wider = begin(TrainSettings(network=wide, composites=composites, objective=learns), path).state_dict()
-    for name, value in held.items():
-        assert name.startswith("centres.") or torch.equal(value, wider[name]), name
-    assert not torch.equal(held["centres.out.3.weight"], wider["centres.out.3.weight"])  # of the same size, but begun anew
-    without = replace(SMALL, centre_channels=())
-    save_model(path, FastNetwork(without).state_dict(), ModelSettings(without))
-    assert begin(TrainSettings(network=SMALL, composites=composites, objective=learns), path).centres is not None
-    with pytest.raises(ValueError, match="does not train them"):  # random ones would be exported
-        begin(TrainSettings(network=SMALL, composites=composites), path)
-
-
-def test_what_begins_anew_is_trained(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
-    composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
-    wider = replace(SMALL, centre_channels=(16, 16, 16))
-    with pytest.raises(ValueError, match="does not train them"):
-        begin(TrainSettings(network=wider, composites=composites), path)
-    alone = ObjectiveSettings(only_centres=True)
-    deeper = TrainSettings(network=replace(SMALL, layers=5), composites=composites, objective=alone, repeated=5)
-    with pytest.raises(ValueError, match="--init draws 0 layers, the configuration 5"):
-        begin(deeper, path)
-
-
-@pytest.mark.parametrize("only_centres", [True, False])
-def test_a_bias_that_export_took_off_is_given_back(tmp_path, only_centres):
-    """But where the layers stay as they are."""
-    path, network = tmp_path / "weights.safetensors", FastNetwork(SMALL)
-    save_model(path, network.state_dict(), replace(ModelSettings(SMALL), bias=0.5))
-    composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
-    begun = begin(
-        TrainSettings(
-            network=SMALL,
-            composites=composites,
-            objective=ObjectiveSettings(only_centres=only_centres),
-            repeated=5 if only_centres else 0,
-        ),
-        path,
-    )
-    before, after = (each.denoiser.out[3].bias.item() for each in (network, begun))
-    assert after - before == pytest.approx(0 if only_centres else 0.5, abs=1e-3)
 
 
 def test_another_number_of_layers_is_begun_with_all_else(tmp_path):
@@ -284,17 +125,6 @@ def test_another_number_of_layers_is_begun_with_all_else(tmp_path):
     }
     with pytest.raises(ValueError, match="--init holds"):
         begun(0)  # the file's would be lost
-
-
-def test_centres_alone_need_a_network_that_is_trained(tmp_path, monkeypatch, capsys):
-    config = tmp_path / "centres.yaml"
-    config.write_text(
-        "network: {centre_channels: [8, 8, 16]}\ncomposites: {image_size: 256}\nobjective: {only_centres: true}\nrepeated: 5\n"
-    )
-    monkeypatch.setattr(sys, "argv", ["train", str(config), "--out", str(tmp_path / "out")])
-    with pytest.raises(SystemExit):
-        training.train.main()
-    assert "give its weights by --init" in capsys.readouterr().err
 
 
 def test_it_learns_two_boxes():

@@ -366,7 +366,7 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
         ({}, ["--temperatures", "1", "nan"], "temperatures must be finite and more than 0, not [1.0, nan]"),
         ({}, ["--like", "{folder}/none.safetensors"], "none.safetensors is missing"),
         (
-            {"network": asdict(replace(SMALL, centre_channels=(8, 8, 8))), "objective": {"only_centres": True}, "repeated": 5},
+            {"network": asdict(replace(SMALL, centre_channels=(8, 8, 8))), "objective": {"only": "centres"}, "repeated": 5},
             [],
             "give the weights that it began with by --like",
         ),

@@ -170,7 +170,11 @@ class TestEvaluate:
         run(monkeypatch, training.evaluate, *words, "--out", first, "--sheets", tmp_path / "sheets")
         printed = capsys.readouterr().out
         assert f"**{sets.name} test**, 5 images" in printed
-        assert (tmp_path / "sheets" / f"{sets.name}_test_worst.png").is_file()
+        assert "it cannot draw the others" not in printed
+        kinds = ("best", "reliability", "typical", "worst")
+        assert [path.name for path in sorted((tmp_path / "sheets").iterdir())] == [
+            f"{sets.name}_test_{kind}.png" for kind in kinds
+        ]
         (figures,) = json.loads(first.read_text())["figures"]
         assert figures["images"] == 5
         assert len(figures["iou_by_image"]) == 5
@@ -196,7 +200,8 @@ class TestEvaluate:
         assert 0 <= result["bare_textures_blank"] <= 1
         printed = capsys.readouterr().out
         assert "the true union of all objects taken for layer 1" in printed and "bare test textures" in printed
-        sheets = [f"{name}_{kind}.png" for name in ("sample_frames", "test_composites") for kind in ("reliability", "worst")]
+        kinds = ("best", "reliability", "typical", "worst")
+        sheets = [f"{name}_{kind}.png" for name in ("sample_frames", "test_composites") for kind in kinds]
         assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == sheets
 
     @pytest.mark.parametrize(
