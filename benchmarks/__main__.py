@@ -14,6 +14,7 @@ import torch
 from benchmarks.page import MARK, PAGE, plot, text
 from benchmarks.timing import machine
 from seqamodal_ros import Perceiver
+from seqamodal_ros.diffusion.weights import shipped
 from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.runtimes.exported import threads
 
@@ -72,6 +73,13 @@ def main() -> None:
             arguments = ("ours", *common, "--runtime", runtime, "--steps", str(steps), "--repeats", str(args.repeats))
             found["methods"][name] = tell(name, child(OUT, "benchmarks.methods", *arguments))
     best = perceiver.runtime
+    for model, (path, _) in shipped().items():
+        if model == "default" or path.stem == perceiver.model_id.partition("@")[0]:
+            continue
+        for steps in (1, 2, 4):
+            name = f"ours, {model}, {steps} step{'s' * (steps > 1)}, {best}"
+            arguments = ("ours", "--model", model, "--device", args.device, "--runtime", best, "--steps", str(steps))
+            found["methods"][name] = tell(name, child(OUT, "benchmarks.methods", *arguments, "--repeats", str(args.repeats)))
     for what in ("growth", "floor"):
         found[what] = tell(what, child(OUT, "benchmarks.growth", what, *common, "--runtime", best))
     found["runtime"], found["steps"] = best, perceiver.model.settings.sampling_steps

@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("--sampling-steps", type=int, help="network calls a layer (default: fast 2, paper 1000)")
     parser.add_argument("--sampler", choices=list(SAMPLERS), help="default: fast ddim, paper ancestral")
     parser.add_argument(
-        "--mirror", action="store_const", const=True, help="look at the mirror image of each image too, at twice the cost"
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="look at the mirror image of each image too, at twice the cost (default: as --like does, else not)",
     )
     parser.add_argument(
         "--bias",

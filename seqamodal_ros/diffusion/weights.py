@@ -114,10 +114,8 @@ def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettin
     return hashlib.sha256(data).hexdigest()
 
 
-def _resolve(model: str) -> tuple[Path, str | None]:
-    """Path and expected sha256 (None for a model given by path)."""
-    if model.endswith(".safetensors"):
-        return Path(model).expanduser(), None
+def shipped() -> dict[str, tuple[Path, str]]:
+    """The models of ``models/manifest.yaml`` by name, "default" among them: file and sha256. Errors as of `load_model`."""
     folder = share_folder("models")
     listed = folder / "manifest.yaml"
     if not listed.is_file():
@@ -128,6 +126,14 @@ def _resolve(model: str) -> tuple[Path, str | None]:
         entries["default"] = entries[manifest["default"]]
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{listed} is damaged: get it again (`git checkout -- models`)") from error
+    return entries
+
+
+def _resolve(model: str) -> tuple[Path, str | None]:
+    """Path and expected sha256 (None for a model given by path)."""
+    if model.endswith(".safetensors"):
+        return Path(model).expanduser(), None
+    entries = shipped()
     if model not in entries:
         known = ", ".join(sorted(entries))
         raise ValueError(f"unknown model {model!r}: use one of {known}, or the path of a .safetensors file")

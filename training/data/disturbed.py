@@ -13,6 +13,12 @@ from training.data.scene import Scene
 
 AFAR = 0.6  # size that is left of a scene
 
+
+def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    _, data = cv2.imencode(".jpg", np.rint(image).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.float32)
+
+
 # name -> the image float32 [S, S, 3] in 0..255 -> the image that the camera gives, likewise; lengths are shares of its side
 OF_IMAGES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
     "dark": lambda _, image: 255 * (image / 255) ** 1.8 * 0.6,
@@ -22,9 +28,7 @@ OF_IMAGES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = 
     "out of focus": lambda _, image: cv2.GaussianBlur(image, (0, 0), 0.008 * len(image)),
     "moving": lambda _, image: cv2.blur(image, (round(0.04 * len(image)), 1)),
     "noise": lambda rng, image: image + 20 * rng.normal(size=image.shape).astype(np.float32),
-    "JPEG of quality 15": lambda _, image: cv2.imdecode(
-        cv2.imencode(".jpg", np.rint(image), [cv2.IMWRITE_JPEG_QUALITY, 15])[1], cv2.IMREAD_COLOR
-    ).astype(np.float32),
+    "JPEG of quality 15": lambda _, image: _jpeg(image, 15),
     "a quarter of the pixels a side": lambda _, image: coarser(image, 0.25),
 }
 
