@@ -74,7 +74,7 @@ class Perceiver:
                 None keeps the model's own.
             runtime: what computes the network: "torch" in float32, "torch-bf16" with bfloat16 where the hardware has it;
                 "onnxruntime" or "openvino" what the command `export` wrote, on the CPU; "auto" the fastest that is there. One
-                that is named and not there is told in a warning, and "torch" takes its place. Rounding differs among them.
+                that is named and not there is told in a warning, and the next best takes its place. Rounding differs among them.
                 Exports leave one thread to PyTorch, in the whole process.
             before_call: runs before each network call; what it raises ends the inference (cancellation, heartbeat).
 
@@ -129,7 +129,7 @@ class Perceiver:
 
     @property
     def gpu_memory(self) -> int | None:
-        """Bytes of the GPU's memory that this process holds; None where the network runs on a CPU."""
+        """Bytes that PyTorch holds of the GPU's memory; None where the network runs on a CPU."""
         import torch
 
         return torch.cuda.memory_reserved() if self._device == "cuda" else None

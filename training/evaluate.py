@@ -86,8 +86,8 @@ class Evaluation:
                 write_image(Path(f"{stem}_{kind}.png"), sheet)
             draw(figures["calibration"], Path(f"{stem}_reliability.png"))
             print(
-                f"\nits {SHOWN} worst, middle and best images by mean IOU, beside the truth and what was seen: {stem}_worst.png, "
-                f"{stem}_typical.png, {stem}_best.png; how far to believe probabilities: {stem}_reliability.png"
+                f"\nits {SHOWN} worst, typical (in the middle) and best images by mean IOU, beside the truth and what was seen: "
+                f"{stem}_worst.png, {stem}_typical.png, {stem}_best.png; how far to believe probabilities: {stem}_reliability.png"
             )
 
     def add(self, figures: Figures) -> Figures:

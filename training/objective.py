@@ -72,7 +72,7 @@ class ObjectiveSettings:
         if self.only not in ("", "centres", "denoiser"):
             raise ValueError(f'only is "centres", "denoiser" or "", not {self.only!r}')
         if self.only and max(self.edges, self.all_layers, self.centres):
-            raise ValueError(f"only trains the {self.only} alone: leave out edges, all_layers and centres")
+            raise ValueError(f"`only` trains the {self.only} alone: leave out edges, all_layers and centres")
 
 
 def next_layer(amodal: Tensor, occluded_by: Tensor, drawn: Tensor) -> Tensor:

@@ -80,11 +80,14 @@ def main() -> None:
             parser.error(f"there is no folder {path.parent} for {path.name}")
     try:
         perceiver = Perceiver.load(args.model, runtime=args.runtime)
+        if args.runtime not in ("auto", perceiver.runtime):  # figures must not be another's
+            raise ValueError(f"runtime {args.runtime} is not to be had here: see the warning above")
         compositor = evaluation_compositor(args.data, args.sprites, args.split, args.image_size)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     scenes = in_turns(compositor, compositor.material, args.count, args.seed)
-    ways = [{CLEAN: scene, **disturbed(scene, args.seed + k)} for k, scene in enumerate(scenes)]
+    area_min = perceiver.model.settings.sequence.area_min
+    ways = [{CLEAN: scene, **disturbed(scene, args.seed + k, area_min)} for k, scene in enumerate(scenes)]
     print(
         f"{perceiver.model_id}, {args.count} {args.split} composites, K = {args.samples}, seed {args.seed}, {perceiver.runtime}"
     )
@@ -97,7 +100,9 @@ def main() -> None:
         seen.append((these[0], stacks[0]))
     print("\n" + markdown(results))
     if args.out:
-        args.out.write_text(json.dumps({"model": perceiver.model_id, "seed": args.seed, "results": results}, indent=1))
+        given = {key: getattr(args, key) for key in ("split", "image_size", "samples", "seed")}
+        told = {"model": perceiver.model_id, "runtime": perceiver.runtime, **given, "results": results}
+        args.out.write_text(json.dumps(told, indent=1, allow_nan=False))
     if args.sheet:
         write_image(args.sheet, answer_sheet(*zip(*seen, strict=True)))
 

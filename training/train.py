@@ -65,7 +65,9 @@ class TrainSettings:
         if self.repeated < 0:
             raise ValueError(f"repeated is a number of scenes, or 0, not {self.repeated}")
         if (self.repeated > 0) != bool(only_part(self.objective)):
-            raise ValueError("give both `objective: {only: centres}` and `repeated: 3000`, or none: features are kept of so many")
+            raise ValueError(
+                "give both `repeated: 3000` and `objective: {only: centres}` (or denoiser), or none: features are kept of so many"
+            )
         if not 0 <= self.packed <= 1:
             raise ValueError(f"packed is a share and must be in 0..1, not {self.packed}")
         network, objective = self.network.kind, self.objective.kind
@@ -273,7 +275,9 @@ def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Composito
         compositor = Compositor(load_material(args.data, args.sprites, "train"), composites)
         if args.packed is None:
             return compositor
-    return Mixture(packed_scenes(args.packed, composites, any_depth=settings.repeated > 0), settings.packed, compositor)
+    return Mixture(
+        packed_scenes(args.packed, composites, any_depth=only_part(settings.objective) == "centres"), settings.packed, compositor
+    )
 
 
 def packed_scenes(folder: Path, rules: SceneRules, any_depth: bool = False) -> PackedScenes:
@@ -312,7 +316,7 @@ def main() -> None:
         if begun and not args.resume:
             raise ValueError(f"{args.out} holds a run: go on with it by --resume, or give another --out")
         if only_part(settings.objective) and not (begun or args.init):
-            raise ValueError("only trains a part of a network whose others are trained: give its weights by --init")
+            raise ValueError("`only` trains a part of a network whose others are trained: give its weights by --init")
         network = begin(settings, args.init)  # before the scenes, whose reading takes longer
         source = scene_source(settings, args)
     except (OSError, ImportError, ValueError) as error:

@@ -60,7 +60,7 @@ def in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[li
             if not _out_of_memory(error):
                 raise
             if size == 1:
-                raise torch.OutOfMemoryError(f"the GPU has no memory for one image: {error}") from error
+                raise torch.OutOfMemoryError(f"the GPU has no memory for a batch of one: {error}") from error
         else:
             start += size
             continue
@@ -71,8 +71,8 @@ def in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[li
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch says so, or a library below it, in its own words (CUDNN_STATUS_ALLOC_FAILED, say)."""
-    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
+    """Whether PyTorch says so, or what is below it, in its own words (CUDNN_STATUS_ALLOC_FAILED, "CUDA error: out of memory")."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in ("ALLOC_FAILED", "out of memory"))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -226,8 +226,8 @@ class PerceptionNode(LifecycleNode):
             state = "active" if self._active else "inactive"
             perceiver = self._worker.perceiver
             about = {**memory(), "model": perceiver.model_id, "device": perceiver.device, "runtime": perceiver.runtime}
-            if not fatal and (held := perceiver.gpu_memory) is not None:  # of CUDA nothing is asked once it may be stuck
-                about["gpu_memory_mb"] = f"{held / 1e6:.0f}"
+            if self._worker.gpu_memory is not None:
+                about["gpu_memory_mb"] = f"{self._worker.gpu_memory / 1e6:.0f}"
             for camera in self.cameras.values():
                 details = {**about, **camera.pace.described()}
                 if camera.last_stamp is not None:

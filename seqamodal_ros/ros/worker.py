@@ -125,6 +125,8 @@ class Worker:
         self._wanted: Callable[[], bool] = lambda: True  # of the frames at work
         with heartbeat.work(samples, LOADING, "loading the model"):
             self.perceiver = load(self._before_call)
+        # as of the last answer: whoever reports must not ask CUDA, which may be stuck
+        self.gpu_memory = self.perceiver.gpu_memory
         self._thread = threading.Thread(target=self._work, name="perceiver", daemon=True)
         self._thread.start()
 
@@ -212,6 +214,7 @@ class Worker:
             return False
 
     def _tell(self, answers: list[Answer]) -> None:
+        self.gpu_memory = self.perceiver.gpu_memory
         self._answers.extend((self._round_at_work, answer) for answer in answers)
         self._notify()
 
@@ -219,6 +222,7 @@ class Worker:
         try:
             with self._heartbeat.work(1, what="giving back the GPU's memory"):
                 self.perceiver.rest()
+                self.gpu_memory = self.perceiver.gpu_memory
                 malloc.give_back()  # what the frame took that was at work
         except Exception:  # of CUDA, say: the thread must live on, and the next frame tells of it
             LOGGER.exception("the GPU's memory was not released")

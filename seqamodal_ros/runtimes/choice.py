@@ -31,7 +31,7 @@ def network_on(model: Model, device: str, runtime: str) -> tuple[CentredNetwork,
         model: its weights and settings.
         device: "cpu" or "cuda".
         runtime: of `perceiver.RUNTIMES`. "auto" takes the fastest whose package and export are there; one that was named and is
-            not there is told in a warning, and the next best takes its place.
+            not there is told in a warning, and the next best takes its place: of exports another export, then PyTorch in float32.
     """
     network, name = _exported(model, device, runtime)
     if network is None:

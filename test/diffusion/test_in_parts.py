@@ -80,7 +80,7 @@ def test_a_library_below_pytorch_may_say_it_in_its_own_words(room):
     if room:
         assert torch.equal(wrapped.encode(image)[0], 2 * image)
     else:
-        with pytest.raises(torch.OutOfMemoryError, match="no memory for one image.*ALLOC_FAILED"):
+        with pytest.raises(torch.OutOfMemoryError, match="no memory for a batch of one.*ALLOC_FAILED"):
             wrapped.encode(image)
 
 

@@ -56,7 +56,8 @@ def test_from_afar_image_and_masks_agree(scene):
     assert far.image[2, 2].tolist() == [PADDING] * 3
     bright = cv2.resize(far.image[..., 0], (64, 64), interpolation=cv2.INTER_AREA) > 140
     assert (bright ^ far.amodal[0]).sum() <= 0.1 * far.amodal[0].sum()
-    assert far.amodal.sum() == pytest.approx(0.36 * scene.amodal.sum(), rel=0.1)
+    assert far.amodal.sum() == pytest.approx(25 / 64 * scene.amodal.sum(), rel=0.1)
+    assert not len(disturbed(scene, seed=0, area_min=500)["from afar"].amodal)
 
 
 def run(monkeypatch, *words) -> None:

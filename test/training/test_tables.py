@@ -3,7 +3,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -180,6 +180,15 @@ class TestEvaluate:
         assert len(figures["iou_by_image"]) == 5
         run(monkeypatch, training.evaluate, *words, "--samples", 1, "--against", first, "--out", second)
         assert "minus small@sha256:" in capsys.readouterr().out
+
+    def test_layers_that_the_model_cannot_draw_are_told(self, tmp_path, sets, small_model_16, monkeypatch, capsys):
+        from seqamodal_ros.diffusion.weights import load_model, save_model
+
+        model = load_model(str(small_model_16))
+        shallow = replace(model.settings, sequence=replace(model.settings.sequence, max_layers=1))
+        save_model(tmp_path / "shallow.safetensors", model.network.state_dict(), shallow)
+        run(monkeypatch, training.evaluate, "--model", tmp_path / "shallow.safetensors", "--set", sets / "test", "--count", 1)
+        assert "have up to 2 layers, the model draws 1: it cannot draw the others" in capsys.readouterr().out
 
     def test_the_raw_material_the_sample_frames_two_truths_and_bare_textures(self, tmp_path, data, monkeypatch, capsys):
         import torch

@@ -11,7 +11,7 @@ from seqamodal_ros.scene.geometry import PADDING
 from training.data.painting import coarser
 from training.data.scene import Scene
 
-AFAR = 0.6  # size that is left of a scene
+AFAR = (5, 8)  # size that is left of a scene, as a fraction: sides of images and masks are whole in it
 
 
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -33,33 +33,35 @@ OF_IMAGES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = 
 }
 
 
-def disturbed(scene: Scene, seed: int) -> dict[str, Scene]:
+def disturbed(scene: Scene, seed: int, area_min: int = 10) -> dict[str, Scene]:
     """The scene in each of these ways; the truth is the same but from afar, where it is smaller.
 
     Args:
         scene: its image is uint8 [S, S, 3].
         seed: of the noise.
+        area_min: the fewest mask pixels of an object.
     """
     image = scene.image.astype(np.float32)
     found = {
         name: replace(scene, image=np.rint(camera(np.random.default_rng(seed), image).clip(0, 255)).astype(np.uint8))
         for name, camera in OF_IMAGES.items()
     }
-    return {**found, "from afar": from_afar(scene)}
+    return {**found, "from afar": from_afar(scene, area_min)}
 
 
-def from_afar(scene: Scene) -> Scene:
-    """The scene at `AFAR` of its size, in the middle of a grey image."""
+def from_afar(scene: Scene, area_min: int) -> Scene:
+    """The scene at `AFAR` of its size, in the middle of a grey image; what is smaller than `area_min` then is no object of it."""
     image = np.full_like(scene.image, PADDING)
     image[_middle(len(image))] = _smaller(scene.image)
     amodal = np.zeros_like(scene.amodal)
     for whole, small in zip(scene.amodal, amodal, strict=True):
         small[_middle(len(small))] = _smaller(255 * whole.astype(np.uint8)) >= 128
-    return replace(scene, image=image, amodal=amodal)
+    kept = amodal.sum(axis=(1, 2)) >= area_min
+    return Scene(image, amodal[kept], scene.occluded_by[np.ix_(kept, kept)])
 
 
 def _side(of: int) -> int:
-    return 2 * round(AFAR * of / 2)
+    return of * AFAR[0] // AFAR[1]
 
 
 def _middle(side: int) -> tuple[slice, slice]:
