@@ -100,6 +100,8 @@ def _small_composites(data, sprites, split, image_size):
 def test_the_table_tells_what_is_lost():
     clean = {"name": "as they are", "iou_by_image": [[0.8, 0.5], [1.0], []], "stop_accuracy": 1.0}
     worse = {"name": "dark", "iou_by_image": [[0.7, 0.0], [0.9], []], "stop_accuracy": 0.5}
-    table = training.robustness.markdown([clean, worse]).splitlines()
+    far = {"name": "from afar", "iou_by_image": [[0.5], [], []], "stop_accuracy": 0.5}  # too small to be there
+    table = training.robustness.markdown([clean, worse, far]).splitlines()
     assert table[2] == "| as they are | 90.0 | 50.0 | - | - | 100.0 % |  |"
     assert table[3] == "| dark | 80.0 | 0.0 | - | - | 50.0 % | 10.0 [10.0, 10.0] |"
+    assert table[4] == "| from afar | 50.0 | - | - | - | 50.0 % | 30.0 [30.0, 30.0] |"
