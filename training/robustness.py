@@ -48,9 +48,9 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     for each in results:
         ious = [of_layer(each, layer) for layer in range(1, LAYERS + 1)]
         pairs = zip(clean["iou_by_image"], each["iou_by_image"], strict=True)
-        lost = np.array([before[0] - after[0] for before, after in pairs if before and after])
+        lost = [before[0] - after[0] for before, after in pairs if before and after]
         low, high = bootstrap_interval(lost)
-        less = "" if each is clean else f"{percent(lost.mean())} [{percent(low)}, {percent(high)}]"
+        less = "" if each is clean else f"{percent(float(np.mean(lost)))} [{percent(low)}, {percent(high)}]"
         cells = [percent(float(values.mean())) if len(values) else "-" for values in ious]
         rows.append(f"| {each['name']} | {' | '.join(cells)} | {percent(each['stop_accuracy'])} % | {less} |")
     return "\n".join(rows)
