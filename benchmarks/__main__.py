@@ -55,23 +55,26 @@ def main() -> None:
     about = f"{time.strftime('%Y-%m-%d')}; {machine()}, {threads()} threads; `{perceiver.model_id[:40]}` on {args.device}"
     found: dict[str, Any] = {"about": about, "methods": {}}
 
-    def tell(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    def tell(where: dict[str, Any], key: str, name: str, result: dict[str, Any]) -> None:
+        where[key] = result
+        (OUT / "performance.json").write_text(
+            json.dumps(found, indent=1) + "\n"
+        )  # what is measured is not lost with what follows
         said = result.get("missing") or (f"{result['p50_ms']:,.0f} ms a frame" if "p50_ms" in result else "done")
         print(f"{time.monotonic() - began:5.0f} s  {name}: {said}", flush=True)
-        return result
 
     for name, method in {
         "peer: diffusers, 1000 steps": "peer",
         "paper's sampler, ours, 1000 steps": "paper",
         "DDIM, 50 steps, the paper's network": "ddim",
     }.items():
-        found["methods"][name] = tell(name, child(OUT, "benchmarks.methods", method, *common))
+        tell(found["methods"], name, name, child(OUT, "benchmarks.methods", method, *common))
     runtimes = [each for each in RUNTIMES if each != "auto" and (args.device == "cpu" or each.startswith("torch"))]
     for runtime in runtimes:
         for steps in (1, 2, 4):
             name = f"ours, {steps} step{'s' * (steps > 1)}, {runtime}"
             arguments = ("ours", *common, "--runtime", runtime, "--steps", str(steps), "--repeats", str(args.repeats))
-            found["methods"][name] = tell(name, child(OUT, "benchmarks.methods", *arguments))
+            tell(found["methods"], name, name, child(OUT, "benchmarks.methods", *arguments))
     best = perceiver.runtime
     for model, (path, _) in shipped().items():
         if model == "default" or path.stem == perceiver.model_id.partition("@")[0]:
@@ -79,15 +82,15 @@ def main() -> None:
         for steps in (1, 2, 4):
             name = f"ours, {model}, {steps} step{'s' * (steps > 1)}, {best}"
             arguments = ("ours", "--model", model, "--device", args.device, "--runtime", best, "--steps", str(steps))
-            found["methods"][name] = tell(name, child(OUT, "benchmarks.methods", *arguments, "--repeats", str(args.repeats)))
+            tell(found["methods"], name, name, child(OUT, "benchmarks.methods", *arguments, "--repeats", str(args.repeats)))
     for what in ("growth", "floor"):
-        found[what] = tell(what, child(OUT, "benchmarks.growth", what, *common, "--runtime", best))
+        tell(found, what, what, child(OUT, "benchmarks.growth", what, *common, "--runtime", best))
     found["runtime"], found["steps"] = best, perceiver.model.settings.sampling_steps
     found["learning"] = {}
     for network, images in IMAGES[args.device].items():
         arguments = (network, "--device", args.device, "--images", str(images))
-        found["learning"][network] = tell(f"training of `{network}`", child(OUT, "benchmarks.learning", *arguments))
-    found["ros"] = tell("ROS shell and stillness", shell_and_stillness(args.model, args.device))
+        tell(found["learning"], network, f"training of `{network}`", child(OUT, "benchmarks.learning", *arguments))
+    tell(found, "ros", "ROS shell and stillness", shell_and_stillness(args.model, args.device))
     print("\n" + text(found))
     written = [OUT / "performance", *([PAGE.with_suffix("")] if args.write else [])]
     for each in written:

@@ -158,7 +158,7 @@ class Robot:
 
     def listen_to_label(self) -> None:
         """Hear labels from now on, which has the node draw them."""
-        self.node.create_subscription(Image, "seqamodal/label", self.labels.append, QoSProfile(depth=1))
+        self.node.create_subscription(Image, "seqamodal/label", lambda label: self.labels.append(label), QoSProfile(depth=1))
 
     def number(self, name: str) -> int:
         """A counter of the latest diagnostics."""
