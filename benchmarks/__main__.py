@@ -56,10 +56,8 @@ def main() -> None:
     found: dict[str, Any] = {"about": about, "methods": {}}
 
     def tell(where: dict[str, Any], key: str, name: str, result: dict[str, Any]) -> None:
-        where[key] = result
-        (OUT / "performance.json").write_text(
-            json.dumps(found, indent=1) + "\n"
-        )  # what is measured is not lost with what follows
+        where[key] = result  # and written, so that it is not lost with what follows
+        (OUT / "performance.json").write_text(json.dumps(found, indent=1) + "\n")
         said = result.get("missing") or (f"{result['p50_ms']:,.0f} ms a frame" if "p50_ms" in result else "done")
         print(f"{time.monotonic() - began:5.0f} s  {name}: {said}", flush=True)
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from seqamodal_ros import Perceiver
 from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.pictures import write_image
@@ -23,7 +22,7 @@ from training.data.scene import Scene
 from training.data.sheets import answer_sheet
 from training.figures import Figures, difference, markdown, measure, percent, worst_first
 from training.metrics import both_found, hidden_iou, layer_figures, mean_of
-from training.predictions import free_running, teacher_forced
+from training.predictions import free_running, perceiver_on, teacher_forced
 
 SHOWN = 24  # images of a sheet
 TWO_TRUTHS, HYPOTHESES = 100, 9  # images that two scenes agree with, and how many hypotheses are drawn of each
@@ -39,10 +38,8 @@ class Evaluation:
     def __init__(self, args: argparse.Namespace):
         self.args = args
         majority_null = True if args.majority_null else None
-        given = {"sampling_steps": args.steps, "majority_null": majority_null, "mirror": args.mirror, "runtime": args.runtime}
-        self.perceiver = Perceiver.load(args.model, **given)
-        if args.runtime not in ("auto", self.perceiver.runtime):  # figures must not be another's
-            raise ValueError(f"runtime {args.runtime} is not to be had here: see the warning above")
+        given = {"sampling_steps": args.steps, "majority_null": majority_null, "mirror": args.mirror}
+        self.perceiver = perceiver_on(args.model, args.runtime, **given)
         self.model = self.perceiver.model
         self.steps = self.model.settings.sampling_steps
         self.mask_size = self.model.settings.network.mask_size

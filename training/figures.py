@@ -21,6 +21,7 @@ from training.metrics import (
     false_layers,
     hidden_iou,
     iou,
+    iou_by_image,
     layer_figures,
     layer_of,
     mean_of,
@@ -50,10 +51,7 @@ def measure(
     truth, stacks = [scene.layers for scene in scenes], [scene.amodal for scene in predicted]
     told = [(visible_layers(scene), hull_layers(scene)) for scene in scenes]
     hulls = [predicted_hull_layers(scene) for scene in predicted]
-    by_image = [
-        [iou(layer_of(stack, layer), true) for layer, true in enumerate(layers, 1)]
-        for stack, layers in zip(stacks, truth, strict=True)
-    ]
+    by_image = iou_by_image(stacks, truth)
     groups = list(range(len(scenes))) if groups is None else list(groups)
     ap, ap_50 = coco_ap(predicted, scenes)
     apart = told_apart([[obj.visible for obj in scene.objects] for scene in predicted], scenes)

@@ -117,6 +117,14 @@ def false_layers(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) ->
     return float(np.mean([max(0, len(p) - len(t)) for p, t in zip(predicted, true, strict=True)]))
 
 
+def iou_by_image(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> list[list[float]]:
+    """IOU of each of an image's true layers, for each image; a layer that was not drawn is blank."""
+    return [
+        [iou(layer_of(stack, layer), true) for layer, true in enumerate(layers, 1)]
+        for stack, layers in zip(predicted, truth, strict=True)
+    ]
+
+
 def bootstrap_interval(
     values: Sequence[float], groups: Sequence[int] | None = None, seed: int = 0, draws: int = 1000
 ) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 """What a model says of images: by itself, and told what lies in front."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,14 @@ from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import cumulative_masks
 from training.methods import chosen, drawer
+
+
+def perceiver_on(model: str, runtime: str, **given: Any) -> Perceiver:
+    """As `Perceiver.load`; a runtime that was named and is not there is a ValueError, as figures must not be another's."""
+    perceiver = Perceiver.load(model, runtime=runtime, **given)
+    if runtime not in ("auto", perceiver.runtime):
+        raise ValueError(f"runtime {runtime} is not to be had here: see the warning above")
+    return perceiver
 
 
 def free_running(perceiver: Perceiver, images: Sequence[np.ndarray], samples: int, seed: int) -> list[LayeredScene]:

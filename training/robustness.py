@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros import Perceiver
 from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.scene.pictures import write_image
 from training.data.compositor import evaluation_compositor, in_turns
@@ -17,8 +16,8 @@ from training.data.disturbed import disturbed
 from training.data.scene import Scene
 from training.data.sheets import answer_sheet
 from training.figures import percent
-from training.metrics import bootstrap_interval, iou, layer_of, stop_accuracy
-from training.predictions import free_running
+from training.metrics import bootstrap_interval, iou_by_image, stop_accuracy
+from training.predictions import free_running, perceiver_on
 
 LAYERS = 4  # that the table tells of
 CLEAN = "as they are"
@@ -27,10 +26,7 @@ CLEAN = "as they are"
 def figures(name: str, scenes: Sequence[Scene], stacks: Sequence[np.ndarray]) -> dict[str, Any]:
     """Conditional IOU of each image's layers, and the share of images with the right number of them."""
     truth = [scene.layers for scene in scenes]
-    by_image = [
-        [iou(layer_of(stack, k), true) for k, true in enumerate(layers, 1)] for stack, layers in zip(stacks, truth, strict=True)
-    ]
-    return {"name": name, "iou_by_image": by_image, "stop_accuracy": stop_accuracy(stacks, truth)}
+    return {"name": name, "iou_by_image": iou_by_image(stacks, truth), "stop_accuracy": stop_accuracy(stacks, truth)}
 
 
 def of_layer(found: dict[str, Any], layer: int) -> np.ndarray:
@@ -80,9 +76,7 @@ def main() -> None:
         if not path.parent.is_dir():
             parser.error(f"there is no folder {path.parent} for {path.name}")
     try:
-        perceiver = Perceiver.load(args.model, runtime=args.runtime)
-        if args.runtime not in ("auto", perceiver.runtime):  # figures must not be another's
-            raise ValueError(f"runtime {args.runtime} is not to be had here: see the warning above")
+        perceiver = perceiver_on(args.model, args.runtime)
         compositor = evaluation_compositor(args.data, args.sprites, args.split, args.image_size)
     except (OSError, ValueError) as error:
         parser.error(str(error))
