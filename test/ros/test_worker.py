@@ -19,7 +19,13 @@ def frame(seed: int) -> Frame:
     return Frame(None, IMAGE, 1, seed)
 
 
-class Scripted:
+class OnCpu:
+    """What a perceiver on a CPU says of the GPU's memory."""
+
+    gpu_memory = None
+
+
+class Scripted(OnCpu):
     """A perceiver of two network calls a frame; the test holds it between them. Seed 13 fails."""
 
     def __init__(self, before_call: Callable[[], None]):
@@ -192,7 +198,7 @@ def test_what_fails_while_it_rests_does_not_end_the_thread(caplog):
     worker.stop()
 
 
-class Counting:
+class Counting(OnCpu):
     """A perceiver that remembers its batches; the test holds it in the first."""
 
     def __init__(self, before_call: Callable[[], None]):
@@ -256,7 +262,7 @@ def test_an_image_is_made_once_and_only_if_it_is_taken():
     worker.stop()
 
 
-class Narrow:
+class Narrow(OnCpu):
     """A perceiver whose memory holds one image."""
 
     def __init__(self, before_call: Callable[[], None]):
