@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.page import MARK, PAGE, plot, text
-from benchmarks.timing import machine
+from benchmarks.timing import accelerator, machine
 from seqamodal_ros import Perceiver
 from seqamodal_ros.diffusion.weights import shipped
 from seqamodal_ros.perceiver import RUNTIMES
@@ -52,7 +52,8 @@ def main() -> None:
     perceiver = Perceiver.load(args.model, args.device)
     common = ("--model", args.model, "--device", args.device)
     began = time.monotonic()
-    about = f"{time.strftime('%Y-%m-%d')}; {machine()}, {threads()} threads; `{perceiver.model_id[:40]}` on {args.device}"
+    where = f"{machine()}, {threads()} threads{accelerator(args.device)}"
+    about = f"{time.strftime('%Y-%m-%d')}; {where}; `{perceiver.model_id[:40]}` on {args.device}"
     found: dict[str, Any] = {"about": about, "methods": {}}
 
     def tell(where: dict[str, Any], key: str, name: str, result: dict[str, Any]) -> None:

@@ -4,12 +4,14 @@
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.forced import force
@@ -68,43 +70,59 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
     side, masks = settings.network.image_size, settings.network.mask_size
     image = torch.zeros(1, 3, side, side, device=device)
     x = torch.zeros(1, 1, masks, masks, device=device)
+    layers = x.expand(LAYERS, -1, -1, -1)
     with torch.no_grad():
-        with FlopCounterMode(display=False) as counter:
-            features = network.encode(image)
-        encode = counter.get_total_flops()
-        with FlopCounterMode(display=False) as counter:
-            network.denoise(x, torch.zeros(1, dtype=torch.long, device=device), x, features)
-        row = counter.get_total_flops()
-        with FlopCounterMode(display=False) as counter:
-            if has_centres(network):
-                layers = x.expand(LAYERS, -1, -1, -1)
-                network.to_centres(layers, layers, tuple(f.expand(LAYERS, -1, -1, -1) for f in features[network.conditions :]))
-        centres = counter.get_total_flops()
-    if settings.mirror:
-        encode, row = 2 * encode, 2 * row
+        features = network.encode(image)
+        row = (x, torch.zeros(1, dtype=torch.long, device=device), x, features)
+        of_layers = tuple(f.expand(LAYERS, -1, -1, -1) for f in features[network.conditions :])
+        encoding = counted(network, lambda: network.encode(image))
+        denoising = counted(network, lambda: network.denoise(*row))
+        centring = counted(network, lambda: network.to_centres(layers, layers, of_layers)) if has_centres(network) else (0, 0)
+    views = 2 if settings.mirror else 1
     calls, rows = forced.denoises // forced.encodes, forced.rows // forced.encodes
-    operations = encode + rows * row + centres
+    operations, activations = (
+        views * encodes + rows * views * a_row + centres
+        for encodes, a_row, centres in zip(encoding, denoising, centring, strict=True)
+    )
     counts = {part: sum(p.numel() for p in each.parameters()) for part, each in network.named_children()}
-    moved = 4 * sum(count * (calls if part == "denoiser" else 1) for part, count in counts.items())
+    weights = 4 * sum(count * (calls if part == "denoiser" else 1) for part, count in counts.items())
     torch.set_num_threads(threads())  # a runtime may have taken all but one
     rates = {"float32": matrix_rate(torch.float32, device)}
     if computes_bfloat16(device):
         rates["bfloat16"] = matrix_rate(torch.bfloat16, device)
+        weights, activations = weights / 2, activations / 2
     copy = copy_rate(device)
-    best = 1000 * max(operations / max(rates.values()), moved / copy)
+    best = 1000 * max(operations / max(rates.values()), (weights + activations) / copy)
     return {
-        "gflop_encode": encode / 1e9,
-        "gflop_row": row / 1e9,
-        "gflop_centres": centres / 1e9,
+        "gflop_encode": views * encoding[0] / 1e9,
+        "gflop_row": views * denoising[0] / 1e9,
+        "gflop_centres": centring[0] / 1e9,
         "rows": rows,
         "gflop_frame": operations / 1e9,
-        "megabytes_weights_read": moved / 1e6,
+        "megabytes_weights": weights / 1e6,
+        "megabytes_activations": activations / 1e6,
         "gflops": {kind: rate / 1e9 for kind, rate in rates.items()},
         "gigabytes_a_second_copied": copy / 1e9,
         "floor_ms": best,
         "frame_ms": frame,
         "share": best / frame,
     }
+
+
+def counted(network: nn.Module, call: Callable[[], object]) -> tuple[int, int]:
+    """Operations of a call, and the bytes that go into its convolutions and out of them."""
+    moved = 0
+
+    def hook(module: nn.Module, given: tuple[torch.Tensor, ...], answer: torch.Tensor) -> None:
+        nonlocal moved
+        moved += given[0].nbytes + answer.nbytes
+
+    hooks = [each.register_forward_hook(hook) for each in network.modules() if isinstance(each, nn.Conv2d)]
+    with FlopCounterMode(display=False) as counter:
+        call()
+    for each in hooks:
+        each.remove()
+    return counter.get_total_flops(), moved
 
 
 def matrix_rate(kind: torch.dtype, device: str, side: int = 2048) -> float:

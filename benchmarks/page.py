@@ -59,7 +59,7 @@ def _row(name: str, result: dict[str, Any], peer: float | None) -> list[str]:
         f"{p95:,.0f}" if p95 else DASH,
         f"{1000 / p50:.3g}",
         f"{result['first_ms']:.0f}" if "first_ms" in result else DASH,
-        f"{result['memory_mb']:.0f}",
+        f"{result['memory_mb']:.0f}" + (f", GPU {result['gpu_memory_mb']:.0f}" if "gpu_memory_mb" in result else ""),
         f"1/{peer / p50:,.0f}" if peer else DASH,
         " ".join(f"{each:.0f}" for each in result["iou"]) if "iou" in result else DASH,
     ]
@@ -70,7 +70,8 @@ def _floor(runtime: str, **f: Any) -> str:
     return (
         f"The floor: {f['gflop_encode']:.2f} GFLOP for the encoder, {f['rows']} times {f['gflop_row']:.2f} for "
         f"rows of the denoiser and {f['gflop_centres']:.2f} for ways to centres are {f['gflop_frame']:.1f} GFLOP a frame; "
-        f"{f['megabytes_weights_read']:.0f} MB of weights are read. "
+        f"{f['megabytes_weights']:.0f} MB of weights are read, and {f['megabytes_activations']:.0f} MB go into convolutions and "
+        f"out of them, in {list(f['gflops'])[-1]}. "
         f"This machine multiplies matrices at {rates}, and copies at {f['gigabytes_a_second_copied']:.1f} GB/s: "
         f"{f['floor_ms']:.0f} ms at best. `{runtime}` takes {f['frame_ms']:.0f} ms, so {100 * f['share']:.0f} % of what the "
         "machine can do are reached."

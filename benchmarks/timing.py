@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 
 def seconds(call: Callable[[], object], repeats: int) -> list[float]:
@@ -28,9 +29,21 @@ def quantiles(taken: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": 1000 * float(p50), "p95_ms": 1000 * float(p95)}
 
 
-def peak_memory() -> float:
-    """Largest resident memory that this process had, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+def peak_memory(device: str) -> dict[str, float]:
+    """Largest resident memory that this process had, and what PyTorch held at most of the GPU's, where there is one; MB."""
+    found = {"memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}
+    if device == "cuda":
+        found["gpu_memory_mb"] = torch.cuda.max_memory_reserved() / 1e6
+    return found
+
+
+def accelerator(device: str) -> str:
+    """The GPU's name, and whether float32 is rounded to TF32 there; "" of a CPU."""
+    if device != "cuda":
+        return ""
+    in_tf32 = {"matrix products": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32}
+    rounded = " and ".join(what for what, is_so in in_tf32.items() if is_so)
+    return f", {torch.cuda.get_device_name()}, {rounded or 'nothing'} of float32 in TF32"
 
 
 def machine() -> str:

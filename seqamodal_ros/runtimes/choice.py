@@ -13,6 +13,7 @@ from seqamodal_ros.diffusion.in_parts import InParts
 from seqamodal_ros.diffusion.mirrored import Mirrored
 from seqamodal_ros.diffusion.weights import Model
 from seqamodal_ros.runtimes.bfloat16 import Bfloat16, computes_bfloat16
+from seqamodal_ros.runtimes.cuda_graphs import CudaGraphs
 from seqamodal_ros.runtimes.exported import Card, export_folder, read_card
 from seqamodal_ros.runtimes.onnx_runtime import OnnxRuntimeNetwork
 from seqamodal_ros.runtimes.openvino import OpenVinoNetwork
@@ -30,18 +31,23 @@ def network_on(model: Model, device: str, runtime: str) -> tuple[CentredNetwork,
     Args:
         model: its weights and settings.
         device: "cpu" or "cuda".
-        runtime: of `perceiver.RUNTIMES`. "auto" takes the fastest whose package and export are there; one that was named and is
-            not there is told in a warning, and the next best takes its place: of exports another export, then PyTorch in float32.
+        runtime: of `perceiver.RUNTIMES`. "auto" takes the fastest whose package and export are there, on a GPU bfloat16; one that
+            was named and is not there is told in a warning, and the next best takes its place: of exports another export, then
+            PyTorch in float32.
     """
     network, name = _exported(model, device, runtime)
     if network is None:
         network = cast(CentredNetwork, model.network.to(device))  # who asks for ways to centres sees to it that it has them
         name = "torch"
-        if runtime == BFLOAT16 and computes_bfloat16(device):
-            network, name = Bfloat16(network, device), BFLOAT16
-        elif runtime == BFLOAT16:
-            LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16", name)
-    return InParts(Mirrored(network) if model.settings.mirror else network), name
+        if runtime == BFLOAT16 or (runtime == "auto" and device == "cuda"):
+            if computes_bfloat16(device):
+                network, name = Bfloat16(network, device), BFLOAT16
+            elif runtime == BFLOAT16:
+                LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16", name)
+    network = Mirrored(network) if model.settings.mirror else network
+    if device == "cuda" and name == BFLOAT16:
+        network = CudaGraphs(network)
+    return InParts(network), name
 
 
 def _exported(model: Model, device: str, runtime: str) -> tuple[CentredNetwork | None, str]:

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network whose calls are recorded as CUDA graphs: one launch a call, not one for each of its hundreds of small kernels."""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
+
+LOGGER = logging.getLogger(__name__)
+MOST = 32  # graphs that are kept; each holds its inputs and answers
+WARM_UP = 3  # calls before one is recorded: libraries choose their kernels and take their workspace in the first
+AGREES = 1e-2  # largest difference of a graph to what it was recorded of, as a share of the largest value; kernels may differ
+
+Call = Callable[..., ImageFeatures]
+
+
+class Recorded(NamedTuple):
+    """A call that can be made again without Python: fill `given`, `replay`, read `answers`."""
+
+    given: tuple[Tensor, ...]
+    answers: ImageFeatures
+    replay: Callable[[], None]
+
+
+class CudaGraphs:
+    """Wraps a network on a GPU; see `Network`. For each kind of call and batch size the first call is recorded, and takes longer.
+
+    A graph that cannot be recorded, or does not answer as the network does, is told once and not used: that call is made as
+    without graphs. torch.OutOfMemoryError goes on to the caller.
+
+    Args:
+        network: which; its weights must stay where they are.
+        record: makes a `Recorded` of a call and what it is given.
+    """
+
+    def __init__(self, network: CentredNetwork, record: Callable[[Call, tuple[Tensor, ...]], Recorded] | None = None):
+        self.network = network
+        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
+        self._record = record or Recorder().record
+        self._recorded: dict[tuple[str, tuple[torch.Size, ...]], Recorded | None] = {}
+
+    def encode(self, image: Tensor) -> ImageFeatures:
+        """As the network's."""
+        return self._answer("encode", self.network.encode, image)
+
+    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """As the network's."""
+
+        def call(x_t: Tensor, t: Tensor, cumulative_mask: Tensor, *features: Tensor) -> ImageFeatures:
+            return (self.network.denoise(x_t, t, cumulative_mask, features),)
+
+        return self._answer("denoise", call, x_t, t, cumulative_mask, *image_features[: self.conditions])[0]
+
+    def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+        """As the network's."""
+
+        def call(layer: Tensor, cumulative_mask: Tensor, *features: Tensor) -> ImageFeatures:
+            return (self.network.to_centres(layer, cumulative_mask, features),)
+
+        return self._answer("to_centres", call, layer, cumulative_mask, *image_features)[0]
+
+    @torch.inference_mode()  # whatever the caller's: tensors that were made in it can be written to in no other
+    def _answer(self, name: str, call: Call, *given: Tensor) -> ImageFeatures:
+        key = name, tuple(each.shape for each in given)
+        if key not in self._recorded and len(self._recorded) < MOST:
+            self._recorded[key] = self._checked(name, call, given)
+        recorded = self._recorded.get(key)
+        return call(*given) if recorded is None else _replay(recorded, given)
+
+    def _checked(self, name: str, call: Call, given: tuple[Tensor, ...]) -> Recorded | None:
+        try:
+            recorded = self._record(call, given)
+            pairs = zip(_replay(recorded, given), call(*given), strict=True)
+            if all((ours - theirs).abs().max() <= AGREES * theirs.abs().max() for ours, theirs in pairs):
+                return recorded
+            why = "it answers otherwise than the network"
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # CUDA's own are of many kinds
+            why = str(error)
+        LOGGER.warning("no CUDA graph of %s for a batch of %d (%s): going on without", name, len(given[0]), why)
+        return None
+
+
+def _replay(recorded: Recorded, given: tuple[Tensor, ...]) -> ImageFeatures:
+    for kept, new in zip(recorded.given, given, strict=True):
+        kept.copy_(new)
+    recorded.replay()
+    return tuple(answer.clone() for answer in recorded.answers)  # the next replay writes over them
+
+
+class Recorder:
+    """Records on the current GPU. Its graphs share memory, as each answer is copied before the next graph runs."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, call: Call, given: tuple[Tensor, ...]) -> Recorded:
+        """See `Recorded`."""
+        kept = tuple(each.clone() for each in given)
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UP):
+                call(*kept)
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            answers = call(*kept)
+        return Recorded(kept, answers, graph.replay)

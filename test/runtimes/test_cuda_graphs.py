@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded calls. There need be no GPU but for the last test: elsewhere a recording is the call itself, made again in place."""
+
+import logging
+
+import pytest
+import torch
+
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.in_parts import InParts
+from seqamodal_ros.diffusion.mirrored import Mirrored
+from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
+from seqamodal_ros.runtimes import cuda_graphs
+from seqamodal_ros.runtimes.bfloat16 import Bfloat16
+from seqamodal_ros.runtimes.cuda_graphs import CudaGraphs, Recorded
+
+SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), layers=2, centre_channels=(8, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    made = FastNetwork(SMALL).eval()
+    for weight in made.parameters():  # those that begin at zero, too, must tell
+        weight.data += 0.05 * torch.randn_like(weight)
+    return made
+
+
+def inputs(count, device="cpu"):
+    generator = torch.Generator().manual_seed(count)
+    image = torch.rand(count, 3, 64, 64, generator=generator) * 2 - 1
+    x_t, mask = (torch.randn(count, 1, 16, 16, generator=generator) for _ in range(2))
+    return tuple(each.to(device) for each in (image, x_t, torch.arange(count) * 100 + 99, mask.sign()))
+
+
+class Again:
+    """Records by remembering the call; counts what it recorded."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, call, given):
+        self.count += 1
+        kept = tuple(each.clone() for each in given)
+        answers = tuple(each.clone() for each in call(*kept))
+
+        def replay():
+            for answer, new in zip(answers, call(*kept), strict=True):
+                answer.copy_(new)
+
+        return Recorded(kept, answers, replay)
+
+
+def of_all_calls(network, count, device="cpu"):
+    image, x_t, t, mask = inputs(count, device)
+    features = network.encode(image)
+    prediction = network.denoise(x_t, t, mask, features)
+    return (*features, prediction, network.to_centres(-mask, mask, features[network.conditions :]))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("wrapped", [lambda network: network, Mirrored], ids=["the image", "and its mirror image"])
+def test_recorded_calls_answer_as_the_network(network, wrapped):
+    record = Again()
+    graphs, plain = CudaGraphs(wrapped(network), record), wrapped(network)
+    counts = (1, 3, 1, 3, 2)
+    answers = [of_all_calls(graphs, count) for count in counts]  # all before the first is looked at: none may be written over
+    for count, answer in zip(counts, answers, strict=True):
+        for ours, theirs in zip(answer, of_all_calls(plain, count), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert record.count == 3 * 3  # kinds of calls, batch sizes
+
+
+@torch.inference_mode()
+def test_a_call_that_cannot_be_recorded_is_told_once_and_made_without(network, caplog):
+    tried = []
+
+    def record(call, given):
+        tried.append(len(given[0]))
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    graphs = CudaGraphs(network, record)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            for ours, theirs in zip(of_all_calls(graphs, 2), of_all_calls(network, 2), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert tried == [2, 2, 2]
+    assert [f"no CUDA graph of {name} for a batch of 2" in each.message for name, each in
+            zip(("encode", "denoise", "to_centres"), caplog.records, strict=True)] == [True] * 3  # fmt: skip
+
+
+@torch.inference_mode()
+def test_a_graph_that_answers_otherwise_is_not_used(network, caplog):
+    def record(call, given):
+        recorded = Again()(call, given)
+        return recorded._replace(replay=lambda: None, answers=tuple(answer + 1 for answer in recorded.answers))
+
+    image = inputs(1)[0]
+    with caplog.at_level(logging.WARNING):
+        for ours, theirs in zip(CudaGraphs(network, record).encode(image), network.encode(image), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert "answers otherwise" in caplog.text
+
+
+@torch.inference_mode()
+def test_what_there_is_no_memory_for_is_made_in_parts(network):
+    record = Again()
+
+    def narrow(call, given):
+        if len(given[0]) > 2:
+            raise torch.OutOfMemoryError("no more memory")
+        return record(call, given)
+
+    image, x_t, t, mask = inputs(5)
+    parts = InParts(CudaGraphs(network, narrow))
+    features = network.encode(image)
+    torch.testing.assert_close(parts.denoise(x_t, t, mask, features), network.denoise(x_t, t, mask, features))
+    assert record.count == 2  # of two rows and of one
+
+
+@torch.inference_mode()
+def test_no_more_graphs_are_kept_than_there_is_reason_to(network, monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "MOST", 2)
+    record = Again()
+    graphs = CudaGraphs(network, record)
+    for count in (1, 2, 3, 1, 2):
+        image = inputs(count)[0]
+        torch.testing.assert_close(graphs.encode(image)[0], network.encode(image)[0], rtol=0, atol=0)
+    assert record.count == 2
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["fast", "paper"])
+def test_weights_kept_in_bfloat16_answer_as_those_rounded_in_each_call(network, kind):
+    torch.manual_seed(3)
+    whole = network if kind == "fast" else PaperNetwork(PaperSettings(16, 32, (1,))).eval()
+    image, x_t, t, mask = inputs(2)
+    image = image if kind == "fast" else image[..., :16, :16]
+    kept = Bfloat16(whole, "cpu")
+    features = kept.encode(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = whole.encode(image)
+        prediction = whole.denoise(x_t, t, mask, expected).float()
+    for ours, theirs in zip((*features, kept.denoise(x_t, t, mask, features)), (*expected, prediction), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    if kind == "fast":
+        others = tuple(each.float() for each in features[whole.conditions :])
+        ways = kept.to_centres(-mask, mask, features[whole.conditions :])
+        torch.testing.assert_close(ways, whole.to_centres(-mask, mask, others), rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@torch.inference_mode()
+def test_on_a_gpu_nothing_is_allocated_anew_and_the_answers_are_the_networks(network, caplog):
+    on_gpu = Bfloat16(network.to("cuda"), "cuda")
+    with caplog.at_level(logging.WARNING):
+        graphs = CudaGraphs(Mirrored(on_gpu))
+        for count in (1, 3, 1, 3):
+            answers = of_all_calls(graphs, count, "cuda")
+            held = torch.cuda.memory_reserved()
+            for ours, theirs in zip(answers, of_all_calls(Mirrored(on_gpu), count, "cuda"), strict=True):
+                torch.testing.assert_close(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2)
+        of_all_calls(graphs, 3, "cuda")
+        assert torch.cuda.memory_reserved() == held
+    assert not caplog.records
+    network.to("cpu")
