@@ -100,7 +100,8 @@ SPECS: dict[str, Spec] = {
     "stillness": Spec(
         2.0,
         "Grey levels by which a patch, of 32 a side, may differ from the image that was seen last and count as noise: "
-        "nothing has moved, and the answer is the same. 0: every image is seen anew.",
+        "nothing has moved, and the answer is the same. Said for 640x480 and larger; smaller images and regions, which average "
+        "less noise away, are granted as much more. 0: every image is seen anew.",
         0.0,
         255.0,
     ),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A still scene stays still: where an image differs from the one before by no more than noise, its scene is the one before."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from seqamodal_ros.scene.scene import LayeredScene
 
 if TYPE_CHECKING:
     from seqamodal_ros.ros.worker import Frame
+
+USUAL = 300  # pixels of a patch of 640x480, which `stillness` is said for
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +29,11 @@ class Stillness:
         self._seen: dict[str, _Seen] = {}
 
     def recall(self, frame: "Frame") -> LayeredScene | None:
-        """The scene of the camera's image before, if no patch of this one differs by more than the frame's `stillness`."""
+        """The scene of the camera's image before, if no patch differs by more than noise would, see `Frame.stillness`."""
         seen = self._seen.get(frame.camera)
         if not frame.stillness or seen is None or seen.how != _how(frame):
             return None
-        if np.abs(frame.patches - seen.patches).max() > frame.stillness:
+        if np.abs(frame.patches - seen.patches).max() > _allowed(frame):
             return None
         return seen.scene
 
@@ -39,6 +42,13 @@ class Stillness:
         if frame.stillness:
             again = replace(scene, seconds=0.0)  # no time is spent on it then
             self._seen[frame.camera] = _Seen(_how(frame), frame.patches, again)
+
+
+def _allowed(frame: "Frame") -> float:
+    """Grey levels by which a patch may differ: the mean over fewer pixels has as much more noise as the root of their share."""
+    _, _, width, height = frame.looked_at
+    pixels = max(1.0, width * height / frame.patches[..., 0].size)
+    return frame.stillness * max(1.0, math.sqrt(USUAL / pixels))
 
 
 def _how(frame: "Frame") -> tuple[object, ...]:

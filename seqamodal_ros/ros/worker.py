@@ -41,7 +41,8 @@ class Frame:
         depth: `DepthMatch` of a camera's frame, for the executor's thread: the depth image that fits best.
         camera: whose it is.
         region: the part of the image that is looked at.
-        stillness: grey levels by which patches of it may differ from the camera's image before, to have the same scene; 0: none.
+        stillness: grey levels by which patches of it may differ from the camera's image before, to have the same scene, where it
+            is 640x480 or larger; more where it is smaller, see `stillness`. 0: none.
         reply: who asked for this very frame; called with the answer, on the executor's thread. None for a camera's frame.
         wanted: whether someone still waits for it; asked before it is begun, and before each network call.
         received: when its image came, seconds of the monotonic clock.
@@ -66,10 +67,15 @@ class Frame:
         """uint8 [H, W, 3] RGB; raises what `source` raises."""
         return self.source() if callable(self.source) else self.source
 
+    @property
+    def looked_at(self) -> tuple[int, int, int, int]:
+        """x, y, width, height of the part of the image that is looked at, pixels."""
+        return self.region or (0, 0, self.image.shape[1], self.image.shape[0])
+
     @cached_property
     def patches(self) -> np.ndarray:
         """float32 [PATCHES, PATCHES, 3]: mean grey levels of what is looked at."""
-        x, y, width, height = self.region or (0, 0, *self.image.shape[1::-1])
+        x, y, width, height = self.looked_at
         seen = self.image[y : y + height, x : x + width]
         return cv2.resize(seen, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA).astype(np.float32)
 

@@ -43,21 +43,32 @@ def scene(seconds: float = 0.5) -> LayeredScene:
     return LayeredScene.assemble(masks, masks.astype(np.float32), masks[:, None], geometry, seconds=seconds)
 
 
-def test_noise_is_no_change():
+@pytest.mark.parametrize("step", [1, 2, 4, 8], ids=lambda step: f"{640 // step}x{480 // step}")
+def test_noise_is_no_change(step):
     stillness = Stillness()
-    assert stillness.recall(frame(picture())) is None
-    stillness.keep(frame(noisy(picture(), 0)), scene())
+    still = np.ascontiguousarray(picture()[::step, ::step])
+    assert stillness.recall(frame(still)) is None
+    stillness.keep(frame(noisy(still, 0)), scene())
     for seed in range(1, 20):
-        recalled = stillness.recall(frame(noisy(picture(), seed)))
+        recalled = stillness.recall(frame(noisy(still, seed)))
         assert recalled is not None
         assert recalled.seconds == 0
 
 
-@pytest.mark.parametrize("shift", [1, -1, 3, 100])
-def test_a_thing_that_moves_by_a_pixel_is_one(shift):
+@pytest.mark.parametrize("side", [40, 64, 200])
+def test_noise_is_no_change_in_a_small_region_either(side):
     stillness = Stillness()
-    stillness.keep(frame(noisy(picture(), 0)), scene())
-    assert stillness.recall(frame(noisy(picture(shift), 1))) is None
+    stillness.keep(frame(noisy(picture(), 0), region=(280, 180, side, side)), scene())
+    for seed in range(1, 20):
+        assert stillness.recall(frame(noisy(picture(), seed), region=(280, 180, side, side))) is not None
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+@pytest.mark.parametrize("shift", [1, -1, 3, 25])
+def test_a_thing_that_moves_by_a_pixel_is_one(shift, step):
+    stillness = Stillness()
+    stillness.keep(frame(noisy(picture()[::step, ::step], 0)), scene())
+    assert stillness.recall(frame(noisy(picture(step * shift)[::step, ::step], 1))) is None
 
 
 def test_in_a_small_region_a_small_thing_counts():
