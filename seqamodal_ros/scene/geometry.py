@@ -126,15 +126,21 @@ class Geometry:
         Args:
             mask: bool (the result is thresholded at 0.5 and bool again) or float (it stays float32).
         """
-        soft = np.zeros((self.height, self.width), np.float32)
+        where, soft = self.reached_in_source(mask)
+        whole = np.zeros((self.height, self.width), np.float32 if mask.dtype != bool else bool)
+        whole[where] = soft if mask.dtype != bool else soft >= 0.5
+        return whole
+
+    def reached_in_source(self, mask: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
+        """The rows and columns of the source that a mask [h, w] reaches, and what it is there, float32; zero elsewhere."""
         down, across = (
             _Taps.of(length, offset, self.side, size)
             for length, offset, size in ((self.height, self.top, mask.shape[0]), (self.width, self.left, mask.shape[1]))
         )
         rows, columns = (taps.reached_by(np.count_nonzero(mask, axis)) for taps, axis in ((down, 1), (across, 0)))
         # matrix products would do, too, but BLAS threads go on spinning, on the cores that the next frame wants
-        soft[rows, columns] = across.blend(down.blend(np.asarray(mask, np.float32), 0, rows), 1, columns)
-        return soft >= 0.5 if mask.dtype == bool else soft
+        wide = across.blend(np.asarray(mask, np.float32), 1, columns)  # first, as whole rows are copied faster than columns
+        return (rows, columns), down.blend(wide, 0, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +175,10 @@ class _Taps:
         """float32, with the source pixels in `where` along an axis, of values float32 with mask pixels there."""
         shape = (-1, 1) if axis == 0 else (1, -1)
         low, high = (values.take(each[where], axis) for each in (self.low, self.high))
-        return low * self.of_low[where].reshape(shape) + high * self.of_high[where].reshape(shape)
+        low *= self.of_low[where].reshape(shape)  # in place, as more arrays of this size would cost more than the sums
+        high *= self.of_high[where].reshape(shape)
+        low += high
+        return low
 
 
 def _inside(offset: float, scale: float, low: float, high: float, size: int) -> np.ndarray:

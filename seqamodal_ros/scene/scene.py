@@ -130,7 +130,8 @@ class LayeredScene:
         """uint16 [H, W]: id of the visible object at each source pixel, 0 for none; the front one wins."""
         label = np.zeros((self.geometry.height, self.geometry.width), np.uint16)
         for obj in reversed(self.objects):
-            label[self.to_source(obj.visible)] = obj.id
+            where, soft = self.geometry.reached_in_source(obj.visible)  # much smaller than the image
+            label[where][soft >= 0.5] = obj.id
         return label
 
 
