@@ -15,7 +15,7 @@ import numpy as np
 
 from training.comparison import Comparison, Figures
 from training.data.batches import Mixture
-from training.data.packed import evenly, fingerprint, to_measure_on
+from training.data.packed import PackedScenes, evenly, fingerprint, to_measure_on
 from training.figures import percent
 from training.paper_figures import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5
 from training.train import begin, fit, from_yaml, packed_scenes
@@ -131,10 +131,10 @@ def main() -> None:
             raise ValueError(
                 f"images of {args.test} are not {settings.train.composites.image_size} a side, as those of the configuration"
             )
-        train = packed_scenes(args.train, settings.train.composites)
+        train = packed_scenes([args.train], settings.train.composites)
         args.out.mkdir(parents=True, exist_ok=True)
         scenes = [test[k] for k in evenly(len(test), args.count)]
-        comparison = Comparison(settings, args.out, fingerprint(train.meta["sha256"]), scenes, args.seed)
+        comparison = Comparison(settings, args.out, fingerprint(PackedScenes(args.train).meta["sha256"]), scenes, args.seed)
         for name in known if args.models is None else args.models:
             print(f"{name}:", flush=True)
             run = fit(known[name], Mixture(train, 1.0, None), comparison.claim(name), begin(known[name]))

@@ -5,11 +5,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import yaml
 from torch import nn
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
@@ -19,7 +21,7 @@ from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.settings import Settings, from_mapping
 from training.centres import centre_loss
-from training.data.batches import Batch, Mixture, Repeated, SceneBatches
+from training.data.batches import Batch, Mixture, Repeated, SceneBatches, Scenes
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
 from training.data.scene import SceneRules
@@ -46,7 +48,7 @@ class TrainSettings:
         network: which network is trained, and its sizes.
         backbone: of the `fast` network, and of the one that draws all layers at once; the `paper` network has none.
         composites: the scenes.
-        packed: share of the scenes that come from the set that is given with --packed, in 0..1; the rest are composites.
+        packed: share of the scenes that come from the sets that are given with --packed, in 0..1; the rest are composites.
         repeated: how many scenes are drawn, to come again and again; 0: each is new. For an objective of `only` one part of the
             network, whose image features are then computed once; about 0.75 MB of memory each, with one worker.
         objective: rows and losses, of the same `kind` as the network.
@@ -257,7 +259,7 @@ def fit(
 
 
 def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Compositor | Mixture:
-    """Where scenes come from: a compositor, a packed set, or both.
+    """Where scenes come from: a compositor, packed sets, or both.
 
     Raises:
         OSError: some of the material is missing.
@@ -276,25 +278,45 @@ def scene_source(settings: TrainSettings, args: argparse.Namespace) -> Composito
         if args.packed is None:
             return compositor
     return Mixture(
-        packed_scenes(args.packed, composites, any_depth=only_part(settings.objective) == "centres"), settings.packed, compositor
+        packed_scenes(args.packed, composites, any_depth=only_part(settings.objective) == "centres"),
+        settings.packed,
+        compositor,
+        composites.worn,
     )
 
 
-def packed_scenes(folder: Path, rules: SceneRules, any_depth: bool = False) -> PackedScenes:
-    """A packed set to train on, its files compared with their sha256; `any_depth` where nothing is learnt of a layer's number.
+def packed_scenes(folders: Sequence[Path], rules: SceneRules, any_depth: bool = False) -> Scenes:
+    """Packed sets to train on, their files compared with their sha256.
+
+    Args:
+        folders: of the sets; one that is given twice counts twice.
+        rules: that they must have been made by; scenes of more layers are left out.
+        any_depth: none are left out, as nothing is learnt of a layer's number.
 
     Raises:
         OSError: there is none.
-        ValueError: it was not made for training, or by other rules.
+        ValueError: one was not made for training, by other rules, or has no scene that is left.
     """
+    sets = [_packed(folder, rules, any_depth) for folder in folders]
+    return sets[0] if len(sets) == 1 else cast(Scenes, ConcatDataset(cast(list[Dataset], sets)))
+
+
+def _packed(folder: Path, rules: SceneRules, any_depth: bool) -> Scenes:
     packed = PackedScenes(folder, check=True)
     if packed.meta["split"] != "train":
         raise ValueError(f"{folder} is a set for {packed.meta['split']}: train on one that was made for training")
-    for key in [rule.name for rule in fields(SceneRules) if not (any_depth and rule.name == "max_layers")]:
-        made, wanted = packed.meta["settings"][key], getattr(rules, key)
-        if made != wanted:
-            raise ValueError(f"{folder} was made with {key} {made}, the configuration says {wanted}: make them agree")
-    return packed
+    settings = packed.meta["settings"]
+    for key in [rule.name for rule in fields(SceneRules) if rule.name != "max_layers"]:
+        if settings[key] != getattr(rules, key):
+            raise ValueError(
+                f"{folder} was made with {key} {settings[key]}, the configuration says {getattr(rules, key)}: make them agree"
+            )
+    if any_depth or settings["max_layers"] <= rules.max_layers:
+        return packed
+    shallow = packed.not_deeper(rules.max_layers)
+    if not shallow:
+        raise ValueError(f"every scene of {folder} has more than {rules.max_layers} layers")
+    return cast(Scenes, Subset(cast(Dataset, packed), shallow))
 
 
 def main() -> None:
@@ -302,7 +324,9 @@ def main() -> None:
     parser.add_argument("config", type=Path, help="a YAML file of training/configs")
     parser.add_argument("--data", type=Path, help="for composites: folder with fruits/, objects/ and textures/")
     parser.add_argument("--sprites", type=Path, help="for composites: folder that training.prepare sprites filled")
-    parser.add_argument("--packed", type=Path, help="a set of training.prepare or training.synthesize, for the share `packed`")
+    parser.add_argument(
+        "--packed", type=Path, nargs="+", help="sets of training.prepare or training.synthesize, for the share `packed`"
+    )
     parser.add_argument("--minutes", type=float, help="end after so many, with a checkpoint")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, where there is one")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")

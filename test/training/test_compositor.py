@@ -12,7 +12,8 @@ from seqamodal_ros.scene.geometry import PADDING, Geometry
 from seqamodal_ros.scene.layers import cumulative_masks, layer_indices, visible_masks
 from training.data.batches import SceneBatches
 from training.data.compositor import CompositeSettings, Compositor
-from training.data.painting import bend, retexture
+from training.data.painting import bend, retexture, worn
+from training.data.rooms import room
 from training.data.sprites import crop, load_material, shrink_pictures
 
 from .conftest import disc
@@ -129,6 +130,50 @@ def test_the_seed_decides_everything(material):
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.amodal, again.amodal)
     assert not np.array_equal(first.image, other.image)
+
+
+def test_a_room_has_edges_around_a_free_middle():
+    bright, dark = (np.full((64, 64, 3), value, np.float32) for value in (0.9, 0.1))
+    rooms = [room(np.random.default_rng([7, k]), lambda rng: bright if rng.random() < 0.5 else dark) for k in range(60)]
+    steps = []
+    for each in rooms:
+        assert each.shape == (64, 64, 3) and each.dtype == np.float32
+        assert each.min() >= 0 and each.max() <= 1
+        grey = each.mean(axis=2)
+        steps.append([np.abs(np.diff(part)).max() for part in (grey, grey[28:36, 28:36])])
+    edges, in_the_middle = np.array(steps).T
+    assert (edges > 0.15).sum() > 10  # from left to right, where two surfaces differ
+    assert (in_the_middle < 0.1).sum() > 50  # shadows are soft
+
+
+def test_scenes_in_rooms_by_worse_cameras_keep_the_rules(material):
+    compositor = Compositor(material, replace(SETTINGS, rooms=1.0, worn=1.0))
+    for k in range(20):
+        scene = compositor(np.random.default_rng([8, k]), count=3)
+        assert scene.image.dtype == np.uint8 and scene.image.shape == (128, 128, 3)
+        assert (visible_masks(scene.amodal).sum(axis=(1, 2)) >= SETTINGS.area_min).all()
+        padded = (scene.image == PADDING).all(axis=2)
+        padded = padded.all(axis=0)[None, :] | padded.all(axis=1)[:, None]
+        assert not (
+            scene.amodal & cv2.resize(padded.astype(np.uint8), (64, 64), interpolation=cv2.INTER_NEAREST).astype(bool)
+        ).any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_worse_camera_keeps_the_picture(seed):
+    picture = cv2.GaussianBlur(np.random.default_rng(1).normal(size=(128, 128, 3)), (0, 0), 12)
+    picture = (128 + 60 * picture / picture.std()).clip(0, 255).astype(np.uint8)
+    seen = worn(np.random.default_rng(seed), picture)
+    assert seen.dtype == np.uint8 and seen.shape == picture.shape
+    assert np.corrcoef(seen.ravel(), picture.ravel())[0, 1] > 0.85
+
+
+def test_objects_are_as_small_as_is_said(material):
+    def area(size):
+        compositor = Compositor(material, replace(SETTINGS, size=size, letterbox=0.0))
+        return np.mean([compositor(np.random.default_rng(k), count=1).amodal.sum() for k in range(10)])
+
+    assert area((0.15, 0.2)) < 0.25 * area((0.5, 0.6))
 
 
 class TestBatches:

@@ -4,12 +4,13 @@
 import json
 import math
 import os
+import pickle
 import resource
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import cv2
@@ -456,7 +457,7 @@ def test_the_commands_train_and_export_the_paper_network(tmp_path, data, monkeyp
 def packed(tmp_path, material, monkeypatch):
     """A packed set of six scenes, for training."""
     compositor = Compositor(material, COMPOSITES)
-    scenes = [compositor(np.random.default_rng(k), count=2) for k in range(6)]
+    scenes = [compositor(np.random.default_rng(k), count=1 + k % 3) for k in range(6)]
     monkeypatch.setattr(training.data.packed, "in_parallel", lambda work, count, _: map(work, range(count)))
     about = {"split": "train", "settings": asdict(COMPOSITES)}
     training.data.packed.pack(tmp_path / "packed", about, lambda _: (scenes, range(6), {}), 1)
@@ -497,12 +498,26 @@ def test_a_packed_set_alone_is_enough(tmp_path, packed, monkeypatch):
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 2
 
 
-def test_where_nothing_is_learnt_of_a_layers_number_scenes_may_be_deeper(packed):
-    made = PackedScenes(packed).meta["settings"]
-    rules = SceneRules(made["image_size"], made["mask_size"], made["max_layers"] - 1, made["area_min"])
-    assert len(packed_scenes(packed, rules, any_depth=True)) == len(PackedScenes(packed))
-    with pytest.raises(ValueError, match="was made with max_layers"):
-        packed_scenes(packed, rules)
+def test_scenes_that_are_too_deep_are_left_out_but_where_nothing_is_learnt_of_a_layers_number(packed):
+    whole = PackedScenes(packed)
+    made = whole.meta["settings"]
+    rules = SceneRules(made["image_size"], made["mask_size"], 1, made["area_min"])
+    assert len(packed_scenes([packed], rules, any_depth=True)) == len(whole)
+    shallow = packed_scenes([packed], rules)
+    assert [scene.image.tobytes() for scene in map(shallow.__getitem__, range(len(shallow)))] == [
+        scene.image.tobytes() for scene in whole if len(scene.layers) <= 1
+    ]
+    assert 0 < len(shallow) < len(whole)
+    with pytest.raises(ValueError, match="every scene of .* has more than 0 layers"):
+        packed_scenes([packed], replace(rules, max_layers=0))
+
+
+def test_several_packed_sets_are_one(packed):
+    whole = PackedScenes(packed)
+    rules = SceneRules(**{each.name: whole.meta["settings"][each.name] for each in fields(SceneRules)})
+    both = pickle.loads(pickle.dumps(packed_scenes([packed, packed], rules)))  # as workers get them
+    assert len(both) == 2 * len(whole)
+    assert both[1].image.tobytes() == both[len(whole) + 1].image.tobytes() == whole[1].image.tobytes()
 
 
 @pytest.mark.parametrize(

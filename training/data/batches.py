@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches of scenes for training; batch n is the same whoever draws it, so that training resumes exactly."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,8 +13,7 @@ from torch.utils.data import Dataset
 from seqamodal_ros.scene.geometry import PADDING
 from seqamodal_ros.scene.layers import layer_indices
 from training.data.compositor import Compositor
-from training.data.packed import PackedScenes
-from training.data.painting import camera
+from training.data.painting import camera, worn
 from training.data.scene import Scene
 
 
@@ -110,28 +110,38 @@ class Repeated:
         return self._drawn[number]
 
 
+class Scenes(Protocol):
+    """A packed set, some of its scenes, or several sets."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Scene: ...
+
+
 class Mixture:
-    """Draws scenes from a packed set and from a compositor.
+    """Draws scenes from packed sets and from a compositor.
 
     Args:
-        packed: the set; its scenes are `varied`.
+        packed: the sets; their scenes are `varied`.
         share: probability that a scene is one of the set's, in (0, 1].
         compositor: draws the others; not needed where `share` is 1.
+        worn: see `CompositeSettings`.
     """
 
-    def __init__(self, packed: Sequence[Scene] | PackedScenes, share: float, compositor: Compositor | None):
+    def __init__(self, packed: Scenes, share: float, compositor: Compositor | None, worn: float = 0.0):
         self.packed = packed
         self.share = share
         self.compositor = compositor
+        self.worn = worn
 
     def __call__(self, rng: np.random.Generator) -> Scene:
         if self.compositor is not None and rng.random() >= self.share:
             return self.compositor(rng)
-        return varied(self.packed[int(rng.integers(len(self.packed)))], rng)
+        return varied(self.packed[int(rng.integers(len(self.packed)))], rng, self.worn)
 
 
-def varied(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene turned by a multiple of 90 degrees, mirrored, in other colours, through another camera."""
+def varied(scene: Scene, rng: np.random.Generator, worse: float = 0.0) -> Scene:
+    """The scene turned by a multiple of 90 degrees, mirrored, in other colours, through another camera; at times a worse one."""
     turns, mirror = int(rng.integers(4)), slice(None, None, -1 if rng.random() < 0.5 else 1)
     image = np.rot90(scene.image, turns)[:, mirror]
     amodal = np.rot90(scene.amodal, turns, axes=(1, 2))[..., mirror]
@@ -140,5 +150,7 @@ def varied(scene: Scene, rng: np.random.Generator) -> Scene:
     if rng.random() < 0.3:
         image = image[..., rng.permutation(3)]
     image = camera(rng, image.astype(np.float32) / 255)
+    if worse and rng.random() < worse:
+        image = worn(rng, image)
     image[padding] = PADDING
     return Scene(image, amodal, scene.occluded_by)

@@ -11,7 +11,8 @@ import numpy as np
 
 from seqamodal_ros.scene.geometry import PADDING
 from seqamodal_ros.scene.layers import occlusions
-from training.data.painting import aspect, bend, camera, coarser, heap, inside, lay, recolour, retexture, warp
+from training.data.painting import aspect, bend, camera, coarser, heap, inside, lay, recolour, retexture, warp, worn
+from training.data.rooms import room
 from training.data.scene import Rejected, Scene, SceneRules
 from training.data.sprites import Material, load_material
 from training.data.two_truths import two_truths
@@ -29,8 +30,11 @@ class CompositeSettings(SceneRules):
             a background is turned by right angles, its colours exchanged.
         retexture: probability that a sprite gets the surface of one of the textures, and keeps its light and shade.
         bend: probability that a sprite is bent out of shape.
+        size: range of the objects' size, as a share of the image's side, from which each departs by up to a quarter.
         spread: range of the distance between neighbours, as a share of their size; small heaps them.
         coarse: probability that the image is of a camera with fewer pixels, down to half as many a side.
+        rooms: probability that the background is a room: surfaces with edges, plain ones among them, unevenly lit (`rooms.py`).
+        worn: probability that the image is of a worse camera yet, see `painting.worn`; of a packed set's images, too.
         two_truths: probability of an image that two scenes agree with (`two_truths`), one of which is taken for the truth.
         letterbox: probability that the scene is not square and padded to a square, as `Geometry` does it.
     """
@@ -38,12 +42,15 @@ class CompositeSettings(SceneRules):
     counts: tuple[float, ...] = (0.1, 0.08, 0.23, 0.26, 0.19, 0.14)
     same_class: float = 0.6
     shadow: float = 0.6
+    size: tuple[float, float] = (0.3, 0.64)
     spread: tuple[float, float] = (0.25, 0.85)
     letterbox: float = 0.3
     recolour: float = 0.0
     retexture: float = 0.0
     bend: float = 0.0
     coarse: float = 0.0
+    rooms: float = 0.0
+    worn: float = 0.0
     two_truths: float = 0.0
 
 
@@ -83,7 +90,7 @@ class Compositor:
         s = self.settings
         canvas = self._background(rng)
         sprites = self._choose_sprites(rng, family, count)
-        size = rng.uniform(0.3, 0.64)
+        size = rng.uniform(*s.size)
         width, height = aspect(rng) if rng.random() < s.letterbox else (1.0, 1.0)
         places = 0.5 + (heap(rng, count, size * rng.uniform(*s.spread)) - 0.5) * [width, height]
         size *= np.sqrt(width * height)
@@ -98,10 +105,18 @@ class Compositor:
         image = camera(rng, canvas)
         if s.coarse and rng.random() < s.coarse:
             image = coarser(image, rng.uniform(0.45, 1))
+        if s.worn and rng.random() < s.worn:
+            image = worn(rng, image)
         image[~inside(s.image_size, width, height)] = PADDING
         return Scene(image, amodal, occluded_by)
 
     def _background(self, rng: np.random.Generator) -> np.ndarray:
+        """float32 [S, S, 3] in [0, 1]: a surface, or a room."""
+        if self.settings.rooms and rng.random() < self.settings.rooms:
+            return room(rng, self._surface)
+        return self._surface(rng)
+
+    def _surface(self, rng: np.random.Generator) -> np.ndarray:
         """float32 [S, S, 3] in [0, 1]: a crop of a texture, sometimes magnified, as a table or a bin would be."""
         texture = self.material.textures[rng.integers(len(self.material.textures))]
         side = min(texture.shape[:2])

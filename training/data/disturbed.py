@@ -8,15 +8,10 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.scene.geometry import PADDING
-from training.data.painting import coarser
+from training.data.painting import coarser, jpeg
 from training.data.scene import Scene
 
 AFAR = (5, 8)  # size that is left of a scene, as a fraction: sides of images and masks are whole in it
-
-
-def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    _, data = cv2.imencode(".jpg", np.rint(image).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.float32)
 
 
 # name -> the image float32 [S, S, 3] in 0..255 -> the image that the camera gives, likewise; lengths are shares of its side
@@ -28,7 +23,7 @@ OF_IMAGES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = 
     "out of focus": lambda _, image: cv2.GaussianBlur(image, (0, 0), 0.008 * len(image)),
     "moving": lambda _, image: cv2.blur(image, (round(0.04 * len(image)), 1)),
     "noise": lambda rng, image: image + 20 * rng.normal(size=image.shape).astype(np.float32),
-    "JPEG of quality 15": lambda _, image: _jpeg(image, 15),
+    "JPEG of quality 15": lambda _, image: jpeg(np.rint(image).astype(np.uint8), 15).astype(np.float32),
     "a quarter of the pixels a side": lambda _, image: coarser(image, 0.25),
 }
 

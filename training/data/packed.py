@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from seqamodal_ros.scene.layers import layer_indices
 from training.data.scene import Scene
 from training.data.workers import in_parallel
 
@@ -93,8 +94,17 @@ class PackedScenes:
         first, last = self._first[number], self._first[number + 1]
         side = self.meta["mask_size"]
         amodal = np.unpackbits(self._amodal[first:last], axis=1).reshape(last - first, side, side).astype(bool)
-        occluded_by = np.unpackbits(self._occluded_by[first:last], axis=1, count=last - first).astype(bool)
-        return Scene(np.array(self._images[number]), amodal, occluded_by)
+        return Scene(np.array(self._images[number]), amodal, self._occlusions(number))
+
+    def not_deeper(self, max_layers: int) -> list[int]:
+        """The numbers of the scenes with so many layers at most."""
+        depths = (layer_indices(self._occlusions(number)).max(initial=0) for number in range(len(self)))
+        return [number for number, depth in enumerate(depths) if depth <= max_layers]
+
+    def _occlusions(self, number: int) -> np.ndarray:
+        """Z of Eq. 1, bool [N, N]."""
+        first, last = self._first[number], self._first[number + 1]
+        return np.unpackbits(self._occluded_by[first:last], axis=1, count=last - first).astype(bool)
 
 
 def evenly(total: int, count: int) -> list[int]:

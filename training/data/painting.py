@@ -31,6 +31,32 @@ def coarser(image: np.ndarray, share: float) -> np.ndarray:
     )
 
 
+def worn(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """The uint8 image as a worse camera sends it: out of focus or moving, with coarser noise, or as a JPEG of little quality."""
+    side, seen = len(image), image.astype(np.float32)
+    kinds = rng.random(3) < 0.5
+    if kinds[0] and rng.random() < 0.5:
+        seen = cv2.GaussianBlur(seen, (0, 0), rng.uniform(0.002, 0.01) * side)
+    elif kinds[0]:
+        turned = cv2.getRotationMatrix2D((0, 0), rng.uniform(0, 180), 1)[:, :2]
+        ends = np.linspace(-0.5, 0.5, 9)[:, None] * (turned @ [rng.uniform(0.01, 0.045) * side, 0])
+        moves = [np.array([[1, 0, x], [0, 1, y]], np.float32) for x, y in ends]
+        seen = np.mean([cv2.warpAffine(seen, move, (side, side), borderMode=cv2.BORDER_REFLECT) for move in moves], axis=0)
+    if kinds[1]:
+        noise = rng.normal(size=seen.shape).astype(np.float32)
+        if rng.random() < 0.5:  # as a camera that smooths it leaves it
+            noise = cv2.GaussianBlur(noise, (0, 0), 0.8) * 1.7
+        seen = seen + rng.uniform(4, 25) * noise
+    given = np.rint(seen.clip(0, 255)).astype(np.uint8)
+    return jpeg(given, int(rng.integers(12, 75))) if kinds[2] else given
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """The uint8 image as a JPEG of this quality, 0..100, keeps it."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+
+
 def aspect(rng: np.random.Generator) -> tuple[float, float]:
     """Width and height of a 4:3 or 16:9 scene, landscape or portrait, as shares of the square that holds it."""
     short = float(rng.choice([3 / 4, 9 / 16]))
