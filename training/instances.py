@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as run_lengths
@@ -72,24 +73,39 @@ class Pickable:
     images: float
 
 
-def pickable(predicted: Sequence[LayeredScene], scenes: Sequence[Scene], min_score: float = 0.0) -> Pickable:
+class PickCounts(NamedTuple):
+    """What `Pickable` is made of, each int [images]."""
+
+    said: np.ndarray
+    right: np.ndarray
+    free: np.ndarray
+    found: np.ndarray
+    first: np.ndarray
+    first_right: np.ndarray
+
+    def shares(self) -> Pickable:
+        """Of all images."""
+        return Pickable(
+            _share(self.right, self.said),
+            _share(self.found, self.free),
+            _share(self.first_right, self.first),
+            float(self.first.mean()) if len(self.first) else float("nan"),
+        )
+
+
+def pickable(predicted: Sequence[LayeredScene], scenes: Sequence[Scene], min_score: float = 0.0) -> PickCounts:
     """Of objects that score `min_score` or more.
 
     A predicted object's true one has the largest IOU with it, and at least 0.5; two that touch are one, so they fail.
     """
-    said: list[bool] = []
-    first: list[bool] = []
-    free = found = 0
+    rows = []
     for scene, true in zip(predicted, scenes, strict=True):
         unoccluded = layer_indices(true.occluded_by) == 1
         matches = [_match(obj.amodal, true.amodal) for obj in free_objects(scene.objects, min_score=min_score)]
         right = [match is not None and bool(unoccluded[match]) for match in matches]
-        said += right
-        first += right[:1]
-        free += int(unoccluded.sum())
-        found += len({match for match, each in zip(matches, right, strict=True) if each})
-    shares = ((sum(said), len(said)), (found, free), (sum(first), len(first)), (len(first), len(scenes)))
-    return Pickable(*(part / whole if whole else float("nan") for part, whole in shares))
+        found = {match for match, each in zip(matches, right, strict=True) if each}
+        rows.append((len(right), sum(right), int(unoccluded.sum()), len(found), len(right[:1]), sum(right[:1])))
+    return PickCounts(*np.array(rows, int).reshape(-1, 6).T)
 
 
 @dataclass(frozen=True)
@@ -105,9 +121,21 @@ class Apart:
     split: float
 
 
-def told_apart(predicted: Sequence[Sequence[np.ndarray]], scenes: Sequence[Scene]) -> Apart:
+class ApartCounts(NamedTuple):
+    """What `Apart` is made of, each int [images]."""
+
+    objects: np.ndarray
+    merged: np.ndarray
+    split: np.ndarray
+
+    def shares(self) -> Apart:
+        """Of all images."""
+        return Apart(_share(self.merged, self.objects), _share(self.split, self.objects))
+
+
+def told_apart(predicted: Sequence[Sequence[np.ndarray]], scenes: Sequence[Scene]) -> ApartCounts:
     """Of the visible masks bool [h, w] of each scene's objects, whatever their layer; what was not found at all is neither."""
-    count = merged = split = 0
+    rows = []
     for masks, true in zip(predicted, scenes, strict=True):
         pixels = math.prod(true.amodal.shape[1:])
         visible = true.visible.reshape(-1, pixels).astype(int)
@@ -116,10 +144,12 @@ def told_apart(predicted: Sequence[Sequence[np.ndarray]], scenes: Sequence[Scene
         owned = 2 * shared > visible.sum(axis=1)[:, None]
         together = (owned & (owned.sum(axis=0) > 1)).any(axis=1)
         parts = (2 * shared > seen.sum(axis=1)).sum(axis=1)
-        count += len(visible)
-        merged += int(together.sum())
-        split += int((~together & (parts > 1)).sum())
-    return Apart(merged / count, split / count) if count else Apart(float("nan"), float("nan"))
+        rows.append((len(visible), int(together.sum()), int((~together & (parts > 1)).sum())))
+    return ApartCounts(*np.array(rows, int).reshape(-1, 3).T)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> float:
+    return float(part.sum() / whole.sum()) if whole.sum() else float("nan")
 
 
 def _match(mask: np.ndarray, amodal: np.ndarray) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def iou(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -126,21 +127,30 @@ def iou_by_image(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -
 
 
 def bootstrap_interval(
-    values: Sequence[float], groups: Sequence[int] | None = None, seed: int = 0, draws: int = 1000
+    values: ArrayLike,
+    groups: ArrayLike | None = None,
+    of: ArrayLike | None = None,
+    seed: int = 0,
+    draws: int = 1000,
 ) -> tuple[float, float]:
-    """95 % interval of the mean, by bootstrap over scenes.
+    """95 % interval of the mean, by bootstrap over scenes; NaN where it is of nothing.
 
     Args:
         values: one an image.
         groups: which scene each is a view of; None where each image is a scene of its own.
+        of: how much there is in each image, where `values` are parts of that: of a share of all objects, say; None is 1.
         seed: of the draws.
         draws: how many.
     """
-    scene = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    sums, counts = np.bincount(scene, np.asarray(values, float)), np.bincount(scene)
+    part = np.asarray(values, float)
+    whole = np.ones(len(part)) if of is None else np.asarray(of, float)
+    scene = np.arange(len(part)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums, wholes = np.bincount(scene, part), np.bincount(scene, whole)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+    parts, all_of_it = sums[drawn].sum(axis=1), wholes[drawn].sum(axis=1)
+    means = parts[all_of_it > 0] / all_of_it[all_of_it > 0]
+    low, high = np.quantile(means, [0.025, 0.975]) if len(means) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def mean_of(values: Sequence[float]) -> float | None:

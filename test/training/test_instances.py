@@ -42,7 +42,7 @@ PAIR = scene(FRONT, BEHIND, occluded_by=[(1, 0)])
 def test_all_found():
     assert coco_ap([seen(FRONT, BEHIND)], [PAIR]) == (1, 1)
     assert ap_by_object([[FRONT, BEHIND]], [PAIR]) == 1
-    assert vars(pickable([seen(FRONT, BEHIND)], [PAIR])) == {"precision": 1, "recall": 1, "first": 1, "images": 1}
+    assert vars(pickable([seen(FRONT, BEHIND)], [PAIR]).shares()) == {"precision": 1, "recall": 1, "first": 1, "images": 1}
 
 
 def test_half_found_is_half_of_the_recall():
@@ -73,13 +73,13 @@ def test_nothing_found_and_nothing_there():
 
 def test_what_lies_behind_is_not_free():
     both_in_front = seen(box(0, 4) | BEHIND & ~box(5, 10))  # the front one is missed, the one behind is taken for free
-    assert vars(pickable([both_in_front], [PAIR])) == {"precision": 0, "recall": 0, "first": 0, "images": 1}
+    assert vars(pickable([both_in_front], [PAIR]).shares()) == {"precision": 0, "recall": 0, "first": 0, "images": 1}
     apart = scene(box(0, 8), box(12, 20))
-    assert vars(pickable([seen(box(0, 8))], [apart])) == {"precision": 1, "recall": 0.5, "first": 1, "images": 1}
+    assert vars(pickable([seen(box(0, 8))], [apart]).shares()) == {"precision": 1, "recall": 0.5, "first": 1, "images": 1}
     wrong_layer = seen(box(0, 8), box(12, 20))
-    assert vars(pickable([wrong_layer], [apart])) == {"precision": 1, "recall": 0.5, "first": 1, "images": 1}
-    assert math.isnan(pickable([seen()], [apart]).precision)
-    assert math.isnan(pickable([seen(FRONT)], [scene()]).recall)
+    assert vars(pickable([wrong_layer], [apart]).shares()) == {"precision": 1, "recall": 0.5, "first": 1, "images": 1}
+    assert math.isnan(pickable([seen()], [apart]).shares().precision)
+    assert math.isnan(pickable([seen(FRONT)], [scene()]).shares().recall)
 
 
 def test_what_is_surer_can_be_picked_sooner():
@@ -92,12 +92,12 @@ def test_what_is_surer_can_be_picked_sooner():
         seen(FRONT, probability=0.8),
     ]
     truth = [scene(right), scene(right)]
-    assert vars(pickable(images, truth)) == {"precision": pytest.approx(1 / 3), "recall": 0.5, "first": 0.5, "images": 1}
-    assert vars(pickable(images, truth, min_score=0.9)) == {"precision": 1, "recall": 0.5, "first": 1, "images": 0.5}
+    assert vars(pickable(images, truth).shares()) == {"precision": pytest.approx(1 / 3), "recall": 0.5, "first": 0.5, "images": 1}
+    assert vars(pickable(images, truth, min_score=0.9).shares()) == {"precision": 1, "recall": 0.5, "first": 1, "images": 0.5}
 
 
 def test_objects_that_touch_are_one_and_fit_neither():
-    assert vars(pickable([seen(box(0, 20))], [scene(box(0, 9), box(11, 20))])) == {
+    assert vars(pickable([seen(box(0, 20))], [scene(box(0, 9), box(11, 20))]).shares()) == {
         "precision": 0,
         "recall": 0,
         "first": 0,
@@ -111,25 +111,25 @@ def visible(scene: LayeredScene) -> list[list[np.ndarray]]:
 
 def test_objects_that_touch_are_merged():
     true = scene(box(0, 5), box(5, 10), box(12, 18))
-    found = told_apart(visible(seen(box(0, 10) | box(12, 18))), [true])
+    found = told_apart(visible(seen(box(0, 10) | box(12, 18))), [true]).shares()
     assert (found.merged, found.split) == (pytest.approx(2 / 3), 0)
 
 
 def test_one_that_is_seen_as_two_is_split():
-    found = told_apart(visible(seen(box(0, 4) | box(6, 10))), [scene(box(0, 10))])
+    found = told_apart(visible(seen(box(0, 4) | box(6, 10))), [scene(box(0, 10))]).shares()
     assert (found.merged, found.split) == (0, 1)
 
 
 def test_one_on_top_of_another_is_neither():
     """Though its mask lies within the other's."""
     small = box(4, 8, 2, 6)
-    found = told_apart(visible(seen(small, box(0, 10))), [scene(small, box(0, 10), occluded_by=[(1, 0)])])
+    found = told_apart(visible(seen(small, box(0, 10))), [scene(small, box(0, 10), occluded_by=[(1, 0)])]).shares()
     assert (found.merged, found.split) == (0, 0)
 
 
 def test_of_no_objects_nothing_is_said():
-    assert math.isnan(told_apart(visible(seen(FRONT)), [scene()]).merged)
-    assert told_apart(visible(seen()), [PAIR]).merged == 0
+    assert math.isnan(told_apart(visible(seen(FRONT)), [scene()]).shares().merged)
+    assert told_apart(visible(seen()), [PAIR]).shares().merged == 0
 
 
 def test_the_figures_of_a_set():
@@ -145,6 +145,12 @@ def test_the_figures_of_a_set():
     assert first["iou"] == pytest.approx((1 + 0 + 0.5) / 3)
     assert second["iou"] == pytest.approx((1 + 0) / 2)
     assert first["iou_low"] <= first["iou"] <= first["iou_high"]
+    for key in ("stop_accuracy", "merged", "split"):
+        low, high = figures[f"{key}_interval"]
+        assert low <= figures[key] <= high
+    picks = figures["pickable"][0]
+    assert picks["precision_interval"][0] <= picks["precision"] <= picks["precision_interval"][1]
+    assert figures["stop_accuracy_interval"] == [0.5, 1]  # of one scene's two views one is right, of the other's its only one
     assert first["forced_iou"] == second["forced_iou"] == 1
     assert (second["hidden_free"], second["hidden_predicted_hull"], second["hidden_forced"]) == (0.5, 0, 1)
     assert first["hidden_free"] is None  # nothing is hidden in layer 1
@@ -160,12 +166,15 @@ def test_the_figures_of_a_set():
 def test_what_is_printed_is_markdown():
     text = markdown(measure("set", [PAIR], [seen(FRONT)], [PAIR.layers])).splitlines()
     assert text[0].startswith(
-        "**set**, 1 images: number of layers right in 0.0 %, 0.00 false layers an image; AP with layer 62.5"
+        "**set**, 1 images: number of layers right in 0.0 % [0.0, 0.0], 0.00 false layers an image; AP with layer 62.5"
     )
     assert "| 1 | 1 | 100.0 [100.0, 100.0] | 100.0 | 25.0 | 100.0 | 100.0 | 25.0 | 100.0 | 100.0 |" in text
     assert "| 2 | 1 | 0.0 [0.0, 0.0] | 25.0 | 25.0 | 0.0 | 25.0 | 25.0 | 100.0 | 100.0 |" in text
     assert "| 1 | - | - | - | - | 100.0 | 100.0 | 100.0 |" in text
-    assert "| 0.8 or more | 100.0 | 100.0 | 100.0 | 100.0 |" in text and "| 0.95 or more | - | 0.0 | - | 0.0 |" in text
+    assert (
+        "| 0.8 or more | 100.0 [100.0, 100.0] | 100.0 | 100.0 [100.0, 100.0] | 100.0 |" in text
+        and "| 0.95 or more | - | 0.0 | - | 0.0 |" in text
+    )
     assert len({line.count("|") for line in text if line.startswith("|")}) == 3  # three tables
 
 

@@ -108,6 +108,14 @@ def test_bootstrap_interval():
     assert bootstrap_interval([0.3, 0.3]) == pytest.approx((0.3, 0.3))
 
 
+def test_an_interval_of_a_share_of_unequal_wholes():
+    """Of ten objects in each odd image all, of one in each even image none: a share of 10 in 11, not of one half."""
+    parts, wholes = [0, 10] * 50, [1, 10] * 50
+    low, high = bootstrap_interval(parts, of=wholes)
+    assert 0.85 < low < 10 / 11 < high < 0.95
+    assert all(map(np.isnan, bootstrap_interval([0, 0], of=[0, 0])))
+
+
 def test_views_of_a_scene_are_drawn_together():
     """Ten scenes of forty equal views say no more than ten images do."""
     values = np.random.default_rng(0).normal(0.5, 0.1, 10)
