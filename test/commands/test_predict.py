@@ -297,3 +297,11 @@ class TestThePackageAsACommand:
     def test_arguments_are_passed_on(self, images, small_model, tmp_path):
         assert package_main(["predict", str(images), "--out", str(tmp_path / "o"), "--model", str(small_model)]) == 0
         assert (tmp_path / "o" / "layers.json").is_file()
+
+    def test_an_interrupt_while_it_loads_is_one_line(self, images, tmp_path, monkeypatch, capsys):
+        def load(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("seqamodal_ros.commands.predict.Perceiver.load", load)
+        assert package_main(["predict", str(images), "--out", str(tmp_path / "o")]) == 130
+        assert one_line(capsys.readouterr().err) == "predict: interrupted"
