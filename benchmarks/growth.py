@@ -92,7 +92,7 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
         rates["bfloat16"] = matrix_rate(torch.bfloat16, device)
         weights, activations = weights / 2, activations / 2
     copy = copy_rate(device)
-    best = 1000 * max(operations / max(rates.values()), (weights + activations) / copy)
+    best = 1000 * max(operations / max(rates.values()), weights / copy)
     return {
         "gflop_encode": views * encoding[0] / 1e9,
         "gflop_row": views * denoising[0] / 1e9,

@@ -18,8 +18,8 @@ from seqamodal_ros.diffusion.adapter import conditioned, normalised, signed
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.schedule import Schedule
-from seqamodal_ros.runtimes.bfloat16 import Bfloat16
-from seqamodal_ros.runtimes.cuda_graphs import CudaGraphs
+from seqamodal_ros.diffusion.weights import Model, ModelSettings
+from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.scene.image_files import find_images, read_image
 from seqamodal_ros.share import share_folder
 
@@ -64,10 +64,9 @@ def iou_of_layers(predicted: list[np.ndarray]) -> Result:
 
 
 def paper(sampler: str, steps: int, device: str) -> Result:
-    """The paper's network, ours, with a sampler of ours; random weights, as none are trained. On a GPU as `torch-bf16` has it."""
-    network = PaperNetwork(PaperSettings()).to(device).eval()
-    if device == "cuda":
-        network = CudaGraphs(Bfloat16(network, device))
+    """The paper's network, ours, with a sampler of ours; random weights, as none are trained. On a GPU as `auto` has it."""
+    model = Model(PaperNetwork(PaperSettings()).eval(), ModelSettings(PaperSettings()), "random")
+    network, runtime = network_on(model, device, "auto" if device == "cuda" else "torch")
     schedule = Schedule.linear()
     features = network.encode(normalised(torch.from_numpy(frames()[0][:256, :256]).permute(2, 0, 1)[None].to(device)))
     features = tuple(f.expand(K, -1, -1, -1) for f in features)
@@ -90,7 +89,7 @@ def paper(sampler: str, steps: int, device: str) -> Result:
         except StopIteration:
             pass
 
-    return sliced(calls, steps, device)
+    return {"runtime": runtime, **sliced(calls, steps, device)}
 
 
 def peer(device: str) -> Result:

@@ -15,11 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command by its name; returns its exit code, 2 where there is no such command."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in COMMANDS:
-        try:
-            return import_module(f"seqamodal_ros.commands.{arguments[0]}").main(arguments[1:])
-        except KeyboardInterrupt:  # while it imports or loads; a command tells of what it had begun by itself
-            print(f"{arguments[0]}: interrupted", file=sys.stderr)
-            return 130
+        return import_module(f"seqamodal_ros.commands.{arguments[0]}").main(arguments[1:])
     asked = bool(arguments) and arguments[0] in ("-h", "--help")
     lines = ["usage: python -m seqamodal_ros COMMAND ...  (COMMAND --help says more)"]
     lines += [f"  {name}: {purpose}" for name, purpose in COMMANDS.items()]

@@ -165,8 +165,12 @@ class Perceiver:
                 self._before_call()
                 network.denoise(masks, t, masks - 1, tuple(f.repeat_interleave(rows, 0) for f in features[: network.conditions]))
             if has_centres(self.model.network):
-                self._before_call()
-                network.to_centres(masks[:1] + 1, masks[:1] - 1, features[network.conditions :])
+                others = features[network.conditions :]
+                # on a GPU each number of layers is a graph of its own, see `CudaGraphs`
+                for layers in range(1, self.model.settings.sequence.max_layers + 1) if self._device == "cuda" else (1,):
+                    blank = torch.zeros(layers, 1, size, size, device=self._device) - 1
+                    self._before_call()
+                    network.to_centres(-blank, blank, tuple(f.expand(layers, *f.shape[1:]) for f in others))
 
     def __call__(
         self,

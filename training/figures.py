@@ -26,6 +26,8 @@ from training.metrics import (
     layer_figures,
     layer_of,
     mean_of,
+    right_depths,
+    share_interval,
     stop_accuracy,
 )
 
@@ -62,7 +64,7 @@ def measure(
         "images": len(scenes),
         "truth": fingerprint(truth),
         "stop_accuracy": stop_accuracy(stacks, truth),
-        "stop_accuracy_interval": _bounds([len(p) == len(t) for p, t in zip(stacks, truth, strict=True)], groups),
+        "stop_accuracy_interval": _bounds(right_depths(stacks, truth), np.ones(len(stacks)), groups),
         "false_layers": false_layers(stacks, truth),
         "ap_with_layer": ap_with_layer(stacks, truth),
         "ap_without_layer": ap_without_layer(stacks, truth),
@@ -71,8 +73,8 @@ def measure(
         "coco_ap_50": ap_50,
         "pickable": [_picked(pickable(predicted, scenes, least), least, groups) for least in (0.0, *SURE)],
         **_numbers(**vars(apart.shares())),
-        "merged_interval": _bounds(apart.merged, groups, apart.objects),
-        "split_interval": _bounds(apart.split, groups, apart.objects),
+        "merged_interval": _bounds(apart.merged, apart.objects, groups),
+        "split_interval": _bounds(apart.split, apart.objects, groups),
         **{f"{key}_connected": value for key, value in _numbers(**vars(connected_apart.shares())).items()},
         "calibration": {name: None if each is None else asdict(each) for name, each in reliabilities(predicted, truth).items()},
         "agreement": mean_of([float(value) for scene in predicted for value in scene.agreement]),
@@ -88,13 +90,13 @@ def measure(
 def _picked(counts: PickCounts, min_score: float, groups: Sequence[int]) -> dict[str, Any]:
     return {
         **_numbers(min_score=min_score, **vars(counts.shares())),
-        "precision_interval": _bounds(counts.right, groups, counts.said),
-        "first_interval": _bounds(counts.first_right, groups, counts.first),
+        "precision_interval": _bounds(counts.right, counts.said, groups),
+        "first_interval": _bounds(counts.first_right, counts.first, groups),
     }
 
 
-def _bounds(values: ArrayLike, groups: Sequence[int], of: ArrayLike | None = None) -> list[float | None]:
-    return [mean_of([bound]) for bound in bootstrap_interval(values, groups, of)]
+def _bounds(part: ArrayLike, whole: ArrayLike, groups: Sequence[int]) -> list[float | None]:
+    return [mean_of([bound]) for bound in share_interval(part, whole, groups)]
 
 
 def _numbers(**values: float) -> dict[str, float | None]:
@@ -153,14 +155,13 @@ def _interval(by_image: Sequence[Sequence[float]], groups: Sequence[int], layer:
 def markdown(figures: Figures) -> str:
     """The figures as three Markdown tables under a line of those that belong to no layer; shares are in percent."""
     f = {key: percent(value) for key, value in figures.items() if isinstance(value, float) or value is None}
+    f |= {key: f"{f[key]}{_interval_of(figures, key)}" for key in ("stop_accuracy", "merged", "split")}
     lines = [
-        f"**{figures['set']}**, {figures['images']} images: number of layers right in {f['stop_accuracy']} % "
-        f"{_interval_of(figures, 'stop_accuracy')}, "
+        f"**{figures['set']}**, {figures['images']} images: number of layers right in {f['stop_accuracy']} %, "
         f"{figures['false_layers']:.2f} false layers an image; AP with layer {f['ap_with_layer']}, against the best layer "
         f"{f['ap_without_layer']}, matched by object {f['ap_by_object']}; COCO AP of objects {f['coco_ap']}, "
         f"at 0.5 {f['coco_ap_50']}; "
-        f"of the objects merged with another {f['merged']} {_interval_of(figures, 'merged')}, split {f['split']} "
-        f"{_interval_of(figures, 'split')} (connected parts of the true layers: "
+        f"of the objects merged with another {f['merged']}, split {f['split']} (connected parts of the true layers: "
         f"{f['merged_connected']}, {f['split_connected']}); agreement of the hypotheses {f['agreement']}.",
         "",
         "| can be picked now, of a score of | precision [95 %] | recall | first pick of an image [95 %] | images with one |",
@@ -192,14 +193,14 @@ def markdown(figures: Figures) -> str:
 
 def _picks(row: Mapping[str, Any]) -> str:
     p = {key: percent(row[key]) for key in ("precision", "recall", "first", "images")}
-    p |= {key: f"{p[key]} {_interval_of(row, key)}".strip() for key in ("precision", "first")}
+    p |= {key: f"{p[key]}{_interval_of(row, key)}" for key in ("precision", "first")}
     return f"| {row['min_score']:g} or more | {p['precision']} | {p['recall']} | {p['first']} | {p['images']} |"
 
 
 def _interval_of(figures: Mapping[str, Any], key: str) -> str:
     """[low, high], in percent; "" where there is nothing to measure."""
     bounds = figures[f"{key}_interval"]
-    return "" if None in bounds else f"[{', '.join(map(percent, bounds))}]"
+    return "" if None in bounds else f" [{', '.join(map(percent, bounds))}]"
 
 
 def calibration(of: Mapping[str, Mapping[str, Any] | None]) -> list[str]:

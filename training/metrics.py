@@ -108,9 +108,14 @@ def ap_without_layer(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]
     return mean_of([max(average_precision(layer, mask) for layer in layers) for layers, mask in pairs])
 
 
+def right_depths(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> list[bool]:
+    """Of each image whether its predicted number of layers is the true one."""
+    return [len(p) == len(t) for p, t in zip(predicted, true, strict=True)]
+
+
 def stop_accuracy(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float:
     """Share of images whose predicted number of layers is the true one."""
-    return float(np.mean([len(p) == len(t) for p, t in zip(predicted, true, strict=True)]))
+    return float(np.mean(right_depths(predicted, true)))
 
 
 def false_layers(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float:
@@ -127,30 +132,47 @@ def iou_by_image(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -
 
 
 def bootstrap_interval(
-    values: ArrayLike,
-    groups: ArrayLike | None = None,
-    of: ArrayLike | None = None,
-    seed: int = 0,
-    draws: int = 1000,
+    values: Sequence[float], groups: Sequence[int] | None = None, seed: int = 0, draws: int = 1000
 ) -> tuple[float, float]:
-    """95 % interval of the mean, by bootstrap over scenes; NaN where it is of nothing.
+    """95 % interval of the mean, by bootstrap over scenes.
 
     Args:
         values: one an image.
         groups: which scene each is a view of; None where each image is a scene of its own.
-        of: how much there is in each image, where `values` are parts of that: of a share of all objects, say; None is 1.
         seed: of the draws.
         draws: how many.
     """
-    part = np.asarray(values, float)
-    whole = np.ones(len(part)) if of is None else np.asarray(of, float)
-    scene = np.arange(len(part)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    sums, wholes = np.bincount(scene, part), np.bincount(scene, whole)
+    scene = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums, counts = np.bincount(scene, np.asarray(values, float)), np.bincount(scene)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
-    parts, all_of_it = sums[drawn].sum(axis=1), wholes[drawn].sum(axis=1)
-    means = parts[all_of_it > 0] / all_of_it[all_of_it > 0]
-    low, high = np.quantile(means, [0.025, 0.975]) if len(means) else (np.nan, np.nan)
-    return float(low), float(high)
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def share_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike) -> tuple[float, float]:
+    """95 % interval of a share, sum(part) / sum(whole); NaN where it is of nothing.
+
+    Wilson's (1927), of as many independent ones as vary as much as the scenes do; where all are alike, as many as there are
+    scenes: a bootstrap would have no width there, and be surest where there is least.
+
+    Args:
+        part, whole: counts of each image, part <= whole.
+        groups: which scene each image is a view of.
+    """
+    scene = np.unique(np.asarray(groups), return_inverse=True)[1]
+    parts, wholes = (np.bincount(scene, np.asarray(each, float)) for each in (part, whole))
+    parts, wholes = parts[wholes > 0], wholes[wholes > 0]
+    if not len(wholes):
+        return float("nan"), float("nan")
+    share, scenes = parts.sum() / wholes.sum(), len(wholes)
+    count = float(scenes)
+    if 0 < share < 1 and scenes > 1:
+        variance = scenes / (scenes - 1) * ((parts - share * wholes) ** 2).sum() / wholes.sum() ** 2
+        count = min(share * (1 - share) / variance, wholes.sum()) if variance else wholes.sum()
+    z = 1.96
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    return float(centre - half), float(centre + half)
 
 
 def mean_of(values: Sequence[float]) -> float | None:

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: arguments whose errors are one line."""
+"""What the commands share: arguments whose errors are one line, and an end that is one, too."""
 
 import argparse
+import sys
 from collections.abc import Callable
-from typing import NoReturn
+from functools import wraps
+from typing import NoReturn, ParamSpec
+
+INTERRUPTED = 130  # exit code, as of a shell's command that Ctrl-C ended
+P = ParamSpec("P")
 
 
 class Parser(argparse.ArgumentParser):
@@ -12,6 +17,23 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, without argparse's usage above it."""
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def interruptible(said: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Has a command return 130 after Ctrl-C, wherever it is, and say a line."""
+
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
+        @wraps(main)
+        def run(*args: P.args, **kwargs: P.kwargs) -> int:
+            try:
+                return main(*args, **kwargs)
+            except KeyboardInterrupt:
+                print(said, file=sys.stderr)
+                return INTERRUPTED
+
+        return run
+
+    return decorate
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

@@ -5,11 +5,12 @@ import logging
 import sys
 import warnings
 
-from seqamodal_ros.commands.arguments import Parser, one_line
+from seqamodal_ros.commands.arguments import Parser, interruptible, one_line
 
 
+@interruptible("export: interrupted")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns 0, or 2 where the export could not be made."""
+    """Run the command; returns 0, 2 where the export could not be made, 130 after Ctrl-C."""
     parser = Parser(prog="export", description=__doc__)
     parser.add_argument(
         "--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.commands.arguments import Parser, one_line, whole_number
+from seqamodal_ros.commands.arguments import Parser, interruptible, one_line, whole_number
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, Perceiver
 from seqamodal_ros.scene.image_files import OPENCV_LOG, find_images, read_image
@@ -24,6 +24,7 @@ OUTPUTS = ("{}.png", "{}_overlay.png", "{}_layers.npz")  # contact sheet, overla
 REPORT = "layers.json"
 
 
+@interruptible("predict: interrupted")
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, 1 where an image failed, 2 where the arguments or the model are wrong, 130 after Ctrl-C."""
     arguments = _parse(argv)

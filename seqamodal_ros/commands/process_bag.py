@@ -18,16 +18,16 @@ from seqamodal_ros.bags.codec import Codec
 from seqamodal_ros.bags.progress import Progress
 from seqamodal_ros.bags.reading import STORAGES, BagError, image_topic, open_bag
 from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, refuse_out, write_bag
-from seqamodal_ros.commands.arguments import Parser, one_line, whole_number
+from seqamodal_ros.commands.arguments import Parser, interruptible, one_line, whole_number
 from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES, Perceiver
 from seqamodal_ros.scene.geometry import FITS
 from seqamodal_ros.scene.image_files import OPENCV_LOG
 
 NEW = "new"  # in OUT.part: the bag that is being written
-INTERRUPTED = 130  # exit code, as of a shell's command that Ctrl-C ended
 
 
+@interruptible("\nprocess_bag: interrupted; the same command goes on from here")
 def main(argv: list[str] | None = None) -> int:
     """Run the command.
 
@@ -36,12 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parse(argv)
     OPENCV_LOG.setLogLevel(0)  # our line says what is wrong with an image; OpenCV's would be a second
-    try:
-        with ExitStack() as stack:
-            return _process(arguments, stack)
-    except KeyboardInterrupt:
-        print("\nprocess_bag: interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+    with ExitStack() as stack:
+        return _process(arguments, stack)
 
 
 def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:

@@ -47,7 +47,8 @@ class Stillness:
 def _allowed(frame: "Frame") -> float:
     """Grey levels by which a patch may differ: the mean over fewer pixels has as much more noise as the root of their share."""
     _, _, width, height = frame.looked_at
-    pixels = max(1.0, width * height / frame.patches[..., 0].size)
+    patches = len(frame.patches)
+    pixels = width * height / patches**2 if min(width, height) >= patches else 1.0  # where one is less wide nothing is averaged
     return frame.stillness * max(1.0, math.sqrt(USUAL / pixels))
 
 

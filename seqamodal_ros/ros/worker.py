@@ -42,7 +42,7 @@ class Frame:
         camera: whose it is.
         region: the part of the image that is looked at.
         stillness: grey levels by which patches of it may differ from the camera's image before, to have the same scene, where it
-            is 640x480 or larger; more where it is smaller, see `stillness`. 0: none.
+            is 640x480 or larger; more where it is smaller, see `Stillness.recall`. 0: none.
         reply: who asked for this very frame; called with the answer, on the executor's thread. None for a camera's frame.
         wanted: whether someone still waits for it; asked before it is begun, and before each network call.
         received: when its image came, seconds of the monotonic clock.

@@ -29,8 +29,8 @@ class Recorded(NamedTuple):
 class CudaGraphs:
     """Wraps a network on a GPU; see `Network`. For each kind of call and batch size the first call is recorded, and takes longer.
 
-    A graph that cannot be recorded, or does not answer as the network does, is told once and not used: that call is made as
-    without graphs. torch.OutOfMemoryError goes on to the caller.
+    Where a call cannot be recorded, or its graph does not answer as the network does, that is told, all graphs go, and from then
+    on every call is made without.
 
     Args:
         network: which; its weights must stay where they are.
@@ -40,8 +40,8 @@ class CudaGraphs:
     def __init__(self, network: CentredNetwork, record: Callable[[Call, tuple[Tensor, ...]], Recorded] | None = None):
         self.network = network
         self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
-        self._record = record or Recorder().record
-        self._recorded: dict[tuple[str, tuple[torch.Size, ...]], Recorded | None] = {}
+        self._record: Callable[[Call, tuple[Tensor, ...]], Recorded] | None = record or Recorder().record
+        self._recorded: dict[tuple[str, tuple[torch.Size, ...]], Recorded] = {}
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's."""
@@ -66,24 +66,31 @@ class CudaGraphs:
     @torch.inference_mode()  # whatever the caller's: tensors that were made in it can be written to in no other
     def _answer(self, name: str, call: Call, *given: Tensor) -> ImageFeatures:
         key = name, tuple(each.shape for each in given)
-        if key not in self._recorded and len(self._recorded) < MOST:
-            self._recorded[key] = self._checked(name, call, given)
+        if self._record is not None and key not in self._recorded and len(self._recorded) < MOST:
+            if why := self._try(key, self._record, call, given):
+                LOGGER.warning("no CUDA graph of %s for a batch of %d (%s): going on without any", name, len(given[0]), why)
+                # all of them: they share memory, of which a library may hold a part for a graph that went wrong
+                self._record, self._recorded = None, {}
+                torch.cuda.empty_cache()
         recorded = self._recorded.get(key)
         return call(*given) if recorded is None else _replay(recorded, given)
 
-    def _checked(self, name: str, call: Call, given: tuple[Tensor, ...]) -> Recorded | None:
+    def _try(
+        self,
+        key: tuple[str, tuple[torch.Size, ...]],
+        record: Callable[[Call, tuple[Tensor, ...]], Recorded],
+        call: Call,
+        given: tuple[Tensor, ...],
+    ) -> str:
+        """Record a call; why not, or ""."""
         try:
-            recorded = self._record(call, given)
+            # of other inputs than those it is checked with, or a graph that ignores them would pass
+            self._recorded[key] = recorded = record(call, tuple(torch.zeros_like(each) for each in given))
             pairs = zip(_replay(recorded, given), call(*given), strict=True)
-            if all((ours - theirs).abs().max() <= AGREES * theirs.abs().max() for ours, theirs in pairs):
-                return recorded
-            why = "it answers otherwise than the network"
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # CUDA's own are of many kinds
-            why = str(error)
-        LOGGER.warning("no CUDA graph of %s for a batch of %d (%s): going on without", name, len(given[0]), why)
-        return None
+            agrees = all((ours - theirs).abs().max() <= AGREES * theirs.abs().max() for ours, theirs in pairs)
+            return "" if agrees else "it answers otherwise than the network"
+        except RuntimeError as error:  # CUDA's own are of many kinds; where there is no memory for the call itself, it will tell
+            return str(error)
 
 
 def _replay(recorded: Recorded, given: tuple[Tensor, ...]) -> ImageFeatures:
@@ -94,21 +101,25 @@ def _replay(recorded: Recorded, given: tuple[Tensor, ...]) -> ImageFeatures:
 
 
 class Recorder:
-    """Records on the current GPU. Its graphs share memory, as each answer is copied before the next graph runs."""
+    """Records on the current GPU. Its graphs share memory, as each answer is copied before the next graph runs.
+
+    Its two streams are its own, and no others are used: libraries keep a workspace for each stream.
+    """
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._warming, self._recording = torch.cuda.Stream(), torch.cuda.Stream()
 
     def record(self, call: Call, given: tuple[Tensor, ...]) -> Recorded:
         """See `Recorded`."""
         kept = tuple(each.clone() for each in given)
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
+        self._warming.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._warming):
             for _ in range(WARM_UP):
                 call(*kept)
-        torch.cuda.current_stream().wait_stream(beside)
+        torch.cuda.current_stream().wait_stream(self._warming)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            answers = call(*kept)
+        with torch.cuda.stream(self._recording):  # left whatever happens, which `graph` does not see to
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._recording, capture_error_mode="thread_local"):
+                answers = call(*kept)
         return Recorded(kept, answers, graph.replay)

@@ -127,8 +127,9 @@ class Geometry:
             mask: bool (the result is thresholded at 0.5 and bool again) or float (it stays float32).
         """
         where, soft = self.reached_in_source(mask)
-        whole = np.zeros((self.height, self.width), np.float32 if mask.dtype != bool else bool)
-        whole[where] = soft if mask.dtype != bool else soft >= 0.5
+        part = soft >= 0.5 if mask.dtype == bool else soft
+        whole = np.zeros((self.height, self.width), part.dtype)
+        whole[where] = part
         return whole
 
     def reached_in_source(self, mask: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:

@@ -24,6 +24,7 @@ from seqamodal_ros.bags.answers import Answers, open_answers
 from seqamodal_ros.bags.codec import COMPRESSED, IMAGE, LAYERED_MASKS, Codec
 from seqamodal_ros.bags.writing import OUT_TOPIC
 from seqamodal_ros.commands import process_bag
+from seqamodal_ros.commands.arguments import INTERRUPTED
 from seqamodal_ros.commands.process_bag import main
 from seqamodal_ros.messages import InvalidMessage, message_to_scene
 from seqamodal_ros.perceiver import Perceiver
@@ -355,7 +356,7 @@ class TestInterruption:
         time.sleep(0.05)
         running.send_signal(number)
         _, err = running.communicate(timeout=60)
-        assert running.returncode == (process_bag.INTERRUPTED if number == signal.SIGINT else -signal.SIGKILL)
+        assert running.returncode == (INTERRUPTED if number == signal.SIGINT else -signal.SIGKILL)
         assert "Traceback" not in err
         if number == signal.SIGINT:
             assert err.splitlines()[-1] == "process_bag: interrupted; the same command goes on from here"

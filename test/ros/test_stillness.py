@@ -55,12 +55,12 @@ def test_noise_is_no_change(step):
         assert recalled.seconds == 0
 
 
-@pytest.mark.parametrize("side", [40, 64, 200])
-def test_noise_is_no_change_in_a_small_region_either(side):
+@pytest.mark.parametrize("sides", [(40, 40), (64, 64), (200, 200), (20, 300), (300, 31)], ids=str)
+def test_noise_is_no_change_in_a_small_or_thin_region_either(sides):
     stillness = Stillness()
-    stillness.keep(frame(noisy(picture(), 0), region=(280, 180, side, side)), scene())
+    stillness.keep(frame(noisy(picture(), 0), region=(280, 180, *sides)), scene())
     for seed in range(1, 20):
-        assert stillness.recall(frame(noisy(picture(), seed), region=(280, 180, side, side))) is not None
+        assert stillness.recall(frame(noisy(picture(), seed), region=(280, 180, *sides))) is not None
 
 
 @pytest.mark.parametrize("step", [1, 2, 4])

@@ -2,6 +2,7 @@
 """Recorded calls. There need be no GPU but for the last test: elsewhere a recording is the call itself, made again in place."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.in_parts import InParts
 from seqamodal_ros.diffusion.mirrored import Mirrored
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
-from seqamodal_ros.runtimes import cuda_graphs
+from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.runtimes import choice, cuda_graphs
 from seqamodal_ros.runtimes.bfloat16 import Bfloat16
 from seqamodal_ros.runtimes.cuda_graphs import CudaGraphs, Recorded
 
@@ -26,11 +28,11 @@ def network():
     return made
 
 
-def inputs(count, device="cpu"):
-    generator = torch.Generator().manual_seed(count)
+def inputs(count, seed=0, device="cpu"):
+    generator = torch.Generator().manual_seed(100 * seed + count)
     image = torch.rand(count, 3, 64, 64, generator=generator) * 2 - 1
     x_t, mask = (torch.randn(count, 1, 16, 16, generator=generator) for _ in range(2))
-    return tuple(each.to(device) for each in (image, x_t, torch.arange(count) * 100 + 99, mask.sign()))
+    return tuple(each.to(device) for each in (image, x_t, (torch.arange(count) * 100 + 99 + seed) % 1000, mask.sign()))
 
 
 class Again:
@@ -51,8 +53,8 @@ class Again:
         return Recorded(kept, answers, replay)
 
 
-def of_all_calls(network, count, device="cpu"):
-    image, x_t, t, mask = inputs(count, device)
+def of_all_calls(network, count, seed=0, device="cpu"):
+    image, x_t, t, mask = inputs(count, seed, device)
     features = network.encode(image)
     prediction = network.denoise(x_t, t, mask, features)
     return (*features, prediction, network.to_centres(-mask, mask, features[network.conditions :]))
@@ -63,59 +65,71 @@ def of_all_calls(network, count, device="cpu"):
 def test_recorded_calls_answer_as_the_network(network, wrapped):
     record = Again()
     graphs, plain = CudaGraphs(wrapped(network), record), wrapped(network)
-    counts = (1, 3, 1, 3, 2)
-    answers = [of_all_calls(graphs, count) for count in counts]  # all before the first is looked at: none may be written over
-    for count, answer in zip(counts, answers, strict=True):
-        for ours, theirs in zip(answer, of_all_calls(plain, count), strict=True):
+    rows = list(enumerate((1, 3, 1, 3, 2)))
+    answers = [of_all_calls(graphs, count, seed) for seed, count in rows]  # all before one is looked at: none may be written over
+    for (seed, count), answer in zip(rows, answers, strict=True):
+        for ours, theirs in zip(answer, of_all_calls(plain, count, seed), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     assert record.count == 3 * 3  # kinds of calls, batch sizes
 
 
+def without_graphs(graphs, network):
+    """Whether all calls are made, and answered as by the network."""
+    for seed in range(2):
+        for ours, theirs in zip(of_all_calls(graphs, 2, seed), of_all_calls(network, 2, seed), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
 @torch.inference_mode()
-def test_a_call_that_cannot_be_recorded_is_told_once_and_made_without(network, caplog):
+@pytest.mark.parametrize("error", [RuntimeError("not permitted when capturing"), torch.OutOfMemoryError("no memory")], ids=str)
+def test_a_call_that_cannot_be_recorded_is_told_once_and_made_without(network, caplog, error):
     tried = []
 
     def record(call, given):
         tried.append(len(given[0]))
-        raise RuntimeError("operation not permitted when stream is capturing")
+        if len(tried) == 2:  # one is recorded, and must go, too
+            raise error
+        return Again()(call, given)
 
-    graphs = CudaGraphs(network, record)
     with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            for ours, theirs in zip(of_all_calls(graphs, 2), of_all_calls(network, 2), strict=True):
-                torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    assert tried == [2, 2, 2]
-    assert [f"no CUDA graph of {name} for a batch of 2" in each.message for name, each in
-            zip(("encode", "denoise", "to_centres"), caplog.records, strict=True)] == [True] * 3  # fmt: skip
+        without_graphs(CudaGraphs(network, record), network)
+    assert tried == [2, 2]
+    assert [each.message for each in caplog.records] == [
+        f"no CUDA graph of denoise for a batch of 2 ({error}): going on without any"
+    ]
+
+
+def offset(recorded):
+    return recorded._replace(replay=lambda: None, answers=tuple(answer + 1 for answer in recorded.answers))
+
+
+def deaf(recorded):
+    """It answers what it was recorded with, whatever it is given."""
+    return recorded._replace(replay=lambda: None)
 
 
 @torch.inference_mode()
-def test_a_graph_that_answers_otherwise_is_not_used(network, caplog):
-    def record(call, given):
-        recorded = Again()(call, given)
-        return recorded._replace(replay=lambda: None, answers=tuple(answer + 1 for answer in recorded.answers))
-
-    image = inputs(1)[0]
+@pytest.mark.parametrize("wrong", [offset, deaf])
+def test_a_graph_that_answers_otherwise_is_not_used(network, caplog, wrong):
     with caplog.at_level(logging.WARNING):
-        for ours, theirs in zip(CudaGraphs(network, record).encode(image), network.encode(image), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    assert "answers otherwise" in caplog.text
+        without_graphs(CudaGraphs(network, lambda call, given: wrong(Again()(call, given))), network)
+    (told,) = caplog.records
+    assert "it answers otherwise than the network" in told.message
 
 
 @torch.inference_mode()
-def test_what_there_is_no_memory_for_is_made_in_parts(network):
-    record = Again()
-
-    def narrow(call, given):
-        if len(given[0]) > 2:
-            raise torch.OutOfMemoryError("no more memory")
-        return record(call, given)
+def test_a_batch_that_there_is_no_memory_for_is_made_in_parts_without_graphs(network):
+    class Narrow(Mirrored):
+        def denoise(self, x_t, *given):
+            if len(x_t) > 2:
+                raise torch.OutOfMemoryError("no more memory")
+            return super().denoise(x_t, *given)
 
     image, x_t, t, mask = inputs(5)
-    parts = InParts(CudaGraphs(network, narrow))
-    features = network.encode(image)
-    torch.testing.assert_close(parts.denoise(x_t, t, mask, features), network.denoise(x_t, t, mask, features))
-    assert record.count == 2  # of two rows and of one
+    parts = InParts(CudaGraphs(Narrow(network), Again()))
+    features = parts.encode(image)
+    expected = Mirrored(network).denoise(x_t, t, mask, features)
+    torch.testing.assert_close(parts.denoise(x_t, t, mask, features), expected)
 
 
 @torch.inference_mode()
@@ -123,10 +137,25 @@ def test_no_more_graphs_are_kept_than_there_is_reason_to(network, monkeypatch):
     monkeypatch.setattr(cuda_graphs, "MOST", 2)
     record = Again()
     graphs = CudaGraphs(network, record)
-    for count in (1, 2, 3, 1, 2):
-        image = inputs(count)[0]
+    for seed, count in enumerate((1, 2, 3, 1, 2)):
+        image = inputs(count, seed)[0]
         torch.testing.assert_close(graphs.encode(image)[0], network.encode(image)[0], rtol=0, atol=0)
     assert record.count == 2
+
+
+def test_what_is_taken_on_a_gpu(small_model, monkeypatch):
+    """Told so, PyTorch on a CPU stands for one: which wrappers there are, and in which order."""
+    monkeypatch.setattr(choice, "computes_bfloat16", lambda device: True)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **__: self)
+    monkeypatch.setattr(choice, "CudaGraphs", lambda network: CudaGraphs(network, Again()))
+    model = load_model(str(small_model))
+    mirrored = replace(model, settings=replace(model.settings, mirror=True))
+    for each, inner in ((model, Bfloat16), (mirrored, Mirrored)):
+        network, name = choice.network_on(each, "cuda", "auto")
+        assert (name, type(network), type(network.network)) == ("torch-bf16", InParts, CudaGraphs)
+        assert type(network.network.network) is inner
+    network, name = choice.network_on(model, "cuda", "torch")
+    assert (name, network.network) == ("torch", model.network)
 
 
 @torch.inference_mode()
@@ -155,12 +184,12 @@ def test_on_a_gpu_nothing_is_allocated_anew_and_the_answers_are_the_networks(net
     on_gpu = Bfloat16(network.to("cuda"), "cuda")
     with caplog.at_level(logging.WARNING):
         graphs = CudaGraphs(Mirrored(on_gpu))
-        for count in (1, 3, 1, 3):
-            answers = of_all_calls(graphs, count, "cuda")
+        for seed, count in enumerate((1, 3, 1, 3)):
+            answers = of_all_calls(graphs, count, seed, "cuda")
             held = torch.cuda.memory_reserved()
-            for ours, theirs in zip(answers, of_all_calls(Mirrored(on_gpu), count, "cuda"), strict=True):
+            for ours, theirs in zip(answers, of_all_calls(Mirrored(on_gpu), count, seed, "cuda"), strict=True):
                 torch.testing.assert_close(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2)
-        of_all_calls(graphs, 3, "cuda")
+        of_all_calls(graphs, 3, 9, "cuda")
         assert torch.cuda.memory_reserved() == held
     assert not caplog.records
     network.to("cpu")

@@ -142,18 +142,20 @@ def test_a_room_has_edges_around_a_free_middle():
         grey = each.mean(axis=2)
         steps.append([np.abs(np.diff(part)).max() for part in (grey, grey[28:36, 28:36])])
     edges, in_the_middle = np.array(steps).T
+    assert (in_the_middle > 0.0005).sum() > 50  # of one colour, but unevenly lit
     assert (edges > 0.15).sum() > 10  # from left to right, where two surfaces differ
     assert (in_the_middle < 0.1).sum() > 50  # shadows are soft
 
 
 def test_scenes_in_rooms_by_worse_cameras_keep_the_rules(material):
-    compositor = Compositor(material, replace(SETTINGS, rooms=1.0, worn=1.0))
+    compositor = Compositor(material, replace(SETTINGS, rooms=1.0, worn=1.0, letterbox=1.0))
     for k in range(20):
         scene = compositor(np.random.default_rng([8, k]), count=3)
         assert scene.image.dtype == np.uint8 and scene.image.shape == (128, 128, 3)
         assert (visible_masks(scene.amodal).sum(axis=(1, 2)) >= SETTINGS.area_min).all()
         padded = (scene.image == PADDING).all(axis=2)
         padded = padded.all(axis=0)[None, :] | padded.all(axis=1)[:, None]
+        assert padded.any()
         assert not (
             scene.amodal & cv2.resize(padded.astype(np.uint8), (64, 64), interpolation=cv2.INTER_NEAREST).astype(bool)
         ).any()
@@ -165,7 +167,15 @@ def test_a_worse_camera_keeps_the_picture(seed):
     picture = (128 + 60 * picture / picture.std()).clip(0, 255).astype(np.uint8)
     seen = worn(np.random.default_rng(seed), picture)
     assert seen.dtype == np.uint8 and seen.shape == picture.shape
+    assert (seen != picture).any()
     assert np.corrcoef(seen.ravel(), picture.ravel())[0, 1] > 0.85
+
+
+@pytest.mark.parametrize("changes", [{"rooms": 1.0}, {"worn": 1.0}], ids=str)
+def test_what_is_around_and_the_camera_are_as_often_so_as_is_said(material, changes):
+    plain, other = (Compositor(material, replace(SETTINGS, letterbox=0.0, **each)) for each in ({}, changes))
+    for k in range(4):
+        assert (plain(np.random.default_rng(k), count=0).image != other(np.random.default_rng(k), count=0).image).any()
 
 
 def test_objects_are_as_small_as_is_said(material):

@@ -18,6 +18,7 @@ from training.metrics import (
     hidden_iou,
     iou,
     layer_figures,
+    share_interval,
     stop_accuracy,
 )
 
@@ -108,12 +109,30 @@ def test_bootstrap_interval():
     assert bootstrap_interval([0.3, 0.3]) == pytest.approx((0.3, 0.3))
 
 
-def test_an_interval_of_a_share_of_unequal_wholes():
-    """Of ten objects in each odd image all, of one in each even image none: a share of 10 in 11, not of one half."""
-    parts, wholes = [0, 10] * 50, [1, 10] * 50
-    low, high = bootstrap_interval(parts, of=wholes)
-    assert 0.85 < low < 10 / 11 < high < 0.95
-    assert all(map(np.isnan, bootstrap_interval([0, 0], of=[0, 0])))
+def test_the_interval_of_a_share_is_wilsons():
+    """Of 80 of 100 independent ones: Wilson's is [71.1, 86.7] %."""
+    assert share_interval([1] * 80 + [0] * 20, [1] * 100, range(100)) == pytest.approx((0.711, 0.867), abs=2e-3)
+    # ten views of each of a hundred scenes, all alike, say no more
+    alike = share_interval(([1] * 800 + [0] * 200), [1] * 1000, np.arange(100).repeat(10))
+    assert alike == pytest.approx((0.711, 0.867), abs=2e-3)
+
+
+def test_a_share_of_few_is_worth_little_though_all_are_right():
+    low, high = share_interval([1, 1, 1], [1, 1, 1], range(3))
+    assert (low, high) == (pytest.approx(0.438, abs=1e-3), pytest.approx(1))
+    assert share_interval([5, 5, 0], [5, 5, 0], range(3))[0] < low  # of two scenes; the third has none
+    assert all(map(np.isnan, share_interval([0, 0], [0, 0], range(2))))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_nineteen_in_twenty_intervals_hold_the_true_share(share):
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        whole = rng.integers(1, 6, 30)
+        low, high = share_interval(rng.binomial(whole, share), whole, range(30))
+        held += low <= share <= high
+    assert held > 0.91 * 400
 
 
 def test_views_of_a_scene_are_drawn_together():

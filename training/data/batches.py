@@ -140,7 +140,7 @@ class Mixture:
         return varied(self.packed[int(rng.integers(len(self.packed)))], rng, self.worn)
 
 
-def varied(scene: Scene, rng: np.random.Generator, worse: float = 0.0) -> Scene:
+def varied(scene: Scene, rng: np.random.Generator, worn_share: float = 0.0) -> Scene:
     """The scene turned by a multiple of 90 degrees, mirrored, in other colours, through another camera; at times a worse one."""
     turns, mirror = int(rng.integers(4)), slice(None, None, -1 if rng.random() < 0.5 else 1)
     image = np.rot90(scene.image, turns)[:, mirror]
@@ -150,7 +150,8 @@ def varied(scene: Scene, rng: np.random.Generator, worse: float = 0.0) -> Scene:
     if rng.random() < 0.3:
         image = image[..., rng.permutation(3)]
     image = camera(rng, image.astype(np.float32) / 255)
-    if worse and rng.random() < worse:
-        image = worn(rng, image)
+    if worn_share and rng.random() < worn_share:
+        inside = np.ix_(~padding.all(axis=1), ~padding.all(axis=0))
+        image[inside] = worn(rng, image[inside])  # alone, or the grey would run in
     image[padding] = PADDING
     return Scene(image, amodal, scene.occluded_by)

@@ -32,16 +32,18 @@ def coarser(image: np.ndarray, share: float) -> np.ndarray:
 
 
 def worn(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """The uint8 image as a worse camera sends it: out of focus or moving, with coarser noise, or as a JPEG of little quality."""
-    side, seen = len(image), image.astype(np.float32)
+    """The uint8 image as a worse camera sends it: out of focus or moving, with coarser noise, as a JPEG of little quality, or
+    more than one of these."""
+    side, seen = max(image.shape), image.astype(np.float32)
     kinds = rng.random(3) < 0.5
+    kinds[rng.integers(3)] = True
     if kinds[0] and rng.random() < 0.5:
         seen = cv2.GaussianBlur(seen, (0, 0), rng.uniform(0.002, 0.01) * side)
     elif kinds[0]:
         turned = cv2.getRotationMatrix2D((0, 0), rng.uniform(0, 180), 1)[:, :2]
         ends = np.linspace(-0.5, 0.5, 9)[:, None] * (turned @ [rng.uniform(0.01, 0.045) * side, 0])
         moves = [np.array([[1, 0, x], [0, 1, y]], np.float32) for x, y in ends]
-        seen = np.mean([cv2.warpAffine(seen, move, (side, side), borderMode=cv2.BORDER_REFLECT) for move in moves], axis=0)
+        seen = np.mean([cv2.warpAffine(seen, move, seen.shape[1::-1], borderMode=cv2.BORDER_REFLECT) for move in moves], axis=0)
     if kinds[1]:
         noise = rng.normal(size=seen.shape).astype(np.float32)
         if rng.random() < 0.5:  # as a camera that smooths it leaves it
@@ -52,9 +54,9 @@ def worn(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """The uint8 image as a JPEG of this quality, 0..100, keeps it."""
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    """The uint8 RGB image as a JPEG of this quality, 0..100, keeps it."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def aspect(rng: np.random.Generator) -> tuple[float, float]:
