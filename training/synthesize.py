@@ -17,7 +17,7 @@ from training.data.catalogue import Catalogue
 from training.data.compositor import evaluation_compositor, in_turns
 from training.data.packed import PackedScenes
 from training.data.piles import Pile, Recipe, make_pile
-from training.data.renders import MUVA, RenderSettings
+from training.data.renders import DESKS, MUVA, RenderSettings
 from training.data.samples import write_samples
 from training.data.scene import SPLITS, Rejected
 from training.data.sets import composite_set, mesh_set, mini_sets, scanned_set
@@ -80,7 +80,8 @@ def make_renders(args: argparse.Namespace) -> Iterable[PackedScenes]:
         raise ValueError("give --meshes and --textures, or --data")
     if args.furniture and args.sprites is None:
         raise ValueError("--furniture needs --sprites, to know which models are compact")
-    settings = replace(MUVA if args.muva else RenderSettings(), image_size=args.image_size)
+    recipe = MUVA if args.muva else DESKS if args.desks else RenderSettings()
+    settings = replace(recipe, image_size=args.image_size)
     if args.meshes:
         return [mesh_set(args.out, args.meshes, args.textures, args.split, settings, args.tables, args.seed)]
     furniture = (args.furniture, args.sprites) if args.furniture else None
@@ -122,15 +123,19 @@ def main() -> None:
     render.add_argument("--furniture", type=Path, help="folder of Debian's sweethome3d-furniture, for training alone")
     render.add_argument("--sprites", type=Path, help="with --furniture: folder of training.prepare sprites --furniture")
     render.add_argument("--out", type=Path, required=True, help="folder for the set; one that was interrupted goes on")
-    render.add_argument(
+    recipes = render.add_mutually_exclusive_group()
+    recipes.add_argument(
         "--muva", action="store_true", help="MUVA's recipe: 5 to 10 objects, 7 layers, six views, bins and shelves"
+    )
+    recipes.add_argument(
+        "--desks", action="store_true", help="2 to 9 objects on a desk in a room, seen aslant and from farther away"
     )
     render.add_argument(
         "--split", choices=["train", "val", "test"], default="train", help="of the objects (default: %(default)s)"
     )
     render.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
     render.add_argument(
-        "--tables", type=int, default=50, help="tables, of about 70 views each, or 40 with --muva (default: %(default)s)"
+        "--tables", type=int, default=50, help="of about 70 views each, 40 with --muva, 25 with --desks (default: %(default)s)"
     )
     render.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     composite = commands.add_parser("composite", help="a set of composites: cut-outs laid on textures (Intra-AFruit's recipe)")

@@ -20,7 +20,7 @@ def box(colour) -> Model:
     return Model((Part(CORNERS, np.zeros((8, 2)), None, FACES, colour, None, 0.0),))
 
 
-@pytest.mark.parametrize("place", ["table", "bin", "shelf"])
+@pytest.mark.parametrize("place", ["table", "bin", "shelf", "desk"])
 def test_a_table_of_boxes(place):
     pytest.importorskip("mujoco", reason="MuJoCo is not installed (requirements/training.txt)")
     from training.data.renders import RenderSettings, render_table

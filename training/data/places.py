@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where objects of a rendered scene lie: on a table, in a bin or on a shelf, and from where they can be looked at."""
+"""Where objects of a rendered scene lie: on a table, in a bin, on a shelf or a desk, and from where they can be looked at."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from training.data.stage import Wall
 
 THICK = 0.006  # metres, half
+DESK = 0.4  # metres, its height
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,17 @@ class Place:
         walls: draws the boxes that stand around them.
         tilts: range of the camera's angle from straight down, degrees.
         turns: range of the direction that it looks from, degrees from x to y.
+        fill: range of the share of the picture's width or height that the objects take.
+        spread: range of the deviation of where they fall, metres.
+        ground: the height that they fall on, metres.
     """
 
     walls: Callable[[np.random.Generator], list[Wall]]
     tilts: tuple[float, float]
     turns: tuple[float, float] = (0.0, 360.0)
+    fill: tuple[float, float] = (0.6, 1.05)
+    spread: tuple[float, float] = (0.005, 0.05)
+    ground: float = 0.0
 
 
 def _none(_: np.random.Generator) -> list[Wall]:
@@ -46,6 +53,22 @@ def _shelf(rng: np.random.Generator) -> list[Wall]:
     return [Wall((-depth, 0, height), (THICK, width, height), colour), *sides]
 
 
+def _desk(rng: np.random.Generator) -> list[Wall]:
+    """A desk in a room, its top of one colour, a wall behind it, and boxes that stand around on the floor."""
+    x, y, tint = rng.uniform(0.3, 0.5), rng.uniform(0.35, 0.6), rng.uniform(0.85, 1.15)
+    grey = rng.uniform(0.15, 0.85)
+    red, green, blue = (float(np.clip(grey * each, 0, 1)) for each in (tint, 1.0, 2 - tint))
+    shift = rng.uniform(-0.12, 0.12, 2)
+    desk = Wall((float(shift[0]), float(shift[1]), DESK / 2), (x, y, DESK / 2), (red, green, blue))
+    back = Wall((-rng.uniform(0.75, 1.1), 0, 0.45), (THICK, 1.2, 0.45), _colour(rng))
+    boxes = []
+    for _ in range(rng.integers(0, 4)):
+        side, height = rng.uniform(0.05, 0.15), rng.uniform(0.05, 0.3)
+        away = rng.choice([-1, 1]) * (y + rng.uniform(0.25, 0.4))
+        boxes.append(Wall((rng.uniform(-0.6, 0.2), float(away), height), (side, side, height), _colour(rng)))
+    return [desk, back, *boxes]
+
+
 def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
     red, green, blue = (float(value) for value in rng.uniform(0.15, 0.9, 3))
     return red, green, blue
@@ -55,4 +78,5 @@ PLACES = {
     "table": Place(_none, (0, 50)),
     "bin": Place(_bin, (0, 22)),
     "shelf": Place(_shelf, (10, 55), (-35, 35)),
+    "desk": Place(_desk, (25, 65), (-40, 40), fill=(0.25, 0.85), spread=(0.02, 0.12), ground=DESK),
 }

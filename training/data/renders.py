@@ -37,7 +37,7 @@ class RenderSettings(SceneRules):
         views: cameras a scene.
         longest: range of an object's longest side, metres.
         painted: probability of a painted table; else it is one of the textures.
-        places: of these, where the objects lie: "table", "bin" or "shelf"; each is as likely.
+        places: of `PLACES`, where the objects lie; each is as likely.
         square: probability that a view is the square in the middle of the picture; else all of it, letterboxed.
     """
 
@@ -64,6 +64,8 @@ MUVA = RenderSettings(
     places=("bin", "shelf"),
     square=1.0,
 )
+
+DESKS = RenderSettings(scenes=8, objects=(2, 9), longest=(0.08, 0.22), places=("desk",), square=0.3)
 
 
 def render_table(
@@ -115,7 +117,7 @@ def _scene(stage: Stage, place: Place, settings: RenderSettings, rng: np.random.
     count = int(rng.choice(counts, p=likely / likely.sum()))
     views: list[Scene] = []
     try:
-        stage.settle(rng.uniform(0.005, 0.05), rng, rng.permutation(stage.count)[:count].tolist())
+        stage.settle(rng.uniform(*place.spread), rng, rng.permutation(stage.count)[:count].tolist(), place.ground)
     except Rejected as rule:
         dropped[f"scene: {rule}"] += 1
         return views
@@ -123,7 +125,7 @@ def _scene(stage: Stage, place: Place, settings: RenderSettings, rng: np.random.
         if len(views) == settings.views:
             break
         try:
-            stage.aim(place.tilts, (0.6, 1.05), rng, distances=(0.2, 2.0), turns=place.turns)
+            stage.aim(place.tilts, place.fill, rng, distances=(0.2, 2.0), turns=place.turns)
             views.append(_view(stage, settings, rng))
         except Rejected as rule:
             dropped[f"view: {rule}"] += 1

@@ -90,23 +90,24 @@ class Stage:
         for renderer in self._renderers.values():
             renderer.close()
 
-    def settle(self, spread: float, rng: np.random.Generator, present: Sequence[int] | None = None) -> None:
+    def settle(self, spread: float, rng: np.random.Generator, present: Sequence[int] | None = None, ground: float = 0.0) -> None:
         """Drop objects one after another from just above the pile, and wait for rest.
 
         Args:
             spread: deviation of where they fall, metres.
             rng: draws where they fall and how they are turned.
             present: which objects, in the order in which they fall; the others wait beside the table. None is all.
+            ground: the height of what they fall on, metres.
 
         Raises:
-            Rejected: they still move.
+            Rejected: they still move, or one fell off.
         """
         self.present = list(range(self.count) if present is None else present)
         self.show(self.present)
         self.mujoco.mj_resetData(self.model, self.data)
         self.model.body_gravcomp[1:] = [k not in self.present for k in range(self.count)]  # the others float: no contacts
         poses, velocity = self.data.qpos.reshape(self.count, 7), self.data.qvel.reshape(self.count, 6)
-        top = 0.0
+        top = ground
         for n, k in enumerate(self.present):
             quaternion = rng.normal(size=4)
             poses[k, :2] = rng.normal(size=2) * spread
@@ -119,6 +120,8 @@ class Stage:
         self._run(1.5)
         if np.abs(velocity[:, :3]).max() > 0.01 or np.abs(velocity[:, 3:]).max() > 0.2:
             raise Rejected("not at rest")
+        if min(self._world(k)[:, 2].max() for k in self.present) < ground:
+            raise Rejected("fell off")
 
     def aim(
         self,
