@@ -141,11 +141,15 @@ def test_a_sheet_shows_as_many_scenes_as_there_are(own, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(PLACES))
 def test_walls_stand_on_the_table_and_leave_room(name):
+    place = PLACES[name]
     for seed in range(20):
-        for wall in PLACES[name].walls(np.random.default_rng(seed)):
+        around = place.surroundings(np.random.default_rng(seed))
+        for wall in around.walls:
             assert wall.centre[2] == wall.half[2]
             gap = np.abs(np.array(wall.centre[:2])) - np.array(wall.half[:2])
-            assert gap.max() > 0.1
+            assert gap.max() > 0.1 if 2 * wall.half[2] != place.ground else gap.max() < -0.1  # of what they fall on
+        textured = [wall.colour for wall in around.walls].count(None) + (around.plain is None)
+        assert textured == 1
 
 
 def test_the_stand_in_for_intra_afruit(tmp_path, data):

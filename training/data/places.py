@@ -3,13 +3,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from training.data.stage import Wall
+from training.data.stage import Colour, Wall
 
 THICK = 0.006  # metres, half
 DESK = 0.4  # metres, its height
+
+
+class Surroundings(NamedTuple):
+    """What stands around objects, and the table's colour, or None for its texture."""
+
+    walls: list[Wall]
+    plain: Colour | None = None
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,7 @@ class Place:
     """Where objects lie.
 
     Attributes:
-        walls: draws the boxes that stand around them.
+        surroundings: draws them.
         tilts: range of the camera's angle from straight down, degrees.
         turns: range of the direction that it looks from, degrees from x to y.
         fill: range of the share of the picture's width or height that the objects take.
@@ -25,7 +33,7 @@ class Place:
         ground: the height that they fall on, metres.
     """
 
-    walls: Callable[[np.random.Generator], list[Wall]]
+    surroundings: Callable[[np.random.Generator], Surroundings]
     tilts: tuple[float, float]
     turns: tuple[float, float] = (0.0, 360.0)
     fill: tuple[float, float] = (0.6, 1.05)
@@ -33,43 +41,45 @@ class Place:
     ground: float = 0.0
 
 
-def _none(_: np.random.Generator) -> list[Wall]:
-    return []
+def _none(_: np.random.Generator) -> Surroundings:
+    return Surroundings([])
 
 
-def _bin(rng: np.random.Generator) -> list[Wall]:
+def _bin(rng: np.random.Generator) -> Surroundings:
     """Four sides, 5 to 9 cm high."""
     x, y, height = rng.uniform(0.15, 0.24), rng.uniform(0.12, 0.2), rng.uniform(0.025, 0.045)
     colour = _colour(rng)
     across = [Wall((side * x, 0, height), (THICK, y + THICK, height), colour) for side in (-1, 1)]
-    return across + [Wall((0, side * y, height), (x + THICK, THICK, height), colour) for side in (-1, 1)]
+    along = [Wall((0, side * y, height), (x + THICK, THICK, height), colour) for side in (-1, 1)]
+    return Surroundings(across + along)
 
 
-def _shelf(rng: np.random.Generator) -> list[Wall]:
+def _shelf(rng: np.random.Generator) -> Surroundings:
     """A back at -x and two sides, open towards +x."""
     depth, width, height = rng.uniform(0.12, 0.18), rng.uniform(0.2, 0.3), rng.uniform(0.1, 0.2)
     colour = _colour(rng)
     sides = [Wall((0, side * width, height), (depth, THICK, height), colour) for side in (-1, 1)]
-    return [Wall((-depth, 0, height), (THICK, width, height), colour), *sides]
+    return Surroundings([Wall((-depth, 0, height), (THICK, width, height), colour), *sides])
 
 
-def _desk(rng: np.random.Generator) -> list[Wall]:
-    """A desk in a room, its top of one colour, a wall behind it, and boxes that stand around on the floor."""
+def _desk(rng: np.random.Generator) -> Surroundings:
+    """A desk in a room, a wall behind it, and boxes that stand around on the floor; desk or floor is of one colour."""
     x, y, tint = rng.uniform(0.3, 0.5), rng.uniform(0.35, 0.6), rng.uniform(0.85, 1.15)
     grey = rng.uniform(0.15, 0.85)
     red, green, blue = (float(np.clip(grey * each, 0, 1)) for each in (tint, 1.0, 2 - tint))
     shift = rng.uniform(-0.12, 0.12, 2)
-    desk = Wall((float(shift[0]), float(shift[1]), DESK / 2), (x, y, DESK / 2), (red, green, blue))
+    smooth = rng.random() < 0.6
+    desk = Wall((float(shift[0]), float(shift[1]), DESK / 2), (x, y, DESK / 2), (red, green, blue) if smooth else None)
     back = Wall((-rng.uniform(0.75, 1.1), 0, 0.45), (THICK, 1.2, 0.45), _colour(rng))
     boxes = []
     for _ in range(rng.integers(0, 4)):
         side, height = rng.uniform(0.05, 0.15), rng.uniform(0.05, 0.3)
         away = rng.choice([-1, 1]) * (y + rng.uniform(0.25, 0.4))
         boxes.append(Wall((rng.uniform(-0.6, 0.2), float(away), height), (side, side, height), _colour(rng)))
-    return [desk, back, *boxes]
+    return Surroundings([desk, back, *boxes], None if smooth else (red, green, blue))
 
 
-def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
+def _colour(rng: np.random.Generator) -> Colour:
     red, green, blue = (float(value) for value in rng.uniform(0.15, 0.9, 3))
     return red, green, blue
 

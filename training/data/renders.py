@@ -86,13 +86,15 @@ def render_table(
     place = PLACES[str(rng.choice(settings.places))]
     try:
         stock = [_drawn(families, settings, rng) for _ in range(settings.stock)]
+        table_top, around = _table(textures, settings, rng), place.surroundings(rng)
         stage = Stage(
             stock,
             [(1, 1, 1)] * len(stock),
-            _table(textures, settings, rng),
-            place.walls(rng),
+            table_top,
+            around.walls,
             SHARPER * settings.image_size / WIDTH,
             supersampling=1,
+            plain=around.plain,
         )
     except ValueError:  # of MuJoCo, that takes no mesh without volume
         return [], [], {"table: a mesh was refused": 1}

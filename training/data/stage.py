@@ -26,15 +26,16 @@ LAMP = 0.9  # metres from the table's centre; its shadows reach a little farther
 SHOWN, TABLE_GROUP, HIDDEN = 1, 2, 4  # groups of geoms: objects, table and walls, objects that are not rendered; 3 collides
 
 Cells = tuple[int, int, int]
+Colour = tuple[float, float, float]  # red, green and blue in [0, 1]
 
 
 @dataclass(frozen=True)
 class Wall:
-    """A box that stands on the table: its centre and half its sides, metres, and its red, green and blue in [0, 1]."""
+    """A box that stands on the table: its centre and half its sides, metres, and its colour, or None for the table's texture."""
 
     centre: tuple[float, float, float]
     half: tuple[float, float, float]
-    colour: tuple[float, float, float]
+    colour: Colour | None
 
 
 def camera_matrix() -> np.ndarray:
@@ -52,6 +53,7 @@ class Stage:
         walls: boxes that stand on the table, such as a bin's sides.
         size: of the picture, as a share of 640x480.
         supersampling: the picture is rendered so many times as large.
+        plain: the table's own colour, where its texture is for walls alone.
 
     Attributes:
         tilt: the camera's angle from straight down, degrees, once it is aimed.
@@ -65,10 +67,11 @@ class Stage:
         walls: Sequence[Wall] = (),
         size: float = 1.0,
         supersampling: int = SUPERSAMPLING,
+        plain: Colour | None = None,
     ):
         import mujoco  # here, so that a machine without a renderer can still read what was rendered
 
-        xml, assets = _describe(models, cells, table, walls, shadows=round(2048 * size))
+        xml, assets = _describe(models, cells, table, walls, plain, shadows=round(2048 * size))
         self.mujoco: Any = mujoco
         self.count = len(models)
         self.present: list[int] = list(range(self.count))
@@ -254,7 +257,7 @@ def _hemisphere(count: int) -> np.ndarray:
 
 
 def _describe(
-    models: list[Model], cells: list[Cells], table: np.ndarray, walls: Sequence[Wall], shadows: int
+    models: list[Model], cells: list[Cells], table: np.ndarray, walls: Sequence[Wall], plain: Colour | None, shadows: int
 ) -> tuple[str, dict[str, bytes]]:
     """MuJoCo's XML of the stage, its shadow map `shadows` pixels wide, and the files that it names."""
     assets = {"table.png": _png(table)}
@@ -284,8 +287,8 @@ def _describe(
         bodies.append(f'<body name="{k}" gravcomp="1" pos="{20 + k} 0 0.3">{joint}{"".join(geoms)}</body>')
     boxes = []
     for wall in walls:
-        place, half, colour = (" ".join(f"{value:.4f}" for value in values) for values in (wall.centre, wall.half, wall.colour))
-        boxes.append(f'<geom type="box" group="2" pos="{place}" size="{half}" rgba="{colour} 1" friction="0.8 0.01 0.002"/>')
+        place, half = (" ".join(f"{value:.4f}" for value in values) for values in (wall.centre, wall.half))
+        boxes.append(f'<geom type="box" group="2" pos="{place}" size="{half}" {_look(wall.colour)} friction="0.8 0.01 0.002"/>')
     fovy = 2 * np.degrees(np.arctan(HEIGHT / 2 / FOCAL))
     xml = f"""
 <mujoco>
@@ -309,11 +312,15 @@ def _describe(
   <worldbody>
     <light name="lamp" mode="fixed" type="directional" diffuse="0.95 0.95 0.95" specular="0.5 0.5 0.5" castshadow="true"/>
     <camera name="view" fovy="{fovy}"/>
-    <geom type="plane" group="2" size="{TABLE / 2} {TABLE / 2} 0.1" material="table" friction="0.8 0.01 0.002" condim="6"/>
+    <geom type="plane" group="2" size="{TABLE / 2} {TABLE / 2} 0.1" {_look(plain)} friction="0.8 0.01 0.002" condim="6"/>
     {"".join(boxes)}{"".join(bodies)}
   </worldbody>
 </mujoco>"""
     return xml, assets
+
+
+def _look(colour: Colour | None) -> str:
+    return 'material="table"' if colour is None else f'rgba="{" ".join(f"{value:.4f}" for value in colour)} 1"'
 
 
 def _pieces(model: Model, cells: Cells) -> list[np.ndarray]:
