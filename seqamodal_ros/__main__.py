@@ -4,6 +4,8 @@
 import sys
 from importlib import import_module
 
+from seqamodal_ros.commands.arguments import interruptible
+
 COMMANDS = {
     "predict": "layers of image files, as pictures and numbers",
     "export": "a model for ONNX Runtime and OpenVINO, which are faster on a CPU",
@@ -11,11 +13,16 @@ COMMANDS = {
 }
 
 
+def _run(command: str, *arguments: str) -> int:
+    return import_module(f"seqamodal_ros.commands.{command}").main(list(arguments))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command by its name; returns its exit code, 2 where there is no such command."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in COMMANDS:
-        return import_module(f"seqamodal_ros.commands.{arguments[0]}").main(arguments[1:])
+        run = interruptible(f"{arguments[0]}: interrupted")(_run)  # while it is imported, too
+        return run(*arguments)
     asked = bool(arguments) and arguments[0] in ("-h", "--help")
     lines = ["usage: python -m seqamodal_ros COMMAND ...  (COMMAND --help says more)"]
     lines += [f"  {name}: {purpose}" for name, purpose in COMMANDS.items()]

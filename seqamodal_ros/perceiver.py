@@ -167,7 +167,8 @@ class Perceiver:
             if has_centres(self.model.network):
                 others = features[network.conditions :]
                 # on a GPU each number of layers is a graph of its own, see `CudaGraphs`
-                for layers in range(1, self.model.settings.sequence.max_layers + 1) if self._device == "cuda" else (1,):
+                most = min(self.model.settings.sequence.max_layers, 8) if self._device == "cuda" else 1
+                for layers in range(1, most + 1):
                     blank = torch.zeros(layers, 1, size, size, device=self._device) - 1
                     self._before_call()
                     network.to_centres(-blank, blank, tuple(f.expand(layers, *f.shape[1:]) for f in others))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+FEW = 5  # scenes
+
 
 def iou(predicted: np.ndarray, true: np.ndarray) -> float:
     """Intersection over union of two masks bool [h, w]; NaN where both are blank."""
@@ -152,8 +154,9 @@ def bootstrap_interval(
 def share_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike) -> tuple[float, float]:
     """95 % interval of a share, sum(part) / sum(whole); NaN where it is of nothing.
 
-    Wilson's (1927), of as many independent ones as vary as much as the scenes do; where all are alike, as many as there are
-    scenes: a bootstrap would have no width there, and be surest where there is least.
+    Wilson's (1927), of as many independent ones as vary as much as the scenes do; and of no more than there are scenes, where
+    fewer than `FEW` of them hold a miss, or a hit: how much they vary cannot be told of so few, and a bootstrap would be surest
+    there.
 
     Args:
         part, whole: counts of each image, part <= whole.
@@ -166,13 +169,13 @@ def share_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike) -> tupl
         return float("nan"), float("nan")
     share, scenes = parts.sum() / wholes.sum(), len(wholes)
     count = float(scenes)
-    if 0 < share < 1 and scenes > 1:
+    if min((parts > 0).sum(), (parts < wholes).sum()) >= FEW:
         variance = scenes / (scenes - 1) * ((parts - share * wholes) ** 2).sum() / wholes.sum() ** 2
-        count = min(share * (1 - share) / variance, wholes.sum()) if variance else wholes.sum()
+        count = min(share * (1 - share) / variance, wholes.sum()) if variance else float(scenes)
     z = 1.96
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    return float(centre - half), float(centre + half)
+    return float(max(0.0, min(share, centre - half))), float(min(1.0, max(share, centre + half)))
 
 
 def mean_of(values: Sequence[float]) -> float | None:

@@ -316,7 +316,10 @@ def _packed(folder: Path, rules: SceneRules, any_depth: bool) -> Scenes:
     shallow = packed.not_deeper(rules.max_layers)
     if not shallow:
         raise ValueError(f"every scene of {folder} has more than {rules.max_layers} layers")
-    print(f"{len(shallow)} of {len(packed)} scenes of {folder}: the others have more than {rules.max_layers} layers")
+    if len(shallow) < len(packed):
+        print(
+            f"{len(packed) - len(shallow)} of {len(packed)} scenes of {folder} are left out: more than {rules.max_layers} layers"
+        )
     return cast(Scenes, Subset(cast(Dataset, packed), shallow))
 
 

@@ -29,7 +29,8 @@ class Stillness:
         self._seen: dict[str, _Seen] = {}
 
     def recall(self, frame: "Frame") -> LayeredScene | None:
-        """The scene of the camera's image before, if no patch differs by more than noise would, see `Frame.stillness`."""
+        """The scene of the camera's image before, if no patch differs by more than the frame's `stillness`, or, in images and
+        regions smaller than 640x480, by as much more as their patches average less noise away."""
         seen = self._seen.get(frame.camera)
         if not frame.stillness or seen is None or seen.how != _how(frame):
             return None

@@ -12,7 +12,7 @@ from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
 
 LOGGER = logging.getLogger(__name__)
 MOST = 32  # graphs that are kept; each holds its inputs and answers
-WARM_UP = 3  # calls before one is recorded: libraries choose their kernels and take their workspace in the first
+WARM_UP = 3  # calls before one is recorded: libraries choose their kernels in the first
 AGREES = 1e-2  # largest difference of a graph to what it was recorded of, as a share of the largest value; kernels may differ
 
 Call = Callable[..., ImageFeatures]
@@ -30,7 +30,8 @@ class CudaGraphs:
     """Wraps a network on a GPU; see `Network`. For each kind of call and batch size the first call is recorded, and takes longer.
 
     Where a call cannot be recorded, or its graph does not answer as the network does, that is told, all graphs go, and from then
-    on every call is made without.
+    on every call is made without; what memory they took may stay PyTorch's. Where there is no memory to record a call,
+    torch.OutOfMemoryError goes on to the caller.
 
     Args:
         network: which; its weights must stay where they are.
@@ -71,7 +72,6 @@ class CudaGraphs:
                 LOGGER.warning("no CUDA graph of %s for a batch of %d (%s): going on without any", name, len(given[0]), why)
                 # all of them: they share memory, of which a library may hold a part for a graph that went wrong
                 self._record, self._recorded = None, {}
-                torch.cuda.empty_cache()
         recorded = self._recorded.get(key)
         return call(*given) if recorded is None else _replay(recorded, given)
 
@@ -85,12 +85,15 @@ class CudaGraphs:
         """Record a call; why not, or ""."""
         try:
             # of other inputs than those it is checked with, or a graph that ignores them would pass
-            self._recorded[key] = recorded = record(call, tuple(torch.zeros_like(each) for each in given))
+            others = tuple(torch.zeros_like(each) if each.any() else torch.ones_like(each) for each in given)
+            self._recorded[key] = recorded = record(call, others)
             pairs = zip(_replay(recorded, given), call(*given), strict=True)
             agrees = all((ours - theirs).abs().max() <= AGREES * theirs.abs().max() for ours, theirs in pairs)
             return "" if agrees else "it answers otherwise than the network"
-        except RuntimeError as error:  # CUDA's own are of many kinds; where there is no memory for the call itself, it will tell
-            return str(error)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # CUDA's own are of many kinds
+            return str(error) or repr(error)
 
 
 def _replay(recorded: Recorded, given: tuple[Tensor, ...]) -> ImageFeatures:
@@ -101,25 +104,27 @@ def _replay(recorded: Recorded, given: tuple[Tensor, ...]) -> ImageFeatures:
 
 
 class Recorder:
-    """Records on the current GPU. Its graphs share memory, as each answer is copied before the next graph runs.
+    """Records on the current GPU. Its graphs share memory, as each answer is copied before the next graph runs."""
 
-    Its two streams are its own, and no others are used: libraries keep a workspace for each stream.
-    """
+    _stream: torch.cuda.Stream | None = None  # one for the whole process, as libraries keep a workspace for each
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._warming, self._recording = torch.cuda.Stream(), torch.cuda.Stream()
+        Recorder._stream = Recorder._stream or torch.cuda.Stream()
 
     def record(self, call: Call, given: tuple[Tensor, ...]) -> Recorded:
         """See `Recorded`."""
-        kept = tuple(each.clone() for each in given)
-        self._warming.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._warming):
+        kept, stream = tuple(each.clone() for each in given), Recorder._stream
+        assert stream is not None
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # left whatever happens, which `graph` does not see to
             for _ in range(WARM_UP):
                 call(*kept)
-        torch.cuda.current_stream().wait_stream(self._warming)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self._recording):  # left whatever happens, which `graph` does not see to
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._recording, capture_error_mode="thread_local"):
-                answers = call(*kept)
+            graph = torch.cuda.CUDAGraph()
+            try:
+                with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+                    answers = call(*kept)
+            except torch.OutOfMemoryError as error:  # a recording that was broken off is more than a want of memory
+                raise RuntimeError(f"no memory to record in: {error}") from error
+        torch.cuda.current_stream().wait_stream(stream)
         return Recorded(kept, answers, graph.replay)

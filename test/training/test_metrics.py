@@ -124,15 +124,26 @@ def test_a_share_of_few_is_worth_little_though_all_are_right():
     assert all(map(np.isnan, share_interval([0, 0], [0, 0], range(2))))
 
 
-@pytest.mark.parametrize("share", [0.5, 0.95])
+@pytest.mark.parametrize("share", [0.5, 0.95, 0.99])
 def test_nineteen_in_twenty_intervals_hold_the_true_share(share):
+    """Though what is in one scene is alike: it has a share of its own."""
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(400):
-        whole = rng.integers(1, 6, 30)
-        low, high = share_interval(rng.binomial(whole, share), whole, range(30))
+        whole = rng.integers(1, 6, 60)
+        low, high = share_interval(rng.binomial(whole, rng.beta(2 * share, 2 * (1 - share), 60)), whole, range(60))
+        assert 0 <= low <= high <= 1
         held += low <= share <= high
     assert held > 0.91 * 400
+
+
+def test_one_mistake_more_makes_no_surer():
+    widths = []
+    for misses in range(4):
+        part = [5] * 60
+        part[:misses] = [4] * misses
+        widths.append(np.subtract(*reversed(share_interval(part, [5] * 60, range(60)))))
+    assert widths == sorted(widths)
 
 
 def test_views_of_a_scene_are_drawn_together():

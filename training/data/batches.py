@@ -146,12 +146,12 @@ def varied(scene: Scene, rng: np.random.Generator, worn_share: float = 0.0) -> S
     image = np.rot90(scene.image, turns)[:, mirror]
     amodal = np.rot90(scene.amodal, turns, axes=(1, 2))[..., mirror]
     grey = (image == PADDING).all(axis=2)
-    padding = grey.all(axis=0)[None, :] | grey.all(axis=1)[:, None]  # whole rows or columns, as letterboxes have them
+    inside = np.ix_(~grey.all(axis=1), ~grey.all(axis=0))  # without the whole grey rows or columns of letterboxes
     if rng.random() < 0.3:
         image = image[..., rng.permutation(3)]
-    image = camera(rng, image.astype(np.float32) / 255)
+    seen = camera(rng, image[inside].astype(np.float32) / 255)
     if worn_share and rng.random() < worn_share:
-        inside = np.ix_(~padding.all(axis=1), ~padding.all(axis=0))
-        image[inside] = worn(rng, image[inside])  # alone, or the grey would run in
-    image[padding] = PADDING
-    return Scene(image, amodal, scene.occluded_by)
+        seen = worn(rng, seen)
+    whole = np.full_like(image, PADDING)  # seen by itself, or its grey would run in
+    whole[inside] = seen
+    return Scene(whole, amodal, scene.occluded_by)

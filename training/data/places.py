@@ -70,11 +70,11 @@ def _desk(rng: np.random.Generator) -> Surroundings:
     shift = rng.uniform(-0.12, 0.12, 2)
     smooth = rng.random() < 0.6
     desk = Wall((float(shift[0]), float(shift[1]), DESK / 2), (x, y, DESK / 2), (red, green, blue) if smooth else None)
-    back = Wall((-rng.uniform(0.75, 1.1), 0, 0.45), (THICK, 1.2, 0.45), _colour(rng))
+    back = Wall((-rng.uniform(0.75, 1.1), 0, 0.7), (THICK, 1.2, 0.7), _colour(rng))
     boxes = []
     for _ in range(rng.integers(0, 4)):
         side, height = rng.uniform(0.05, 0.15), rng.uniform(0.05, 0.3)
-        away = rng.choice([-1, 1]) * (y + rng.uniform(0.25, 0.4))
+        away = rng.choice([-1, 1]) * (y + 0.12 + side + rng.uniform(0.02, 0.15))
         boxes.append(Wall((rng.uniform(-0.6, 0.2), float(away), height), (side, side, height), _colour(rng)))
     return Surroundings([desk, back, *boxes], None if smooth else (red, green, blue))
 

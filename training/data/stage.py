@@ -49,7 +49,7 @@ class Stage:
     Args:
         models: the objects.
         cells: for each, how its box is cut into the convex pieces that collide, along x, y and z.
-        table: uint8 [h, w, 3] RGB, the texture of the table, `TABLE` metres wide.
+        table: uint8 [h, w, 3] RGB, the texture of the table, `TABLE` metres wide, or of the walls that bear it.
         walls: boxes that stand on the table, such as a bin's sides.
         size: of the picture, as a share of 640x480.
         supersampling: the picture is rendered so many times as large.
