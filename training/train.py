@@ -297,7 +297,8 @@ def packed_scenes(folders: Sequence[Path], rules: SceneRules, any_depth: bool = 
         OSError: there is none.
         ValueError: one was not made for training, by other rules, or has no scene that is left.
     """
-    sets = [_packed(folder, rules, any_depth) for folder in folders]
+    read = {folder: _packed(folder, rules, any_depth) for folder in dict.fromkeys(folders)}
+    sets = [read[folder] for folder in folders]
     return sets[0] if len(sets) == 1 else cast(Scenes, ConcatDataset(cast(list[Dataset], sets)))
 
 
