@@ -19,7 +19,7 @@ from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.runtimes.exported import threads
 
 OUT = Path("bench_out")
-IMAGES = {"cpu": {"fast": 16, "paper": 2}, "cuda": {"fast": 64, "paper": 32}}  # of a step of training
+IMAGES = {"cpu": {"fast": 16, "paper": 2}, "cuda": {"fast": 128, "paper": 64}}  # of a step of training
 
 
 def child(out: Path, module: str, *arguments: str) -> dict[str, Any]:

@@ -125,14 +125,16 @@ def counted(network: nn.Module, call: Callable[[], object]) -> tuple[int, int]:
     return counter.get_total_flops(), moved
 
 
-def matrix_rate(kind: torch.dtype, device: str, side: int = 2048) -> float:
-    """Operations a second of a square matrix product."""
+def matrix_rate(kind: torch.dtype, device: str) -> float:
+    """Operations a second of a square matrix product, large enough to keep the device busy for a while."""
+    side = 8192 if device == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
     return 2 * side**3 / _best(lambda: a @ b, device)
 
 
-def copy_rate(device: str, count: int = 2**26) -> float:
+def copy_rate(device: str) -> float:
     """Bytes a second read and written by a copy."""
+    count = 2**28 if device == "cuda" else 2**26
     a, b = (torch.zeros(count, device=device) for _ in range(2))
     return 8 * count / _best(lambda: b.copy_(a), device)
 

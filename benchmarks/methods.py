@@ -92,35 +92,16 @@ def paper(sampler: str, steps: int, device: str) -> Result:
     return {"runtime": runtime, **sliced(calls, steps, device)}
 
 
-def peer(device: str) -> Result:
-    """diffusers: UNet2DModel of the paper's shape, DDPMScheduler, 1000 steps, float32, eager, K as a batch."""
-    from diffusers import DDPMScheduler, UNet2DModel
+def of_the_peer(device: str) -> Result:
+    """diffusers: the paper's U-Net and its sampling in 1000 steps, float32, eager, K as a batch."""
+    from benchmarks import peer
 
-    kinds = ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "DownBlock2D")
-    network = UNet2DModel(
-        sample_size=64,
-        in_channels=5,
-        out_channels=2,
-        layers_per_block=2,
-        block_out_channels=(128, 256, 384, 512),
-        down_block_types=kinds,
-        up_block_types=tuple(kind.replace("Down", "Up") for kind in reversed(kinds)),
-        attention_head_dim=None,
-    )
-    network = network.to(device).eval()
-    scheduler = DDPMScheduler(1000, 1e-4, 0.02, "linear", variance_type="learned_range")
-    condition = torch.randn(K, 4, 64, 64, device=device)
-
-    @torch.no_grad()
-    def calls(stop: int) -> None:
-        x = torch.randn(K, 1, 64, 64, device=device)
-        for t in scheduler.timesteps[:stop]:
-            x = scheduler.step(network(torch.cat([condition, x], dim=1), t).sample, int(t), x).prev_sample
-
-    return sliced(calls, 1000, device)
+    network = peer.unet().to(device).eval()
+    condition, generator = torch.randn(K, 4, 64, 64, device=device), torch.Generator(device)
+    return sliced(lambda count: peer.sample(network, condition, generator, count), peer.STEPS, device)
 
 
-def sliced(calls: Callable[[int], None], steps: int, device: str) -> Result:
+def sliced(calls: Callable[[int], object], steps: int, device: str) -> Result:
     """Time of a frame of `PASSES` layers of `steps` calls each: whole on a GPU, extrapolated from a slice on a CPU."""
     passes = [SLICE] if device == "cpu" else [steps] * PASSES
     calls(1)
@@ -148,7 +129,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file for the result, JSON")
     args = parser.parse_args()
     if args.method == "peer":
-        result = peer(args.device)
+        result = of_the_peer(args.device)
     elif args.method == "ours":
         result = ours(args.model, args.device, args.runtime, args.steps, args.repeats)
     else:

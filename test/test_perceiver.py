@@ -70,7 +70,7 @@ def check_scene(scene: LayeredScene, samples: int, size: int, max_layers: int) -
 def assert_same(a: LayeredScene, b: LayeredScene) -> None:
     assert np.array_equal(a.amodal, b.amodal)
     assert np.array_equal(a.hypotheses, b.hypotheses)
-    assert np.allclose(a.probability, b.probability, atol=1e-5)
+    assert np.allclose(a.probability, b.probability, atol=1e-4)  # kernels differ with the size of a batch
     assert a.pick_order == b.pick_order
 
 

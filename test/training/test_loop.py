@@ -171,6 +171,47 @@ def test_workers_draw_the_same_batches(tmp_path, material):
     assert_equal_weights(alone, train(tmp_path / "workers", material, settings=replace(LOOP, workers=2)))
 
 
+def test_batches_come_again_turned(tmp_path, material, monkeypatch):
+    """All are new until as many are kept as can be, and every third from then on."""
+    monkeypatch.setattr(training.loop, "KEPT", 2)
+    drawn, learned = [], []
+
+    class Counted(Batches):
+        def __getitem__(self, index):
+            drawn.append((index, super().__getitem__(index)))
+            return drawn[-1][1]
+
+    def losses(network, batch, schedule, step):
+        learned.append(batch)
+        return METHOD.losses(network, batch, schedule, step)
+
+    run = Run(tmp_path, FastNetwork(SMALL), replace(LOOP, steps=9, again=3))
+    run.train(Counted(Compositor(material, COMPOSITES), 2, 9, 0), Schedule.linear(), METHOD._replace(losses=losses))
+    assert [index for index, _ in drawn] == [0, 1, 3, 6]
+    fresh = dict(drawn)
+    for step, batch in enumerate(learned):
+        turns = [each.turned(turns, mirrored) for each in fresh.values() for turns in range(4) for mirrored in (False, True)]
+        same = [each for each in turns if torch.equal(each.image, batch.image) and torch.equal(each.amodal, batch.amodal)]
+        assert same and (step not in fresh or torch.equal(batch.image, fresh[step].image))
+    assert sum(any(torch.equal(batch.image, each.image) for each in fresh.values()) for batch in learned) < len(learned)  # turned
+
+
+def test_a_turned_batch_shows_the_same_scenes():
+    image = torch.arange(12 * 16 * 16).reshape(1, 12, 16, 16)
+    amodal = image[:, :2, ::4, ::4] % 3 == 0
+    batch = Batch(image, amodal, torch.eye(2, dtype=torch.bool)[None], torch.ones(1, 2, dtype=torch.int64))
+    turned = batch.turned(1, mirrored=True)
+    assert turned.image[0, 0, 0, 0] == image[0, 0, 0, 0]  # the corner of the mirror image at the top right comes to the top left
+    assert torch.equal(turned.image, image.transpose(-1, -2)) and torch.equal(turned.amodal, amodal.transpose(-1, -2))
+    assert turned.layers is batch.layers and turned.occluded_by is batch.occluded_by
+    assert torch.equal(turned.turned(1, mirrored=True).image, image)
+
+
+def test_a_batch_is_drawn_for_one_step_at_least():
+    with pytest.raises(ValueError, match="again must be 1 or more"):
+        replace(LOOP, again=0)
+
+
 def test_minutes_are_kept_and_the_run_goes_on_later(tmp_path, material, capsys):
     """Zero minutes end after a step, each with a checkpoint, and the weights are those of one run."""
     whole = train(tmp_path / "whole", material)
@@ -183,21 +224,51 @@ def test_minutes_are_kept_and_the_run_goes_on_later(tmp_path, material, capsys):
     assert_equal_weights(run, whole)
 
 
-@pytest.mark.parametrize(("factor", "at"), [(math.nan, 6), (math.inf, 7), (1e38, 6)])
-def test_a_loss_or_gradient_that_is_no_number_ends_the_run_before_the_weights_take_harm(tmp_path, material, factor, at):
-    """The last of these is a finite loss whose gradient is not."""
+def worse(steps, factor):
+    """Losses that are `factor` times as large at these steps."""
 
-    def objective(network, batch, schedule, step):
-        losses = METHOD.losses(network, batch, schedule, step)
-        return {"loss": losses["loss"] * (factor if step == at else 1.0)}
+    def losses(network, batch, schedule, step):
+        found = METHOD.losses(network, batch, schedule, step)
+        return {"loss": found["loss"] * (factor if step in steps else 1.0)}
 
+    return METHOD._replace(losses=losses)
+
+
+FINITE = 1e38  # times a loss, whose gradient is not
+
+
+@pytest.mark.parametrize(("factor", "at"), [(math.nan, {6}), (math.inf, {7}), (FINITE, {5, 6})])
+def test_a_loss_or_gradients_that_are_no_numbers_end_the_run_before_the_weights_take_harm(
+    tmp_path, material, monkeypatch, factor, at
+):
+    monkeypatch.setattr(training.loop, "FEW", 2)
     run = Run(tmp_path, FastNetwork(SMALL), LOOP)
     batches = SceneBatches(Compositor(material, COMPOSITES), 2, LOOP.steps, 0)
-    with pytest.raises(FloatingPointError, match=f"gradient .* at step {at}: lower the rate; the last good checkpoint is kept"):
-        run.train(batches, Schedule.linear(), METHOD._replace(losses=objective))
+    with pytest.raises(FloatingPointError, match=f"at step {max(at)}: lower the rate; the last good checkpoint is kept"):
+        run.train(batches, Schedule.linear(), worse(at, factor))
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 4
     assert all(value.isfinite().all() for value in kept["network"].values())
+
+
+def test_single_gradients_that_are_no_numbers_are_left_out(tmp_path, material, monkeypatch, capsys):
+    monkeypatch.setattr(training.loop, "FEW", 2)
+    torch.manual_seed(0)
+    run = Run(tmp_path, FastNetwork(SMALL), replace(LOOP, steps=6, checkpoint_every=1))
+    before = {}
+
+    def losses(network, batch, schedule, step):
+        before[step] = {name: value.clone() for name, value in network.state_dict().items()}
+        return worse({2, 4}, FINITE).losses(network, batch, schedule, step)
+
+    run.train(SceneBatches(Compositor(material, COMPOSITES), 2, 6, 0), Schedule.linear(), METHOD._replace(losses=losses))
+    assert run.step == 6
+    for step in range(5):
+        same = all(torch.equal(value, before[step + 1][name]) for name, value in before[step].items())
+        assert same == (step in (2, 4))
+    assert all(value.isfinite().all() for value in run.ema.values())
+    told = capsys.readouterr().out
+    assert "at step 2: it is left out" in told and "at step 4: it is left out" in told
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path, material, monkeypatch):

@@ -2,7 +2,7 @@
 """Batches of scenes for training; batch n is the same whoever draws it, so that training resumes exactly."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +36,14 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+    def turned(self, turns: int, mirrored: bool) -> "Batch":
+        """The same scenes, turned by so many right angles; or their mirror images, turned."""
+
+        def each(pictures: Tensor) -> Tensor:
+            return torch.rot90(pictures.flip(-1) if mirrored else pictures, turns, (-2, -1))
+
+        return replace(self, image=each(self.image), amodal=each(self.amodal))
 
 
 def union(amodal: Tensor, chosen: Tensor) -> Tensor:

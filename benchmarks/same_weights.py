@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's 1000 steps by us and by the peer, of the same weights and noise; ``python -m benchmarks.same_weights --help``."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import peer
+from seqamodal_ros.diffusion.adapter import conditioned, normalised, signed
+from seqamodal_ros.diffusion.paper import PaperNetwork
+from seqamodal_ros.diffusion.samplers import ancestral
+from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.runtimes.choice import network_on
+from training.data.packed import evenly, to_measure_on
+
+
+def compare(model: Path, packed: Path, device: str, images: int, samples: int, runtime: str) -> dict[str, Any]:
+    """Seconds of the first layer of each image, K hypotheses as a batch, by both; and how far their masks agree.
+
+    Raises:
+        OSError, ValueError: model or set cannot be read, or the model is not of the paper's network at its scaling.
+    """
+    loaded = load_model(str(model))
+    if not isinstance(loaded.network, PaperNetwork) or loaded.settings.network.scaling != "ours":
+        raise ValueError(f"{model} is not of the paper's network with `scaling: ours`")
+    theirs = peer.with_weights_of(loaded.network).to(device)
+    ours, taken = network_on(loaded, device, runtime)
+    schedule, scenes = Schedule.linear(), to_measure_on(packed)
+    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    overlaps = []
+    for number in (chosen := evenly(len(scenes), images)):
+        image = torch.from_numpy(np.ascontiguousarray(scenes[number].image.transpose(2, 0, 1)))[None].to(device)
+        features = tuple(f.expand(samples, -1, -1, -1) for f in ours.encode(normalised(image)))
+        blank = signed(torch.zeros(samples, 1, *features[0].shape[2:], dtype=torch.bool, device=device))
+        denoise = conditioned(ours, schedule, blank, features)
+        condition = torch.cat([features[0].float(), blank], dim=1)
+
+        def by_us(generator: torch.Generator, denoise=denoise, blank=blank) -> Tensor:
+            return ancestral(denoise, lambda: torch.randn(blank.shape, device=device, generator=generator), schedule, peer.STEPS)
+
+        def by_the_peer(generator: torch.Generator, condition=condition) -> Tensor:
+            return peer.sample(theirs, condition, generator)
+
+        if number == chosen[0]:
+            denoise(blank, torch.zeros(samples, dtype=torch.long, device=device))  # kernels are chosen, and graphs recorded
+            peer.sample(theirs, condition, torch.Generator(device), calls=3)
+        drawn = {}
+        for name, call in {"ours": by_us, "peer": by_the_peer}.items():
+            drawn[name], spent = _timed(call, torch.Generator(device).manual_seed(number))
+            seconds[name].append(spent)
+        overlaps += _iou(drawn["ours"] > 0, drawn["peer"] > 0)
+        print(
+            f"image {number}: {seconds['ours'][-1]:.2f} s and {seconds['peer'][-1]:.2f} s, IOU {overlaps[-samples:]}", flush=True
+        )
+    ratio = sum(seconds["peer"]) / sum(seconds["ours"])
+    return {"runtime": taken, "seconds": seconds, "ratio": ratio, "iou": overlaps, "mean_iou": float(np.mean(overlaps))}
+
+
+def _timed(call: Callable[[torch.Generator], Tensor], generator: torch.Generator) -> tuple[Tensor, float]:
+    began = time.perf_counter()
+    answer = call(generator).cpu()  # which waits for it
+    return answer, time.perf_counter() - began
+
+
+def _iou(a: Tensor, b: Tensor) -> list[float]:
+    """Of each pair of masks bool [K, 1, h, w]; two blank ones agree."""
+    both, either = (a & b).sum((1, 2, 3)), (a | b).sum((1, 2, 3))
+    return [1.0 if not e else float(i / e) for i, e in zip(both, either, strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.same_weights", description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="weights of the paper's network, .safetensors")
+    parser.add_argument("--set", type=Path, required=True, help="a packed set to take images of")
+    parser.add_argument("--images", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--samples", type=int, default=3, help="K (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--runtime", default="auto", help="of ours; see Perceiver.load (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="file for the result, JSON")
+    args = parser.parse_args()
+    try:
+        result = compare(args.model, args.set, args.device, args.images, args.samples, args.runtime)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f"{result['ratio']:.1f} times as fast by {result['runtime']}, masks agree to an IOU of {result['mean_iou']:.4f}")
+    if args.out:
+        args.out.write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
