@@ -72,7 +72,7 @@ class PackedScenes:
                 arrays[name] = np.load(file, mmap_mode="r")
             except (OSError, ValueError) as error:
                 raise ValueError(f"{file} cannot be read ({error}): make the set anew") from None
-            if list(arrays[name].shape) != shapes[name] or (check and _sha256(file) != sums[name]):
+            if list(arrays[name].shape) != shapes[name] or (check and file_sha256(file) != sums[name]):
                 raise ValueError(f"{file} is not what it was when the set was made: make the set anew")
         self._images, self._first, self._amodal, self._occluded_by = (arrays[name] for name in ARRAYS[:4])
         self.source = arrays["source"]
@@ -234,7 +234,7 @@ def _assemble(unfinished: Path, folder: Path, described: Mapping[str, Any], path
     meta = {"format": FORMAT, "count": len(counts), "image_size": shapes["images"][0], "mask_size": mask_size, **described}
     meta |= {"found": found, "dropped": dict(sorted(dropped.items()))}
     meta["shapes"] = {name: list(np.load(whole / f"{name}.npy", mmap_mode="r").shape) for name in ARRAYS}
-    meta["sha256"] = {name: _sha256(whole / f"{name}.npy") for name in ARRAYS}
+    meta["sha256"] = {name: file_sha256(whole / f"{name}.npy") for name in ARRAYS}
     (whole / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
     whole.rename(folder)
 
@@ -258,7 +258,8 @@ def _occluder_bits(occluded_by: np.ndarray) -> np.ndarray:
     return np.packbits(padded, axis=1)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of a file that is not empty, in hexadecimal digits."""
     return hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
 
 
