@@ -7,7 +7,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
-from seqamodal_ros.diffusion.paper import Block, PaperNetwork, PaperSettings
+from seqamodal_ros.diffusion.paper import ATTENTION_SIDE, Block, PaperNetwork, PaperSettings
 
 STEPS = 1000
 
@@ -15,7 +15,7 @@ STEPS = 1000
 def unet(settings: PaperSettings | None = None) -> UNet2DModel:
     """float [B, 5, h, w] and timesteps -> float [B, 2, h, w], as `paper.UNet`."""
     s = settings or PaperSettings()
-    kinds = ["AttnDownBlock2D" if side == 16 else "DownBlock2D" for side in s.sides]
+    kinds = ["AttnDownBlock2D" if side == ATTENTION_SIDE else "DownBlock2D" for side in s.sides]
     return UNet2DModel(
         sample_size=s.mask_size,
         in_channels=5,
@@ -33,7 +33,7 @@ def with_weights_of(network: PaperNetwork) -> UNet2DModel:
     """The peer's U-Net that computes what ours does.
 
     Raises:
-        ValueError: one of them has a part that the other lacks.
+        ValueError: one of them has weights that the other lacks.
     """
     ours, theirs = network.unet, unet(network.settings)
     pairs: list[tuple[nn.Module, nn.Module]] = [
@@ -56,8 +56,8 @@ def with_weights_of(network: PaperNetwork) -> UNet2DModel:
             parameter = target.get_parameter(name)
             parameter.data.copy_(value.reshape(parameter.shape))
             copied += value.numel()
-    if copied != sum(each.numel() for each in network.parameters()):
-        raise ValueError(f"{copied} weights were found on both sides, which is not all of them")
+    if any(copied != sum(each.numel() for each in side.parameters()) for side in (network, theirs)):
+        raise ValueError(f"{copied} weights were found on both sides, which is not all of them: is diffusers of another version?")
     return theirs.eval().requires_grad_(False)
 
 

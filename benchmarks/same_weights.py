@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import peer
+from seqamodal_ros.commands.arguments import whole_number
 from seqamodal_ros.diffusion.adapter import conditioned, normalised, signed
 from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.samplers import ancestral
@@ -21,25 +21,34 @@ from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.runtimes.choice import network_on
 from training.data.packed import evenly, to_measure_on
 
+RUNTIMES = ("torch", "torch-bf16")  # those that leave PyTorch, and so the peer, its threads
+
 
 def compare(model: Path, packed: Path, device: str, images: int, samples: int, runtime: str) -> dict[str, Any]:
     """Seconds of the first layer of each image, K hypotheses as a batch, by both; and how far their masks agree.
 
     Raises:
-        OSError, ValueError: model or set cannot be read, or the model is not of the paper's network at its scaling.
+        ImportError: there is no diffusers.
+        OSError, ValueError: model or set cannot be read, or the model is not of the paper's network with `scaling: ours`, or looks
+            at mirror images.
     """
-    loaded = load_model(str(model))
-    if not isinstance(loaded.network, PaperNetwork) or loaded.settings.network.scaling != "ours":
-        raise ValueError(f"{model} is not of the paper's network with `scaling: ours`")
+    from benchmarks import peer
+
+    loaded, scenes = load_model(str(model)), to_measure_on(packed)
+    if not isinstance(loaded.network, PaperNetwork) or loaded.settings.network.scaling != "ours" or loaded.settings.mirror:
+        raise ValueError(f"{model} is not of the paper's network with `scaling: ours` and no mirror images")
+    side = loaded.settings.network.mask_size
+    if scenes.meta["image_size"] % side:
+        raise ValueError(f"images of {packed} are {scenes.meta['image_size']} a side, no multiple of the model's {side}")
     theirs = peer.with_weights_of(loaded.network).to(device)
     ours, taken = network_on(loaded, device, runtime)
-    schedule, scenes = Schedule.linear(), to_measure_on(packed)
+    schedule = Schedule.linear()
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     overlaps = []
     for number in (chosen := evenly(len(scenes), images)):
         image = torch.from_numpy(np.ascontiguousarray(scenes[number].image.transpose(2, 0, 1)))[None].to(device)
         features = tuple(f.expand(samples, -1, -1, -1) for f in ours.encode(normalised(image)))
-        blank = signed(torch.zeros(samples, 1, *features[0].shape[2:], dtype=torch.bool, device=device))
+        blank = signed(torch.zeros(samples, 1, side, side, dtype=torch.bool, device=device))
         denoise = conditioned(ours, schedule, blank, features)
         condition = torch.cat([features[0].float(), blank], dim=1)
 
@@ -47,11 +56,11 @@ def compare(model: Path, packed: Path, device: str, images: int, samples: int, r
             return ancestral(denoise, lambda: torch.randn(blank.shape, device=device, generator=generator), schedule, peer.STEPS)
 
         def by_the_peer(generator: torch.Generator, condition=condition) -> Tensor:
-            return peer.sample(theirs, condition, generator)
+            return peer.sample(theirs, condition, generator, peer.STEPS)
 
         if number == chosen[0]:
             denoise(blank, torch.zeros(samples, dtype=torch.long, device=device))  # kernels are chosen, and graphs recorded
-            peer.sample(theirs, condition, torch.Generator(device), calls=3)
+            peer.sample(theirs, condition, torch.Generator(device), calls=3).cpu()
         drawn = {}
         for name, call in {"ours": by_us, "peer": by_the_peer}.items():
             drawn[name], spent = _timed(call, torch.Generator(device).manual_seed(number))
@@ -77,17 +86,22 @@ def _iou(a: Tensor, b: Tensor) -> list[float]:
 
 
 def main() -> None:
+    on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_weights", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="weights of the paper's network, .safetensors")
-    parser.add_argument("--set", type=Path, required=True, help="a packed set to take images of")
-    parser.add_argument("--images", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--samples", type=int, default=3, help="K (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--runtime", default="auto", help="of ours; see Perceiver.load (default: %(default)s)")
+    parser.add_argument("--set", type=Path, required=True, help="a packed set to take images of, not one for training")
+    parser.add_argument("--images", type=whole_number(1, 10**6), default=2, help="default: %(default)s")
+    parser.add_argument("--samples", type=whole_number(1, 1000), default=3, help="K (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if on_gpu else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--runtime", default=RUNTIMES[on_gpu], choices=RUNTIMES, help="of ours (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="file for the result, JSON")
     args = parser.parse_args()
+    if args.out and not args.out.parent.is_dir():
+        parser.error(f"there is no folder {args.out.parent} for --out")
     try:
         result = compare(args.model, args.set, args.device, args.images, args.samples, args.runtime)
+    except ImportError as error:
+        parser.error(f"{error}: pip install -r requirements/test.txt")
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f"{result['ratio']:.1f} times as fast by {result['runtime']}, masks agree to an IOU of {result['mean_iou']:.4f}")

@@ -1,14 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's network and its sampling against diffusers', with the same weights and the same noise."""
 
+import sys
+from dataclasses import asdict, replace
+
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import peer
+pytest.importorskip("diffusers", reason="needs diffusers: pip install -r requirements/test.txt")
+
+import training.data.packed
+from benchmarks import peer, same_weights
 from seqamodal_ros.diffusion.adapter import conditioned, normalised
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.samplers import ancestral
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.weights import ModelSettings, save_model
+from training.data.compositor import CompositeSettings
+from training.data.scene import Scene
 
 
 def made(*sizes):
@@ -57,3 +67,65 @@ def test_steps_of_the_sampler_with_the_same_noise():
 
 def test_the_papers_size():
     assert sum(each.numel() for each in peer.unet().parameters()) == 82_960_130
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Small weights of both kinds of scaling, with mirror images too, and a set of two images for testing."""
+    monkeypatch.setattr(training.data.packed, "in_parallel", lambda work, count, _: map(work, range(count)))
+    for name, settings in {"ours": {}, "authors": {"scaling": "authors"}, "mirrored": {}}.items():
+        network = made(16, 32, (1,)) if not settings else PaperNetwork(PaperSettings(16, 32, (1,), "authors"))
+        held = replace(ModelSettings(network.settings), mirror=name == "mirrored")
+        save_model(tmp_path / f"{name}.safetensors", network.state_dict(), held)
+    rng = np.random.default_rng(0)
+    for name, side in {"set": 32, "odd": 40}.items():
+        images = [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(2)]
+        scenes = [Scene(image, np.ones((1, 16, 16), bool), np.zeros((1, 1), bool)) for image in images]
+        about = {"split": "test", "settings": asdict(CompositeSettings(image_size=side, mask_size=16))}
+        training.data.packed.pack(tmp_path / name, about, lambda _, scenes=scenes: (scenes, range(2), {}), 1)
+    return tmp_path
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["same_weights", "--device", "cpu", "--runtime", "torch", *map(str, arguments)])
+    same_weights.main()
+
+
+def test_masks_of_both_with_the_same_weights(folder, monkeypatch, capsys):
+    """The first 20 of the 1000 steps, which are as good for a comparison."""
+    monkeypatch.setattr(peer, "STEPS", 20)
+    monkeypatch.setattr(peer.DDPMScheduler, "__init__", scheduler_of(20, peer.DDPMScheduler.__init__))
+    monkeypatch.setattr(Schedule, "trailing", lambda self, count: list(range(count))[::-1])
+    run(monkeypatch, "--model", folder / "ours.safetensors", "--set", folder / "set", "--out", folder / "found.json")
+    assert "masks agree to an IOU of 1.0000" in capsys.readouterr().out
+    assert '"ratio"' in (folder / "found.json").read_text()
+
+
+def scheduler_of(steps, begin):
+    """A scheduler whose steps are the last so many of a thousand."""
+
+    def init(self, count, *arguments, **options):
+        begin(self, 1000, *arguments, **options)
+        self.timesteps = self.timesteps[-steps:]
+
+    return init
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("authors", "set"), "not of the paper's network with `scaling: ours`"),
+        (("mirrored", "set"), "and no mirror images"),
+        (("nothing", "set"), "nothing.safetensors"),
+        (("ours", "nowhere"), "no packed set in"),
+        (("ours", "odd"), "no multiple of the model's 16"),
+        (("ours", "set", "--images", "0"), "--images"),
+        (("ours", "set", "--out", "/nowhere/found.json"), "there is no folder /nowhere"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, tuple) else "",
+)
+def test_what_cannot_be_compared_is_told_in_a_line(folder, monkeypatch, capsys, arguments, message):
+    model, packed, *others = arguments
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--model", folder / f"{model}.safetensors", "--set", folder / packed, *others)
+    assert message in capsys.readouterr().err

@@ -68,9 +68,10 @@ class LoopSettings:
         checkpoint_every: steps between checkpoints.
         sheet_every: steps between sheets of what the network sees.
         workers: processes that draw batches.
-        again: steps that a batch is drawn for, where learning is faster than drawing: the other steps take one of the last `KEPT`
-            batches, turned by right angles or mirrored. Those lie in the device's memory, 0.22 MB an image of 256x256; a run that
-            goes on draws them anew, so its weights are then not to the bit those of one that was not interrupted. 1: each is new.
+        again: steps that a batch is drawn for on the average, where learning is faster than drawing: the other steps take one of
+            the last `KEPT` batches, turned by right angles or mirrored (one in eight is as it was). Those lie in the device's
+            memory, 0.22 MB an image of 256x256. A run that goes on begins with as many new ones, so it then ends as well, but not
+            in the weights, of one that was not interrupted. 1: each is new.
         seed: of weights, rows, noise and scenes.
     """
 
@@ -155,7 +156,7 @@ class Run:
         self.ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step = 0
         self.seconds = 0.0
-        self.left_out = 0
+        self.left_out_on_end = 0
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.is_file():
             self._resume()
@@ -307,6 +308,7 @@ class Run:
         left = range(self.step, s.steps)
         new = [step for step in left if step % s.again == 0 or step - self.step < KEPT]
         order = [step * s.parts + first + part for step in new for part in range(own)]
+        threads = cv2.getNumThreads()
         if s.workers:
             cv2.setNumThreads(1)  # here: a worker that inherits OpenCV's threads waits for ever for what a fork does not copy
         loader = iter(
@@ -319,11 +321,13 @@ class Run:
                 worker_init_fn=_ignore_stop,
             )
         )
+        cv2.setNumThreads(threads)
         kept = deque[list[Batch]](maxlen=KEPT)
         fresh = set(new)
         for step in left:
             if step in fresh:
-                parts = [part.to(self.device) for part in islice(loader, own)]
+                # a copy on a CPU, too: what workers give lies in shared memory, of which there is little
+                parts = [part.to(self.device, copy=s.again > 1) for part in islice(loader, own)]
                 kept.extend([parts] * (s.again > 1))
             else:
                 rng = np.random.default_rng([s.seed, step])
@@ -355,12 +359,12 @@ class Run:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         if not math.isfinite(norm):  # the weights must not take harm
             message = f"the loss is {means['loss']} and its gradient {float(norm)} at step {self.step}"
-            self.left_out += 1
-            if self.left_out >= FEW or not math.isfinite(means["loss"]):
+            self.left_out_on_end += 1
+            if self.left_out_on_end >= FEW or not math.isfinite(means["loss"]):
                 raise FloatingPointError(f"{message}: lower the rate; {self._last_good()}")
             self.accelerator.print(f"\n{message}: it is left out")
             return means
-        self.left_out = 0
+        self.left_out_on_end = 0
         self.optimiser.step()
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():

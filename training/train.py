@@ -70,6 +70,8 @@ class TrainSettings:
             raise ValueError(
                 "give both `repeated: 3000` and `objective: {only: centres}` (or denoiser), or none: features are kept of so many"
             )
+        if self.repeated and self.loop.again > 1:
+            raise ValueError("leave out `loop: {again: ...}` where scenes are `repeated`: they come again already")
         if not 0 <= self.packed <= 1:
             raise ValueError(f"packed is a share and must be in 0..1, not {self.packed}")
         network, objective = self.network.kind, self.objective.kind

@@ -171,29 +171,44 @@ def test_workers_draw_the_same_batches(tmp_path, material):
     assert_equal_weights(alone, train(tmp_path / "workers", material, settings=replace(LOOP, workers=2)))
 
 
-def test_batches_come_again_turned(tmp_path, material, monkeypatch):
-    """All are new until as many are kept as can be, and every third from then on."""
-    monkeypatch.setattr(training.loop, "KEPT", 2)
-    drawn, learned = [], []
+def turns_of(batch):
+    """A batch in all of its ways, as bytes of its images and masks."""
+    ways = [batch.turned(turns, mirrored) for turns in range(4) for mirrored in (False, True)]
+    return {(way.image.numpy().tobytes(), way.amodal.numpy().tobytes()) for way in ways}
 
-    class Counted(Batches):
-        def __getitem__(self, index):
-            drawn.append((index, super().__getitem__(index)))
-            return drawn[-1][1]
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_come_again_turned(tmp_path, material, monkeypatch, workers):
+    """All are new until as many are kept as can be, and every third from then on; likewise after a resume."""
+    monkeypatch.setattr(training.loop, "KEPT", 2)
+    settings = replace(LOOP, steps=20, batch_size=4, parts=2, again=3, workers=workers)
+    batches = SceneBatches(Compositor(material, COMPOSITES), 2, 40, 0)
+    turns = [turns_of(batches[index]) for index in range(40)]
+    learned = []
 
     def losses(network, batch, schedule, step):
-        learned.append(batch)
+        learned.append((batch.image.numpy().tobytes(), batch.amodal.numpy().tobytes()))
         return METHOD.losses(network, batch, schedule, step)
 
-    run = Run(tmp_path, FastNetwork(SMALL), replace(LOOP, steps=9, again=3))
-    run.train(Counted(Compositor(material, COMPOSITES), 2, 9, 0), Schedule.linear(), METHOD._replace(losses=losses))
-    assert [index for index, _ in drawn] == [0, 1, 3, 6]
-    fresh = dict(drawn)
-    for step, batch in enumerate(learned):
-        turns = [each.turned(turns, mirrored) for each in fresh.values() for turns in range(4) for mirrored in (False, True)]
-        same = [each for each in turns if torch.equal(each.image, batch.image) and torch.equal(each.amodal, batch.amodal)]
-        assert same and (step not in fresh or torch.equal(batch.image, fresh[step].image))
-    assert sum(any(torch.equal(batch.image, each.image) for each in fresh.values()) for batch in learned) < len(learned)  # turned
+    first = Run(tmp_path, FastNetwork(SMALL), settings)
+    first.train(batches, Schedule.linear(), METHOD._replace(losses=losses), minutes=0)
+    assert first.step == 1
+    run = Run(tmp_path, FastNetwork(SMALL), settings)
+    run.train(batches, Schedule.linear(), METHOD._replace(losses=losses))
+    new = [0, 1, 2, 3, 6, 9, 12, 15, 18]  # step 0 by itself, then two to fill what is kept
+    again = set()
+    for step, parts in enumerate(zip(learned[::2], learned[1::2], strict=True)):
+        if step in new:
+            assert parts == tuple(
+                (batches[n].image.numpy().tobytes(), batches[n].amodal.numpy().tobytes()) for n in (2 * step, 2 * step + 1)
+            )
+            continue
+        latest = [each for each in new if 0 < each < step][-2:]
+        found = [each for each in latest if all(part in turns[2 * each + k] for k, part in enumerate(parts))]
+        assert len(found) == 1
+        again.add((step, latest.index(found[0])))
+    assert {place for _, place in again} == {0, 1}
+    assert len(set(learned)) > 2 * len(new)  # some are turned
 
 
 def test_a_turned_batch_shows_the_same_scenes():
@@ -258,7 +273,8 @@ def test_single_gradients_that_are_no_numbers_are_left_out(tmp_path, material, m
     before = {}
 
     def losses(network, batch, schedule, step):
-        before[step] = {name: value.clone() for name, value in network.state_dict().items()}
+        averages = {f"average {name}": value.clone() for name, value in run.ema.items()}
+        before[step] = averages | {name: value.clone() for name, value in network.state_dict().items()}
         return worse({2, 4}, FINITE).losses(network, batch, schedule, step)
 
     run.train(SceneBatches(Compositor(material, COMPOSITES), 2, 6, 0), Schedule.linear(), METHOD._replace(losses=losses))

@@ -61,6 +61,9 @@ def test_repeated_scenes_and_one_part_alone_go_together():
             TrainSettings(network=SMALL, **wrong)
     with pytest.raises(ValueError, match="repeated is a number of scenes"):
         TrainSettings(network=SMALL, repeated=-5)
+    with pytest.raises(ValueError, match="they come again already"):
+        alone = ObjectiveSettings(only="denoiser")
+        TrainSettings(network=SMALL, objective=alone, repeated=5, loop=LoopSettings(again=2))
 
 
 @pytest.mark.parametrize("part", ["centres", "denoiser"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of scenes for training; batch n is the same whoever draws it, so that training resumes exactly."""
+"""Batches of scenes for training; batch n is the same whoever draws it, so that training can resume exactly."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -33,15 +33,15 @@ class Batch:
     occluded_by: Tensor
     layers: Tensor
 
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+    def to(self, device: torch.device, copy: bool = False) -> "Batch":
+        """The same batch on a device; a copy of it even where it is there already, if asked for."""
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True, copy=copy) for field in fields(self)))
 
     def turned(self, turns: int, mirrored: bool) -> "Batch":
         """The same scenes, turned by so many right angles; or their mirror images, turned."""
 
         def each(pictures: Tensor) -> Tensor:
-            return torch.rot90(pictures.flip(-1) if mirrored else pictures, turns, (-2, -1))
+            return torch.rot90(pictures.flip(-1) if mirrored else pictures, turns, (-2, -1)).contiguous()
 
         return replace(self, image=each(self.image), amodal=each(self.amodal))
 
