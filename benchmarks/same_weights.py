@@ -29,8 +29,8 @@ def compare(model: Path, packed: Path, device: str, images: int, samples: int, r
 
     Raises:
         ImportError: there is no diffusers.
-        OSError, ValueError: model or set cannot be read, or the model is not of the paper's network with `scaling: ours`, or looks
-            at mirror images.
+        OSError, ValueError: model or set cannot be read, or the model is not of the paper's network with `scaling: ours`, or
+            looks at mirror images.
     """
     from benchmarks import peer
 
