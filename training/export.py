@@ -50,6 +50,11 @@ def main() -> None:
         help="take over the settings of this .safetensors file, but for those given here; for a run of `only: centres`, whose "
         "--init it is, this must be given",
     )
+    parser.add_argument(
+        "--rest",
+        type=Path,
+        help="a .safetensors file in the folder of --out: leave to it what it holds to the bit; both are needed then",
+    )
     args = parser.parse_args()
     if not args.out.parent.is_dir():
         parser.error(f"there is no folder {args.out.parent} for --out")
@@ -63,7 +68,7 @@ def main() -> None:
             raise ValueError(f"{args.run} is of another network than {args.config}: give what it was trained with") from None
         if args.bias:
             weights["denoiser.out.3.bias"] -= args.bias
-        sha256 = save_model(args.out, weights, model)
+        sha256 = save_model(args.out, weights, model, args.rest)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     size = args.out.stat().st_size / 1e6

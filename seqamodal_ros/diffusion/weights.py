@@ -4,6 +4,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,24 @@ from seqamodal_ros.settings import from_mapping
 from seqamodal_ros.share import share_folder
 
 METADATA_KEY = "seqamodal"
+REST_KEY = "seqamodal_rest"
+
+
+@dataclass(frozen=True)
+class Rest:
+    """A file that lies beside another one, and holds the weights that are not in that one.
+
+    Attributes:
+        file: its name, without a folder.
+        sha256: of all of it.
+    """
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if Path(self.file).name != self.file:
+            raise ValueError(f"file must be a name without a folder, not {self.file!r}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +97,7 @@ def load_model(model: str) -> Model:
 
     Raises:
         ValueError: no such name; the message lists the names. Or the file is tampered with, or not ours.
-        FileNotFoundError: the file is missing; the message says how to get it.
+        FileNotFoundError: the file is missing, or the one that holds the rest of its weights; the message says how to get it.
     """
     path, expected = _resolve(model)
     if not path.is_file():
@@ -89,9 +108,11 @@ def load_model(model: str) -> Model:
             f"weights file {path} is not the one in manifest.yaml (sha256 {found[:12]}..., expected {expected[:12]}...): "
             "get it again (`git checkout -- models`), or load it by its path if you mean it"
         )
-    settings, state = _read(path)
+    settings, state, rest = _read(path)
     network = build_network(settings.network)
     try:
+        if rest is not None:
+            state = {**_held_by(rest, path, network.state_dict()), **state}
         network.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
@@ -100,16 +121,32 @@ def load_model(model: str) -> Model:
     return Model(network, settings, f"{path.stem}@sha256:{found}")
 
 
-def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettings) -> str:
+def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettings, rest: Path | None = None) -> str:
     """Write float16 weights with their settings; returns the file's sha256.
+
+    Args:
+        path: the file to be.
+        state: the weights.
+        settings: see `ModelSettings`.
+        rest: another such file in the same folder; the weights that it holds to the bit are left to it.
 
     Raises:
         OSError: the file cannot be written; what was there before is left as it was.
+        ValueError: `rest` is in another folder, or is no file of weights, or leaves some to a third one.
     """
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
     described = asdict(settings)
     described["network"] = {"kind": settings.network.kind, **described["network"]}
-    data = save(half, metadata={METADATA_KEY: json.dumps(described)})
+    metadata = {METADATA_KEY: json.dumps(described)}
+    if rest is not None:
+        if rest.resolve().parent != path.resolve().parent:
+            raise ValueError(f"{rest} must lie in the folder of {path}: the one is looked for beside the other")
+        _, held, third = _read(rest)
+        if third is not None:
+            raise ValueError(f"{rest} itself leaves weights to {third.file}: name that one")
+        half = {name: value for name, value in half.items() if name not in held or not torch.equal(value, held[name].half())}
+        metadata[REST_KEY] = json.dumps(asdict(Rest(rest.name, hashlib.sha256(rest.read_bytes()).hexdigest())))
+    data = save(half, metadata=metadata)
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -140,13 +177,29 @@ def _resolve(model: str) -> tuple[Path, str | None]:
     return entries[model]
 
 
-def _read(path: Path) -> tuple[ModelSettings, dict[str, torch.Tensor]]:
+def _held_by(rest: Rest, path: Path, wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Of the weights of a network, those that lie in the file beside `path`."""
+    beside = path.parent / rest.file
+    again = "get both again (`git checkout -- models`), or put the right one beside it"
+    if not beside.is_file():
+        raise FileNotFoundError(f"weights file {path} has the rest of its weights in {beside}, which is missing: {again}")
+    if hashlib.sha256(beside.read_bytes()).hexdigest() != rest.sha256:
+        raise ValueError(
+            f"weights file {path} has the rest of its weights in another {beside} (sha256 {rest.sha256[:12]}...): {again}"
+        )
+    return {name: value for name, value in _read(beside)[1].items() if name in wanted}
+
+
+def _read(path: Path) -> tuple[ModelSettings, dict[str, torch.Tensor], Rest | None]:
+    """Settings, weights, and where those are that are not in the file."""
     try:
         with safe_open(path, framework="pt") as file:
-            described = (file.metadata() or {}).get(METADATA_KEY)
+            metadata = file.metadata() or {}
+            described, rest = metadata.get(METADATA_KEY), metadata.get(REST_KEY)
             state = {name: file.get_tensor(name).float() for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a complete safetensors file ({error}): get it again") from error
     if described is None:
         raise ValueError(f"{path} holds no seqamodal model: use a file that training/ wrote")
-    return from_mapping(ModelSettings, json.loads(described), path.name), state
+    held = None if rest is None else from_mapping(Rest, json.loads(rest), path.name)
+    return from_mapping(ModelSettings, json.loads(described), path.name), state, held

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import seqamodal_ros.diffusion.weights as weights
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.sequence import SequenceSettings
-from seqamodal_ros.diffusion.weights import METADATA_KEY, ModelSettings, load_model, save_model
+from seqamodal_ros.diffusion.weights import METADATA_KEY, REST_KEY, ModelSettings, load_model, save_model
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
 PAPER = PaperSettings(mask_size=16, channels=32, multipliers=(1,), scaling="authors")
@@ -49,6 +50,62 @@ def test_round_trip(tmp_path):
     for name, value in network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], value.half().float()), name
     assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+
+
+@pytest.fixture
+def part(models) -> Path:
+    """A file with another denoiser, of another size, that leaves the rest to small.safetensors."""
+    torch.manual_seed(5)
+    network = FastNetwork(replace(SMALL, denoiser_channels=(8, 16, 16)))
+    rest = load_file(models / "small.safetensors")
+    network.load_state_dict({**network.state_dict(), **{name: rest[name] for name in rest if not name.startswith("denoiser.")}})
+    path = models / "part.safetensors"
+    save_model(path, network.state_dict(), replace(SETTINGS, network=network.settings), models / "small.safetensors")
+    return path
+
+
+def test_a_file_that_leaves_some_weights_to_another(models, part):
+    assert {name.partition(".")[0] for name in load_file(part)} == {"denoiser"}
+    assert 0 < len(load_file(part)) < len(load_file(models / "small.safetensors"))
+    loaded, whole = load_model(str(part)), load_model("small")
+    assert loaded.model_id.startswith("part@sha256:") and loaded.settings.network.denoiser_channels == (8, 16, 16)
+    held = loaded.network.state_dict()
+    for name, value in whole.network.state_dict().items():
+        assert name.startswith("denoiser.") or torch.equal(held[name], value), name
+    assert all(torch.equal(held[name], value.float()) for name, value in load_file(part).items())
+
+
+def test_the_rest_is_missing_or_another(models, part):
+    small = models / "small.safetensors"
+    data = small.read_bytes()
+    small.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(
+        ValueError, match=r"part.safetensors has the rest of its weights in another .*small.safetensors.*get both"
+    ):
+        load_model(str(part))
+    small.unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"the rest of its weights in .*small.safetensors, which is missing: get both again"
+    ):
+        load_model(str(part))
+
+
+def test_the_rest_lies_beside_and_leaves_nothing_to_a_third(models, part, tmp_path):
+    state = load_file(part)
+    with pytest.raises(ValueError, match=r"part.safetensors itself leaves weights to small.safetensors: name that one"):
+        save_model(models / "more.safetensors", state, SETTINGS, part)
+    with pytest.raises(ValueError, match=r"small.safetensors must lie in the folder of"):
+        save_model(tmp_path / "more.safetensors", state, SETTINGS, models / "small.safetensors")
+    assert not (models / "more.safetensors").exists()
+
+
+def test_the_rest_is_looked_for_in_no_other_folder(part, tmp_path):
+    with safe_open(part, framework="pt") as file:
+        metadata = file.metadata()
+    metadata[REST_KEY] = json.dumps({"file": "../small.safetensors", "sha256": "0" * 64})
+    save_file(load_file(part), part, metadata)
+    with pytest.raises(ValueError, match=r"a name without a folder, not '../small.safetensors'"):
+        load_model(str(part))
 
 
 def test_a_full_disk_keeps_the_file_of_before(tmp_path):
