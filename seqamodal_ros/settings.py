@@ -3,7 +3,7 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -16,7 +16,8 @@ def from_mapping(cls: type[Settings], values: Mapping[str, Any], where: str = "s
     A union of dataclasses takes a mapping whose `kind` says which of them it is; without one it is the first.
 
     Raises:
-        ValueError: an unknown key (the message names the nearest known one), an unknown kind, or a value of the wrong type.
+        ValueError: an unknown key (the message names the nearest known one), an unknown kind, a value of the wrong type, or one
+            that is missing and has no default.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where}: expected keys and values, got {values!r}")
@@ -28,6 +29,9 @@ def from_mapping(cls: type[Settings], values: Mapping[str, Any], where: str = "s
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0)
             raise ValueError(f"{where}: unknown key {key!r}; did you mean {near[0]!r}?")
         filled[key] = _check(hints[key], value, f"{where}.{key}")
+    for each in fields(cls):  # type: ignore[arg-type]
+        if each.name not in filled and each.default is MISSING and each.default_factory is MISSING:
+            raise ValueError(f"{where}: {each.name!r} is missing")
     return cls(**filled)
 
 

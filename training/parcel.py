@@ -5,7 +5,9 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,13 +36,16 @@ def pack(out: Path, data: Path | None, sprites: Path | None, sets: Sequence[Path
 
     Raises:
         FileExistsError: the folder is there.
-        FileNotFoundError: something that is to go along is not.
+        FileNotFoundError: something that is to go along is not there.
         ValueError: two sets of one name, or a quality out of range.
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"the quality must be in 1..100, not {quality}")
+    sets = [folder.resolve() for folder in sets]  # so that each has a name
     if len({folder.name for folder in sets}) < len(sets):
         raise ValueError("two of the sets have one name: rename one, as each comes to lie under its name")
+    if data and not (data / "objects").is_dir():
+        raise FileNotFoundError(f"no raw material in {data}: it needs fruits/, objects/ and textures/")
     part = _begun(out)
     if data:
         for kind in ("fruits", "textures"):
@@ -75,13 +80,15 @@ def unpack(parcel: Path, out: Path) -> None:
     """
     if not parcel.is_dir():
         raise FileNotFoundError(f"no parcel in {parcel}: training.parcel pack makes one")
+    paths = [path.relative_to(parcel / SPRITES) for path in sorted((parcel / SPRITES).rglob("*.npz"))]
+    sets = sorted(path.parent for path in (parcel / SETS).glob("*/meta.json"))
+    if not paths and not sets and not (parcel / DATA).is_dir():
+        raise ValueError(f"{parcel} is no parcel: it has no {DATA}/, {SPRITES}/ or {SETS}/")
     part = _begun(out)
     if (parcel / DATA).is_dir():
         shutil.copytree(parcel / DATA, part / DATA)
-    paths = [path.relative_to(parcel / SPRITES) for path in sorted((parcel / SPRITES).rglob("*.npz"))]
     for _ in in_parallel(partial(_restore_sprites, parcel / SPRITES, part / SPRITES, paths), len(paths), SPRITES):
         pass
-    sets = sorted(path.parent for path in (parcel / SETS).glob("*/meta.json"))
     for _ in in_parallel(partial(_restore_set, sets, part / SETS), len(sets), SETS):
         pass
     part.rename(out)
@@ -109,12 +116,22 @@ def _squeezed(images: Sequence[np.ndarray], quality: int) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _held_in(file: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """What `numpy.savez` wrote; a ValueError where it, or an image in it, cannot be read."""
+    try:
+        with np.load(file) as held:
+            yield held
+    except (EOFError, KeyError, ValueError, zipfile.BadZipFile, cv2.error) as error:
+        raise ValueError(f"{file} is damaged ({' '.join(str(error).split())[:80]}): send it again") from None
+
+
 def _restored(squeezed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     webp, ends = squeezed["webp"], squeezed["ends"]
     images = [cv2.imdecode(file, cv2.IMREAD_UNCHANGED) for file in np.split(webp, ends[:-1])] if len(ends) else []
     whole = [image for image in images if image is not None]
     if len(whole) < len(images):
-        raise ValueError("an image in the parcel cannot be read: send it again")
+        raise ValueError("an image cannot be read")
     return whole
 
 
@@ -126,7 +143,7 @@ def _squeeze_sprites(source: Path, target: Path, paths: Sequence[Path], quality:
 
 
 def _restore_sprites(source: Path, target: Path, paths: Sequence[Path], job: int) -> None:
-    with np.load(source / paths[job]) as held:
+    with _held_in(source / paths[job]) as held:
         sprites = np.array([_with_alpha(image) for image in _restored(held)], np.uint8).reshape(held["shape"])
         (target / paths[job]).parent.mkdir(parents=True, exist_ok=True)
         np.savez(target / paths[job], sprites=sprites, drawn=held["drawn"])
@@ -140,7 +157,7 @@ def _with_alpha(image: np.ndarray) -> np.ndarray:
 def _restore_set(sets: Sequence[Path], target: Path, job: int) -> None:
     folder = target / sets[job].name
     folder.mkdir(parents=True)
-    with np.load(sets[job] / "scenes.npz") as held:
+    with _held_in(sets[job] / "scenes.npz") as held:
         np.save(folder / "images.npy", np.array(_restored(held), np.uint8))
         for name in ARRAYS:
             if name != "images":

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
@@ -24,7 +24,7 @@ from seqamodal_ros.settings import from_mapping
 from seqamodal_ros.share import share_folder
 
 METADATA_KEY = "seqamodal"
-REST_KEY = "seqamodal_rest"
+REST = "rest"  # among the settings of a file that leaves some weights to another
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Rest:
     sha256: str
 
     def __post_init__(self) -> None:
-        if Path(self.file).name != self.file:
+        if Path(self.file).name != self.file or self.file in ("", ".."):
             raise ValueError(f"file must be a name without a folder, not {self.file!r}")
 
 
@@ -102,13 +102,14 @@ def load_model(model: str) -> Model:
     path, expected = _resolve(model)
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} is missing: get it again (`git checkout -- models`), or name another model")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    data = path.read_bytes()  # once: what is checked is what is taken
+    found = hashlib.sha256(data).hexdigest()
     if expected is not None and found != expected:
         raise ValueError(
             f"weights file {path} is not the one in manifest.yaml (sha256 {found[:12]}..., expected {expected[:12]}...): "
             "get it again (`git checkout -- models`), or load it by its path if you mean it"
         )
-    settings, state, rest = _read(path)
+    settings, state, rest = _read(data, path)
     network = build_network(settings.network)
     try:
         if rest is not None:
@@ -131,22 +132,27 @@ def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettin
         rest: another such file in the same folder; the weights that it holds to the bit are left to it.
 
     Raises:
-        OSError: the file cannot be written; what was there before is left as it was.
-        ValueError: `rest` is in another folder, or is no file of weights, or leaves some to a third one.
+        OSError: the file cannot be written, what was there before is left as it was; or `rest` cannot be read.
+        ValueError: `rest` is this very file, is in another folder, holds none of the weights, or leaves some to a third one.
     """
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
     described = asdict(settings)
     described["network"] = {"kind": settings.network.kind, **described["network"]}
-    metadata = {METADATA_KEY: json.dumps(described)}
     if rest is not None:
-        if rest.resolve().parent != path.resolve().parent:
+        rest = rest.resolve()
+        if rest == path.resolve():
+            raise ValueError(f"{path} cannot leave weights to itself: give another file")
+        if rest.parent != path.resolve().parent:
             raise ValueError(f"{rest} must lie in the folder of {path}: the one is looked for beside the other")
-        _, held, third = _read(rest)
+        data = rest.read_bytes()
+        _, held, third = _read(data, rest)
         if third is not None:
             raise ValueError(f"{rest} itself leaves weights to {third.file}: name that one")
-        half = {name: value for name, value in half.items() if name not in held or not torch.equal(value, held[name].half())}
-        metadata[REST_KEY] = json.dumps(asdict(Rest(rest.name, hashlib.sha256(rest.read_bytes()).hexdigest())))
-    data = save(half, metadata=metadata)
+        own = {name: value for name, value in half.items() if name not in held or not torch.equal(value, held[name].half())}
+        if len(own) == len(half):
+            raise ValueError(f"{rest} holds none of the weights to the bit: nothing can be left to it")
+        half, described[REST] = own, asdict(Rest(rest.name, hashlib.sha256(data).hexdigest()))
+    data = save(half, metadata={METADATA_KEY: json.dumps(described)})  # one key: of several, the order is left to chance
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -183,23 +189,30 @@ def _held_by(rest: Rest, path: Path, wanted: Mapping[str, torch.Tensor]) -> dict
     again = "get both again (`git checkout -- models`), or put the right one beside it"
     if not beside.is_file():
         raise FileNotFoundError(f"weights file {path} has the rest of its weights in {beside}, which is missing: {again}")
-    if hashlib.sha256(beside.read_bytes()).hexdigest() != rest.sha256:
+    data = beside.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != rest.sha256:
         raise ValueError(
-            f"weights file {path} has the rest of its weights in another {beside} (sha256 {rest.sha256[:12]}...): {again}"
+            f"{beside} is not the one that has the rest of the weights of {path} (sha256 {found[:12]}..., expected "
+            f"{rest.sha256[:12]}...): {again}"
         )
-    return {name: value for name, value in _read(beside)[1].items() if name in wanted}
+    _, held, third = _read(data, beside)
+    if third is not None:
+        raise ValueError(f"{beside}, which holds the rest of the weights of {path}, itself leaves some to {third.file}: {again}")
+    return {name: value for name, value in held.items() if name in wanted}
 
 
-def _read(path: Path) -> tuple[ModelSettings, dict[str, torch.Tensor], Rest | None]:
-    """Settings, weights, and where those are that are not in the file."""
+def _read(data: bytes, path: Path) -> tuple[ModelSettings, dict[str, torch.Tensor], Rest | None]:
+    """Settings, weights, and where those are that are not there, of a file's content."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            described, rest = metadata.get(METADATA_KEY), metadata.get(REST_KEY)
-            state = {name: file.get_tensor(name).float() for name in file.keys()}
+        state = {name: value.float() for name, value in load(data).items()}
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})  # of a header that `load` has found sound
     except SafetensorError as error:
         raise ValueError(f"{path} is not a complete safetensors file ({error}): get it again") from error
-    if described is None:
+    if METADATA_KEY not in metadata:
         raise ValueError(f"{path} holds no seqamodal model: use a file that training/ wrote")
-    held = None if rest is None else from_mapping(Rest, json.loads(rest), path.name)
-    return from_mapping(ModelSettings, json.loads(described), path.name), state, held
+    described = json.loads(metadata[METADATA_KEY])
+    rest = described.pop(REST, None) if isinstance(described, dict) else None
+    held = None if rest is None else from_mapping(Rest, rest, path.name)
+    return from_mapping(ModelSettings, described, path.name), state, held

@@ -17,7 +17,7 @@ import seqamodal_ros.diffusion.weights as weights
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.sequence import SequenceSettings
-from seqamodal_ros.diffusion.weights import METADATA_KEY, REST_KEY, ModelSettings, load_model, save_model
+from seqamodal_ros.diffusion.weights import METADATA_KEY, ModelSettings, load_model, save_model
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
 PAPER = PaperSettings(mask_size=16, channels=32, multipliers=(1,), scaling="authors")
@@ -53,26 +53,33 @@ def test_round_trip(tmp_path):
 
 
 @pytest.fixture
-def part(models) -> Path:
-    """A file with another denoiser, of another size, that leaves the rest to small.safetensors."""
+def network(models) -> FastNetwork:
+    """One of another denoiser, of another size, that is else small.safetensors'."""
     torch.manual_seed(5)
-    network = FastNetwork(replace(SMALL, denoiser_channels=(8, 16, 16)))
+    made = FastNetwork(replace(SMALL, denoiser_channels=(8, 16, 16)))
     rest = load_file(models / "small.safetensors")
-    network.load_state_dict({**network.state_dict(), **{name: rest[name] for name in rest if not name.startswith("denoiser.")}})
+    made.load_state_dict({**made.state_dict(), **{name: rest[name] for name in rest if not name.startswith("denoiser.")}})
+    return made
+
+
+@pytest.fixture
+def part(models, network) -> Path:
+    """A file of it that leaves the rest to small.safetensors."""
     path = models / "part.safetensors"
     save_model(path, network.state_dict(), replace(SETTINGS, network=network.settings), models / "small.safetensors")
     return path
 
 
-def test_a_file_that_leaves_some_weights_to_another(models, part):
+def test_a_file_that_leaves_some_weights_to_another(models, part, network):
     assert {name.partition(".")[0] for name in load_file(part)} == {"denoiser"}
-    assert 0 < len(load_file(part)) < len(load_file(models / "small.safetensors"))
-    loaded, whole = load_model(str(part)), load_model("small")
+    before = part.read_bytes()
+    save_model(part, network.state_dict(), replace(SETTINGS, network=network.settings), models / "small.safetensors")
+    assert part.read_bytes() == before  # the same weights, the same sha256
+    assert part.stat().st_size < (models / "small.safetensors").stat().st_size
+    loaded = load_model(str(part))
     assert loaded.model_id.startswith("part@sha256:") and loaded.settings.network.denoiser_channels == (8, 16, 16)
-    held = loaded.network.state_dict()
-    for name, value in whole.network.state_dict().items():
-        assert name.startswith("denoiser.") or torch.equal(held[name], value), name
-    assert all(torch.equal(held[name], value.float()) for name, value in load_file(part).items())
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], value.half().float()), name
 
 
 def test_the_rest_is_missing_or_another(models, part):
@@ -80,7 +87,7 @@ def test_the_rest_is_missing_or_another(models, part):
     data = small.read_bytes()
     small.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(
-        ValueError, match=r"part.safetensors has the rest of its weights in another .*small.safetensors.*get both"
+        ValueError, match=r"small.safetensors is not the one that has the rest .*part.safetensors.*get both again"
     ):
         load_model(str(part))
     small.unlink()
@@ -90,22 +97,53 @@ def test_the_rest_is_missing_or_another(models, part):
         load_model(str(part))
 
 
-def test_the_rest_lies_beside_and_leaves_nothing_to_a_third(models, part, tmp_path):
-    state = load_file(part)
-    with pytest.raises(ValueError, match=r"part.safetensors itself leaves weights to small.safetensors: name that one"):
-        save_model(models / "more.safetensors", state, SETTINGS, part)
-    with pytest.raises(ValueError, match=r"small.safetensors must lie in the folder of"):
-        save_model(tmp_path / "more.safetensors", state, SETTINGS, models / "small.safetensors")
-    assert not (models / "more.safetensors").exists()
-
-
-def test_the_rest_is_looked_for_in_no_other_folder(part, tmp_path):
+def rewrite_rest(part, **changes):
     with safe_open(part, framework="pt") as file:
-        metadata = file.metadata()
-    metadata[REST_KEY] = json.dumps({"file": "../small.safetensors", "sha256": "0" * 64})
-    save_file(load_file(part), part, metadata)
-    with pytest.raises(ValueError, match=r"a name without a folder, not '../small.safetensors'"):
+        described = json.loads(file.metadata()[METADATA_KEY])
+    rest = {**described["rest"], **changes}
+    described["rest"] = {key: value for key, value in rest.items() if value is not None}
+    save_file(load_file(part), part, {METADATA_KEY: json.dumps(described)})
+
+
+@pytest.mark.parametrize("name", ["../small.safetensors", "", ".."])
+def test_the_rest_is_looked_for_in_no_other_folder(part, name):
+    rewrite_rest(part, file=name)
+    with pytest.raises(ValueError, match=f"a name without a folder, not '{name}'"):
         load_model(str(part))
+
+
+def test_settings_that_are_none(part):
+    save_file(load_file(part), part, {METADATA_KEY: "[]"})
+    with pytest.raises(ValueError, match="expected keys and values"):
+        load_model(str(part))
+
+
+def test_a_rest_that_is_not_described(part):
+    rewrite_rest(part, sha256=None)
+    with pytest.raises(ValueError, match="'sha256' is missing"):
+        load_model(str(part))
+
+
+def test_the_rest_leaves_nothing_to_a_third(models, part):
+    third = models / "third.safetensors"
+    third.write_bytes(part.read_bytes())
+    rewrite_rest(third, file="part.safetensors", sha256=hashlib.sha256(part.read_bytes()).hexdigest())
+    with pytest.raises(ValueError, match=r"part.safetensors, which holds the rest .*itself leaves some to small.safetensors"):
+        load_model(str(third))
+
+
+def test_to_whom_weights_can_be_left(models, part, network, tmp_path):
+    small, before = models / "small.safetensors", (models / "small.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"part.safetensors itself leaves weights to small.safetensors: name that one"):
+        save_model(models / "more.safetensors", network.state_dict(), SETTINGS, part)
+    with pytest.raises(ValueError, match=r"small.safetensors must lie in the folder of"):
+        save_model(tmp_path / "more.safetensors", network.state_dict(), SETTINGS, small)
+    with pytest.raises(ValueError, match=r"small.safetensors cannot leave weights to itself: give another file"):
+        save_model(small, load_file(small), SETTINGS, small)
+    with pytest.raises(ValueError, match=r"small.safetensors holds none of the weights to the bit"):
+        others = {name: value + 1 for name, value in network.state_dict().items()}
+        save_model(models / "more.safetensors", others, SETTINGS, small)
+    assert small.read_bytes() == before and not (models / "more.safetensors").exists()
 
 
 def test_a_full_disk_keeps_the_file_of_before(tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 import training.data.packed
 import training.loop
@@ -428,6 +429,19 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
     monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(weights), "--sampling-steps", "2"])
     training.export.main()
     assert f"step {step}" in capsys.readouterr().out
+    part = weights.with_name("part.safetensors")  # of another bias, all else left to the first
+    given = ["export", str(out), str(config), "--bias", "0.5", "--rest", str(weights)]
+    monkeypatch.setattr(sys, "argv", [*given, "--out", str(part)])
+    training.export.main()
+    assert list(load_file(part)) == ["denoiser.out.3.bias"]
+    other = load_model(str(part)).network.state_dict()["denoiser.out.3.bias"]
+    torch.testing.assert_close(
+        other, load_model(str(weights)).network.state_dict()["denoiser.out.3.bias"] - 0.5, rtol=0, atol=1e-3
+    )
+    monkeypatch.setattr(sys, "argv", [*given, "--out", str(out / "part.safetensors")])
+    with pytest.raises(SystemExit):
+        training.export.main()
+    assert "must lie in the folder of" in capsys.readouterr().err
     exported = load_model(str(weights))
     assert exported.settings.network == SMALL
     assert exported.settings.sampling_steps == 2

@@ -85,8 +85,19 @@ def test_an_image_that_was_damaged_on_the_way(tmp_path, a_set, monkeypatch, caps
     np.savez(file, **arrays)
     with pytest.raises(SystemExit):
         run(monkeypatch, "unpack", parcel, "--out", tmp_path / "out")
-    assert "an image in the parcel cannot be read: send it again" in capsys.readouterr().err
+    assert "scenes.npz is damaged (an image cannot be read): send it again" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 40, -30])
+def test_a_file_that_was_cut_off_on_the_way(tmp_path, sprites, here, monkeypatch, capsys, kept):
+    parcel = tmp_path / "parcel"
+    training.parcel.pack(parcel, None, sprites, [], ["train"], 80)
+    file = parcel / "sprites" / "cup.npz"
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "unpack", parcel, "--out", tmp_path / "out")
+    assert "cup.npz is damaged (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -96,9 +107,11 @@ def test_an_image_that_was_damaged_on_the_way(tmp_path, a_set, monkeypatch, caps
         (["pack", "--packed", "piles", "--out", "piles"], "is there already"),
         (["pack", "--packed", "piles", "piles", "--out", "new"], "two of the sets have one name"),
         (["pack", "--packed", "piles", "--quality", "0", "--out", "new"], "the quality must be in 1..100, not 0"),
-        (["pack", "--packed", "nowhere", "--out", "new"], "no packed set in nowhere"),
+        (["pack", "--packed", "nowhere", "--out", "new"], "nowhere: it has no meta.json"),
         (["pack", "--sprites", "piles", "--out", "new"], "no sprites in piles"),
+        (["pack", "--data", "nowhere", "--out", "new"], "no raw material in nowhere"),
         (["unpack", "nowhere", "--out", "new"], "no parcel in nowhere"),
+        (["unpack", "piles", "--out", "new"], "piles is no parcel"),
     ],
 )
 def test_mistakes_are_told_in_a_line(tmp_path, a_set, monkeypatch, capsys, arguments, message):
