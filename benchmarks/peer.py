@@ -89,8 +89,8 @@ def _thirds(qkv: nn.Conv2d) -> list[nn.Linear]:
 
 
 @torch.no_grad()
-def sample(network: UNet2DModel, condition: Tensor, generator: torch.Generator, calls: int = STEPS) -> Tensor:
-    """x0 of one layer, float [K, 1, h, w], by `DDPMScheduler` in 1000 steps; or what the first `calls` of them leave.
+def sample(network: UNet2DModel, condition: Tensor, generator: torch.Generator, calls: int) -> Tensor:
+    """What the first `calls` of 1000 steps of `DDPMScheduler` leave of one layer, float [K, 1, h, w]; after all of them x0.
 
     Args:
         condition: image and cumulative mask, float [K, 4, h, w].

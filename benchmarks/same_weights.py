@@ -20,6 +20,7 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.runtimes.choice import network_on
 from training.data.packed import evenly, to_measure_on
+from training.metrics import iou
 
 RUNTIMES = ("torch", "torch-bf16")  # those that leave PyTorch, and so the peer, its threads
 
@@ -65,7 +66,8 @@ def compare(model: Path, packed: Path, device: str, images: int, samples: int, r
         for name, call in {"ours": by_us, "peer": by_the_peer}.items():
             drawn[name], spent = _timed(call, torch.Generator(device).manual_seed(number))
             seconds[name].append(spent)
-        overlaps += _iou(drawn["ours"] > 0, drawn["peer"] > 0)
+        pairs = zip(drawn["ours"][:, 0] > 0, drawn["peer"][:, 0] > 0, strict=True)
+        overlaps += [float(np.nan_to_num(iou(*pair), nan=1.0)) for pair in pairs]  # two blank masks agree
         print(
             f"image {number}: {seconds['ours'][-1]:.2f} s and {seconds['peer'][-1]:.2f} s, IOU {overlaps[-samples:]}", flush=True
         )
@@ -73,16 +75,10 @@ def compare(model: Path, packed: Path, device: str, images: int, samples: int, r
     return {"runtime": taken, "seconds": seconds, "ratio": ratio, "iou": overlaps, "mean_iou": float(np.mean(overlaps))}
 
 
-def _timed(call: Callable[[torch.Generator], Tensor], generator: torch.Generator) -> tuple[Tensor, float]:
+def _timed(call: Callable[[torch.Generator], Tensor], generator: torch.Generator) -> tuple[np.ndarray, float]:
     began = time.perf_counter()
-    answer = call(generator).cpu()  # which waits for it
+    answer = call(generator).cpu().numpy()  # which waits for it
     return answer, time.perf_counter() - began
-
-
-def _iou(a: Tensor, b: Tensor) -> list[float]:
-    """Of each pair of masks bool [K, 1, h, w]; two blank ones agree."""
-    both, either = (a & b).sum((1, 2, 3)), (a | b).sum((1, 2, 3))
-    return [1.0 if not e else float(i / e) for i, e in zip(both, either, strict=True)]
 
 
 def main() -> None:

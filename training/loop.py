@@ -328,7 +328,8 @@ class Run:
             if step in fresh:
                 # a copy on a CPU, too: what workers give lies in shared memory, of which there is little
                 parts = [part.to(self.device, copy=s.again > 1) for part in islice(loader, own)]
-                kept.extend([parts] * (s.again > 1))
+                if s.again > 1:
+                    kept.append(parts)
             else:
                 rng = np.random.default_rng([s.seed, step])
                 chosen = kept[rng.integers(len(kept))]

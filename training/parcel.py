@@ -46,6 +46,9 @@ def pack(out: Path, data: Path | None, sprites: Path | None, sets: Sequence[Path
         raise ValueError("two of the sets have one name: rename one, as each comes to lie under its name")
     if data and not (data / "objects").is_dir():
         raise FileNotFoundError(f"no raw material in {data}: it needs fruits/, objects/ and textures/")
+    paths = [path.relative_to(sprites) for path in sorted(sprites.rglob("*.npz"))] if sprites else []
+    if sprites and not paths:
+        raise FileNotFoundError(f"no sprites in {sprites}: training.prepare sprites makes them")
     part = _begun(out)
     if data:
         for kind in ("fruits", "textures"):
@@ -56,16 +59,14 @@ def pack(out: Path, data: Path | None, sprites: Path | None, sets: Sequence[Path
         for path in (data / "objects").glob("*.json"):
             shutil.copy(path, part / DATA / "objects")
     if sprites:
-        paths = [path.relative_to(sprites) for path in sorted(sprites.rglob("*.npz"))]
-        if not paths:
-            raise FileNotFoundError(f"no sprites in {sprites}: training.prepare sprites makes them")
         for _ in in_parallel(partial(_squeeze_sprites, sprites, part / SPRITES, paths, quality), len(paths), SPRITES):
             pass
     for folder in sets:
         packed, target = PackedScenes(folder, check=True), part / SETS / folder.name
         target.mkdir(parents=True)
-        held: dict[str, Any] = {name: np.load(folder / f"{name}.npy") for name in ARRAYS if name != "images"}
-        np.savez_compressed(target / "scenes.npz", **held, **_squeezed([scene.image for scene in packed], quality))
+        held: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        images = _squeezed(held.pop("images"), quality)
+        np.savez_compressed(target / "scenes.npz", **held, **images)
         (target / "meta.json").write_text(json.dumps({**packed.meta, "webp_quality": quality}, indent=1))
     part.rename(out)
 
