@@ -263,7 +263,7 @@ class Perceiver:
         with torch.inference_mode():
             to_centres = self._to_centres(network, [result.amodal for result in found], features)
         doubts = [
-            "" if len(result.amodal) else why_in_doubt(square, geometry.inside(len(square)))
+            "" if len(result.amodal) else why_in_doubt(square, geometry.inside(len(square)), result.left_out)
             for result, geometry, square in zip(found, geometries, squares, strict=True)
         ]
         seconds = time.monotonic() - began

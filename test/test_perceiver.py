@@ -148,6 +148,19 @@ class TestSeeing:
         seen = Perceiver.load(blank_model, "cpu")(image)
         assert (doubt in seen.doubt) and bool(seen.doubt) == bool(doubt)
 
+    def test_a_first_layer_that_is_not_sure_is_doubt_and_no_layer(self, small_model, tmp_path):
+        from seqamodal_ros.diffusion.weights import load_model, save_model
+
+        model, image = load_model(str(small_model)), picture(120, 160)
+        surest = Perceiver.load(str(small_model), "cpu", runtime="torch")(image).probability[0].max()
+        for first_sure, layers in ((surest - 0.01, True), (surest + 0.01, False)):
+            path = tmp_path / "sure.safetensors"
+            sequence = replace(model.settings.sequence, first_sure=float(first_sure))
+            save_model(path, model.network.state_dict(), replace(model.settings, sequence=sequence))
+            scene = Perceiver.load(str(path), "cpu", runtime="torch")(image)
+            assert bool(len(scene.amodal)) == layers
+            assert scene.doubt == ("" if layers else f"of what may lie in front no pixel is surer than {surest:.2f}")
+
     def test_no_layer_is_a_scene_too(self, blank_model):
         scene = Perceiver.load(blank_model, "cpu")(picture(48, 64), num_samples=4)
         assert scene.amodal.shape == (0, 32, 32)

@@ -45,6 +45,12 @@ def main() -> None:
         help="for probabilities that mean what they say, as training.evaluate prints them on val (default: 1 1)",
     )
     parser.add_argument(
+        "--first-sure",
+        type=float,
+        help="probability that some pixel of the first layer must reach, or there is none and an answer is LOW_CONFIDENCE, "
+        "cannot tell; chosen on val, bare backgrounds among it (default: as --like does, else 0)",
+    )
+    parser.add_argument(
         "--like",
         type=Path,
         help="take over the settings of this .safetensors file, but for those given here; for a run of `only: centres`, whose "
@@ -94,6 +100,8 @@ def _settings(args: argparse.Namespace) -> ModelSettings:
     given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures")}
     given = {name: value for name, value in given.items() if value is not None}
     held = like.bias if alone else 0.0  # training gave it back where it changed more
+    if args.first_sure is not None:
+        given["sequence"] = replace(like.sequence, first_sure=args.first_sure)
     return replace(like, network=network, bias=held + args.bias, **given)
 
 

@@ -21,15 +21,20 @@ class SequenceSettings:
         area_min: Area_min, mask pixels; a proposal with fewer is null.
         majority_null: stop too where more than half of the proposals are null. The paper ignores null votes, so one
             hallucination beats two blanks.
+        first_sure: probability in [0, 1), the mean over the proposals, that some pixel of the first layer must reach. Where none
+            does there is no layer, and nobody can tell whether something lies there. 0: the paper has no such test.
     """
 
     max_layers: int = 5
     area_min: int = 10
     majority_null: bool = False
+    first_sure: float = 0.0
 
     def __post_init__(self) -> None:
         if self.max_layers < 1 or self.area_min < 1:
             raise ValueError(f"max_layers and area_min must be at least 1, not {self.max_layers} and {self.area_min}")
+        if not 0 <= self.first_sure < 1:
+            raise ValueError(f"first_sure must be in [0, 1), not {self.first_sure}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +46,14 @@ class Sequence:
         probability: float32 [L, h, w] in [0, 1], mean of the K soft masks, or the second opinion; merged passes take the maximum.
         hypotheses: bool [L, K, h, w]; nulls are blank; slot k of merged passes is OR-ed.
         truncated: it stopped at max_layers.
+        left_out: the highest probability of a first layer that was left out for `first_sure`; 0 where none was.
     """
 
     amodal: np.ndarray
     probability: np.ndarray
     hypotheses: np.ndarray
     truncated: bool
+    left_out: float = 0.0
 
 
 def binarise(x0: np.ndarray, area_min: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,6 +97,7 @@ def sequence(
     probability: list[np.ndarray] = []
     hypotheses: list[np.ndarray] = []
     merges = 0
+    left_out = 0.0
     stopped = False
     while not stopped and len(amodal) < settings.max_layers:
         x0 = yield cumulative.copy()
@@ -100,9 +108,12 @@ def sequence(
         stopped = bool(null.all() or (settings.majority_null and 2 * null.sum() > samples))
         if stopped:
             continue
+        soft = ((x0 + 1) / 2).clip(0, 1).mean(axis=0)
+        if not amodal and soft.max() < settings.first_sure:
+            left_out, stopped = float(soft.max()), True
+            continue
         selected = choose(candidates[~null])
         candidates = np.concatenate([candidates, np.zeros((samples - len(candidates), *shape), bool)])
-        soft = ((x0 + 1) / 2).clip(0, 1).mean(axis=0)
         # null is tested first: a blank mask is disjoint from every layer, and would be merged
         if amodal and merges < MERGES_AT_MOST and not (selected & amodal[-1]).any():
             merges += 1
@@ -120,6 +131,7 @@ def sequence(
         np.array(probability, np.float32).reshape(-1, *shape),
         np.array(hypotheses, bool).reshape(-1, samples, *shape),
         truncated=not stopped,
+        left_out=left_out,
     )
 
 

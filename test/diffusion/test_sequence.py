@@ -305,6 +305,43 @@ class TestRun:
             run([sequence(SequenceSettings(), (SIZE, SIZE), 1)], cancelled)
 
 
+class TestHowSureTheFirstLayerMustBe:
+    UNSURE = soft(A, A, height=0.5)  # a probability of 0.75
+    DIVIDED = soft(A, BLANK, height=0.9)  # of 0.5, the mean of 0.95 and 0.05
+
+    def test_one_without_a_pixel_that_sure_is_left_out_and_its_surest_is_told(self):
+        result, _ = play([self.UNSURE], first_sure=0.8)
+        assert result.amodal.shape == (0, SIZE, SIZE) and not result.truncated
+        assert result.left_out == pytest.approx(0.75)
+
+    def test_it_is_the_mean_of_the_proposals_that_counts(self):
+        result, _ = play([self.DIVIDED], first_sure=0.6)
+        assert len(result.amodal) == 0 and result.left_out == pytest.approx(0.5)
+
+    def test_one_with_a_pixel_that_sure_stays_whole(self):
+        one = self.UNSURE.copy()
+        one[:, 3, 3] = 0.7
+        result, _ = play([one, soft(BLANK, BLANK)], first_sure=0.8)
+        assert np.array_equal(result.amodal, [A]) and result.left_out == 0
+
+    def test_layers_behind_it_may_be_less_sure(self):
+        result, _ = play([soft(A, A), soft(B, B, height=0.5), soft(BLANK, BLANK)], first_sure=0.8)
+        assert np.array_equal(result.amodal, [A, B])
+
+    def test_where_all_are_null_nothing_was_left_out(self):
+        result, _ = play([soft(BLANK, BLANK, height=0.5)], first_sure=0.8)
+        assert len(result.amodal) == 0 and result.left_out == 0
+
+    def test_the_paper_has_no_such_test(self):
+        result, _ = play([soft(A, A, height=0.01), soft(BLANK, BLANK)])
+        assert np.array_equal(result.amodal, [A])
+
+    @pytest.mark.parametrize("wrong", [-0.1, 1.0, float("nan")])
+    def test_out_of_range(self, wrong):
+        with pytest.raises(ValueError, match=r"first_sure must be in \[0, 1\)"):
+            SequenceSettings(first_sure=wrong)
+
+
 @pytest.mark.parametrize("wrong", [{"max_layers": 0}, {"area_min": 0}, {"max_layers": -3}])
 def test_settings_out_of_range(wrong):
     with pytest.raises(ValueError, match="at least 1"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A covered lens and a blinded sensor are told from an empty place."""
+"""A covered lens, a blinded sensor and a model that is not sure are told from an empty place."""
 
 import numpy as np
 import pytest
@@ -27,6 +27,11 @@ def test_an_image_that_is_all_black_or_white_is_in_doubt(level, word):
 @pytest.mark.parametrize("level", [8, 60, 128, 247])
 def test_an_even_image_that_is_neither_is_not(level):
     assert why_in_doubt(picture(level, 0.0), EVERYWHERE) == ""
+
+
+def test_a_first_layer_that_was_left_out_is_in_doubt():
+    assert why_in_doubt(picture(128, 0.0), EVERYWHERE, 0.667) == "of what may lie in front no pixel is surer than 0.67"
+    assert "black" in why_in_doubt(picture(0, 0.0), EVERYWHERE, 0.667)
 
 
 def test_a_strong_colour_is_neither():
