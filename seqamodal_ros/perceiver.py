@@ -16,7 +16,7 @@ import numpy as np
 from seqamodal_ros.scene.doubt import why_in_doubt
 from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.layers import cumulative_masks
-from seqamodal_ros.scene.probability import calibrated
+from seqamodal_ros.scene.probability import calibrated, tempered
 from seqamodal_ros.scene.scene import LayeredScene
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class Perceiver:
         with torch.inference_mode():
             to_centres = self._to_centres(network, [result.amodal for result in found], features)
         doubts = [
-            "" if len(result.amodal) else why_in_doubt(square, geometry.inside(len(square)), result.left_out)
+            "" if len(result.amodal) else why_in_doubt(square, geometry.inside(len(square)), self._published(result.left_out))
             for result, geometry, square in zip(found, geometries, squares, strict=True)
         ]
         seconds = time.monotonic() - began
@@ -282,6 +282,10 @@ class Perceiver:
             )
             for result, geometry, within, ways, doubt in zip(found, geometries, inside, to_centres, doubts, strict=True)
         ]
+
+    def _published(self, left_out: float) -> float:
+        """The highest probability of a first layer that was left out, with its temperature; 0 where none was."""
+        return float(tempered(np.float32(left_out), self.model.settings.temperatures[0])) if left_out else 0.0
 
     def _at_hand(self) -> CentredNetwork:
         """The network, on the device."""

@@ -156,10 +156,11 @@ class TestSeeing:
         for first_sure, layers in ((surest - 0.01, True), (surest + 0.01, False)):
             path = tmp_path / "sure.safetensors"
             sequence = replace(model.settings.sequence, first_sure=float(first_sure))
-            save_model(path, model.network.state_dict(), replace(model.settings, sequence=sequence))
+            save_model(path, model.network.state_dict(), replace(model.settings, sequence=sequence, temperatures=(2.0, 4.5)))
             scene = Perceiver.load(str(path), "cpu", runtime="torch")(image)
             assert bool(len(scene.amodal)) == layers
-            assert scene.doubt == ("" if layers else f"of what may lie in front no pixel is surer than {surest:.2f}")
+            published = 1 / (1 + np.sqrt(1 / surest - 1))  # log-odds divided by the first temperature
+            assert scene.doubt == ("" if layers else f"of what may lie in front no pixel is surer than {published:.2f}")
 
     def test_no_layer_is_a_scene_too(self, blank_model):
         scene = Perceiver.load(blank_model, "cpu")(picture(48, 64), num_samples=4)

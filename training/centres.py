@@ -19,7 +19,7 @@ from training.own import drawn_objects
 ToCentres = Callable[[Tensor, Tensor, tuple[Tensor, ...]], Tensor]  # `FastNetwork.to_centres`
 
 STRAY = 0.15  # share of deeper objects that a true layer takes in too, as drawn layers do
-OWN = 0.5  # share of rows of layers that the network drew itself, where they are at hand
+OWN = 0.75  # share of rows of layers that the network drew itself, where they are at hand
 
 
 def centre_loss(to_centres: ToCentres, features: tuple[Tensor, ...], batch: Batch, own: Tensor | None = None) -> Tensor:

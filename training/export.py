@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument(
         "--first-sure",
         type=float,
-        help="probability that some pixel of the first layer must reach, or there is none and an answer is LOW_CONFIDENCE, "
-        "cannot tell; chosen on val, bare backgrounds among it (default: as --like does, else 0)",
+        help="probability, before temperatures, that some pixel of the first layer must reach, or there is none and an answer is "
+        "LOW_CONFIDENCE, cannot tell; chosen on val, bare backgrounds among it (default: as --like does, else 0)",
     )
     parser.add_argument(
         "--like",

@@ -21,8 +21,9 @@ class SequenceSettings:
         area_min: Area_min, mask pixels; a proposal with fewer is null.
         majority_null: stop too where more than half of the proposals are null. The paper ignores null votes, so one
             hallucination beats two blanks.
-        first_sure: probability in [0, 1), the mean over the proposals, that some pixel of the first layer must reach. Where none
-            does there is no layer, and nobody can tell whether something lies there. 0: the paper has no such test.
+        first_sure: probability in [0, 1), the mean over the proposals, before temperatures, that some pixel of the first layer
+            must reach. Where none does there is no layer, and nobody can tell whether something lies there. 0: the paper has no
+            such test.
     """
 
     max_layers: int = 5

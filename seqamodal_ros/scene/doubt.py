@@ -13,7 +13,7 @@ def why_in_doubt(square: np.ndarray, inside: np.ndarray, left_out: float = 0.0) 
     Args:
         square: uint8 [S, S, 3] RGB, as the model gets it.
         inside: bool [S, S], what of it is no padding.
-        left_out: the highest probability of a first layer that was left out, see `Sequence`; 0 where none was.
+        left_out: the highest probability, as it would be published, of a first layer that was left out for it; 0 where none was.
     """
     seen = square[inside]
     for share, word in (((seen < BLACK).all(axis=1).mean(), "black"), ((seen > WHITE).all(axis=1).mean(), "white")):

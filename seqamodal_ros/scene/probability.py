@@ -24,8 +24,12 @@ def calibrated(probability: np.ndarray, amodal: np.ndarray, temperatures: tuple[
     seen, hidden = temperatures
     if seen == hidden == 1:
         return probability
-    odds = log_odds(probability) / np.where(cumulative_masks(amodal)[:-1], hidden, seen)
-    return (1 / (1 + np.exp(-odds))).astype(np.float32)
+    return tempered(probability, np.where(cumulative_masks(amodal)[:-1], hidden, seen))
+
+
+def tempered(probability: np.ndarray, temperature: np.ndarray | float) -> np.ndarray:
+    """Probabilities in [0, 1], float32 of any shape, whose log-odds are divided by a temperature."""
+    return (1 / (1 + np.exp(-log_odds(probability) / temperature))).astype(np.float32)
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:
