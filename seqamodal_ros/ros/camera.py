@@ -57,7 +57,7 @@ class Camera:
             model_id = worker.perceiver.model_id
             self.outputs = Outputs(node, prefix, MessageTypes.ros(), model_id, lambda: parameters.get("publish_hypotheses"))
             self._held.callback(self.outputs.destroy)
-            self.points = Points(node, prefix)
+            self.points = Points(node, prefix, lambda: parameters.get("max_depth_skew"), self._without_points)
             self._held.callback(self.points.destroy)
             self.segment = SegmentService(
                 node,
@@ -108,6 +108,11 @@ class Camera:
             return "; ".join([quiet, *refused])
         return ""
 
+    def cancel(self, reason: str) -> None:
+        """Let go of what waits: callers, who get the reason, and clouds."""
+        self.segment.cancel(reason)
+        self.points.forget()
+
     def destroy(self) -> None:
         """Take topics and service away."""
         self._held.close()
@@ -134,13 +139,12 @@ class Camera:
         self.last_stamp = Time.from_msg(answer.frame.header.stamp)
         self.outputs.publish(answer, scene)
         self.pace.answered(answer.frame.received, scene.seconds)
-        if answer.label is None or not self.points.wanted:
-            return
-        try:
-            self.points.publish(answer, scene, answer.label, self._parameters.get("max_depth_skew"))
-        except InvalidMessage as error:
-            self.counters.without_points += 1
-            self._tell("no cloud", str(error))
+        if answer.label is not None and self.points.wanted:
+            self.points.publish(answer, scene, answer.label)
+
+    def _without_points(self, why: InvalidMessage) -> None:
+        self.counters.without_points += 1
+        self._tell("no cloud", str(why))
 
     def _subscribe(self, topic: str, transport: str) -> Any:
         """The camera's images; compressed ones come beside the raw topic, as image_transport names them."""

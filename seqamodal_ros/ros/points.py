@@ -2,13 +2,16 @@
 """The topic `~/points`: the visible pixels of each object in space, where a depth image and camera_info come."""
 
 import math
+import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
@@ -18,6 +21,9 @@ from seqamodal_ros.ros.worker import Answer
 from seqamodal_ros.scene.scene import LayeredScene
 
 KEPT_DEPTHS = 10  # images; the one that fits comes soon before or after its colour image
+DEPTH_WITHIN = 0.5  # seconds that an answer waits for the depth image of its stamp; a still scene's comes sooner than that does
+LOOKED_EVERY = 0.1  # seconds
+QOS = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)  # that parameters override by default
 
 
 class DepthMatch:
@@ -27,31 +33,55 @@ class DepthMatch:
         self._header = header
         self.depth: Image | None = None
         self._apart = math.inf
+        self.passed = False  # one of the header's stamp or of soon after it has come, so none that comes is nearer
 
     def offer(self, depth: Image) -> None:
         """A depth image that has come."""
-        apart = abs(_seconds_apart(depth.header.stamp, self._header.stamp))
-        if apart <= self._apart:  # of equal ones the newer: a simulation that began anew comes by the same stamps
-            self.depth, self._apart = depth, apart
+        later = _seconds_apart(depth.header.stamp, self._header.stamp)
+        self.passed |= 0 <= later < DEPTH_WITHIN  # much later ones are of before a jump in time
+        if abs(later) <= self._apart:  # of equal ones the newer: a simulation that began anew comes by the same stamps
+            self.depth, self._apart = depth, abs(later)
+
+
+class Waiting(NamedTuple):
+    """An answer whose cloud is due once its depth image has come."""
+
+    answer: Answer
+    scene: LayeredScene
+    label: np.ndarray
+    until: float  # of the monotonic clock, when what has come by then must do
 
 
 class Points:
     """Keeps the latest depth images and camera_info; makes a cloud of each answer while someone listens.
 
-    `prefix` comes before each topic's name.
+    Args:
+        node: that it belongs to.
+        prefix: comes before each topic's name.
+        max_skew: gives the seconds by which a depth image's stamp may differ from the image's.
+        refused: hears why an answer gets no cloud.
     """
 
-    def __init__(self, node: LifecycleNode, prefix: str):
-        self._node = node
+    def __init__(
+        self, node: LifecycleNode, prefix: str, max_skew: Callable[[], float], refused: Callable[[InvalidMessage], None]
+    ):
+        self._node, self._max_skew, self._refused = node, max_skew, refused
+        self._waiting: list[Waiting] = []  # oldest first
+        self._timer = node.create_timer(LOOKED_EVERY, self._settle, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer.cancel()
         overrides = QoSOverridingOptions.with_default_policies()
         self._publisher = node.create_lifecycle_publisher(PointCloud2, f"~/{prefix}points", 1, qos_overriding_options=overrides)
         self._depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
         # of frames that wait or are at work; no WeakSet, from which the worker's thread would take them while they are looked at
         self._matches: list[ref[DepthMatch]] = []
         self._info: CameraInfo | None = None
+        latched = QoSOverridingOptions([*QOS, QoSPolicyKind.DURABILITY])  # a camera's info may be published once for all
         self._subscriptions = [
-            node.create_subscription(kind, f"{prefix}{name}", heard, _of_sensors(), qos_overriding_options=overrides)
-            for kind, name, heard in ((Image, "depth", self._on_depth), (CameraInfo, "camera_info", self._on_camera_info))
+            node.create_subscription(kind, f"{prefix}{name}", heard, _of_sensors(), qos_overriding_options=options)
+            for kind, name, heard, options in (
+                (Image, "depth", self._on_depth, overrides),
+                (CameraInfo, "camera_info", self._on_camera_info, latched),
+            )
         ]
 
     @property
@@ -69,13 +99,41 @@ class Points:
         self._matches = [each for each in self._matches if each() is not None] + [ref(found)]
         return found
 
-    def publish(self, answer: Answer, scene: LayeredScene, label: np.ndarray, max_skew: float) -> None:
-        """Send the cloud of an answer.
+    def publish(self, answer: Answer, scene: LayeredScene, label: np.ndarray) -> None:
+        """Send the cloud of an answer: now, or once the depth image of its stamp has come, which may take longer than inference.
 
         Args:
-            answer: its frame's `depth` holds the depth image that fits best.
+            answer: its frame's `depth` holds the depth image that fits best so far.
             scene, label: the answer's.
-            max_skew: the depth image's stamp may differ from the image's by so many seconds.
+        """
+        self._waiting.append(Waiting(answer, scene, label, time.monotonic() + DEPTH_WITHIN))
+        self._settle()
+
+    def forget(self) -> None:
+        """Make no cloud of what waits for its depth image."""
+        self._waiting.clear()
+        self._timer.cancel()
+
+    def _settle(self) -> None:
+        """Send what need not wait, and go on looking while something does."""
+        now = time.monotonic()
+        due: list[Waiting] = []
+        waiting: list[Waiting] = []
+        for each in self._waiting:
+            (due if each.answer.frame.depth.passed or each.until <= now else waiting).append(each)
+        self._waiting = waiting[-KEPT_DEPTHS:]  # images are large
+        for each in waiting[:-KEPT_DEPTHS] + due:
+            try:
+                self._send(*each[:3])
+            except InvalidMessage as error:
+                self._refused(error)
+        if not self._waiting:
+            self._timer.cancel()
+        elif self._timer.is_canceled():
+            self._timer.reset()
+
+    def _send(self, answer: Answer, scene: LayeredScene, label: np.ndarray) -> None:
+        """Send the cloud of an answer.
 
         Raises:
             InvalidMessage: no depth image or camera_info fits the image; the text says which and why.
@@ -84,7 +142,7 @@ class Points:
             raise InvalidMessage("no camera_info has come")
         header, image = answer.frame.header, answer.frame.image
         height, width = image.shape[:2]
-        message = _fitting(answer.frame.depth.depth, header, max_skew)
+        message = _fitting(answer.frame.depth.depth, header, self._max_skew())
         check_same_camera(header, message, self._info)
         camera, depth = pinhole(self._info, width, height), depth_metres(message)
         if depth.shape != (height, width):
@@ -96,6 +154,7 @@ class Points:
 
     def destroy(self) -> None:
         """Take the topics away."""
+        self._node.destroy_timer(self._timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._node.destroy_lifecycle_publisher(self._publisher)
@@ -106,6 +165,7 @@ class Points:
             for each in self._matches:
                 if match := each():
                     match.offer(message)
+            self._settle()
         else:
             self._depths.clear()
 

@@ -45,6 +45,14 @@ class Camera(DepthCamera):
         self.bench.peer.send()
 
 
+def depth_image(stamp: int, milliseconds: int, millimetres: int) -> Image:
+    """Of one distance all over, 64x48, stamped so much after the image of this stamp."""
+    depth = fill_image(Image(), np.full((48, 64), millimetres, np.uint16), "16UC1", image_message(stamp).header)
+    nanoseconds = depth.header.stamp.sec * 10**9 + depth.header.stamp.nanosec + milliseconds * 10**6
+    depth.header.stamp.sec, depth.header.stamp.nanosec = divmod(nanoseconds, 10**9)
+    return depth
+
+
 def test_a_cloud_of_the_visible_pixels(bench):
     b = bench()
     camera = Camera(b)
@@ -104,9 +112,7 @@ def test_the_depth_image_of_the_same_stamp_is_found_after_many_others_and_after_
     points, header = b.camera.points, image_message().header
     waiting = points.match(header)
     for milliseconds in (-33, 0, *range(33, 33 * 30, 33)):
-        depth = fill_image(Image(), np.full((48, 64), 1200 + milliseconds, np.uint16), "16UC1", image_message().header)
-        nanoseconds = depth.header.stamp.sec * 10**9 + depth.header.stamp.nanosec + milliseconds * 10**6
-        depth.header.stamp.sec, depth.header.stamp.nanosec = divmod(nanoseconds, 10**9)
+        depth = depth_image(1, milliseconds, 1200 + milliseconds)
         camera.depths.publish(depth)
         assert b.wait(lambda depth=depth: points._depths and points._depths[-1].header.stamp == depth.header.stamp)
     assert waiting.depth.header.stamp == header.stamp
@@ -115,6 +121,66 @@ def test_the_depth_image_of_the_same_stamp_is_found_after_many_others_and_after_
     gc.collect()
     points.match(header)
     assert len(points._matches) == 1
+
+
+@pytest.fixture
+def listening(bench):
+    """A camera whose clouds are heard, and whose camera_info has come."""
+    camera = Camera(bench())
+    points = camera.bench.camera.points
+    camera.infos.publish(CameraInfo(width=64, height=48, k=[50.0, 0, 31.5, 0, 50.0, 23.5, 0, 0, 1.0]))
+    assert camera.bench.wait(lambda: points._info is not None and points.wanted)
+    return camera
+
+
+def heard_depth(camera: Camera, depth: Image) -> None:
+    camera.depths.publish(depth)
+    points = camera.bench.camera.points
+    assert camera.bench.wait(lambda: points._depths and points._depths[-1].header.stamp == depth.header.stamp)
+
+
+def test_a_cloud_waits_for_the_depth_image_of_its_stamp(listening):
+    """As of a still scene, whose answer is there sooner than depth that has to be registered."""
+    b = listening.bench
+    heard_depth(listening, depth_image(3, -33, 900))  # of the frame before, within max_depth_skew
+    b.peer.send(3)
+    assert b.wait(lambda: b.peer.masks)
+    assert not listening.clouds and b.camera.counters.without_points == 0
+    heard_depth(listening, depth_image(3, 0, 1200))
+    assert b.wait(lambda: listening.clouds)
+    np.testing.assert_allclose(np.frombuffer(listening.clouds[0].data, POINT)["xyz"][:, 2], 1.2, atol=1e-6)
+    assert b.camera.points._timer.is_canceled()
+
+
+def test_where_none_of_its_stamp_comes_the_nearest_does(listening):
+    b = listening.bench
+    heard_depth(listening, depth_image(3, -33, 900))
+    b.peer.send(3)
+    assert b.wait(lambda: listening.clouds)
+    np.testing.assert_allclose(np.frombuffer(listening.clouds[0].data, POINT)["xyz"][:, 2], 0.9, atol=1e-6)
+    b.peer.send(4)
+    assert b.wait(lambda: b.camera.counters.without_points == 1)
+    assert len(listening.clouds) == 1
+
+
+def test_depth_of_before_a_jump_in_time_is_not_taken_for_later(listening):
+    b = listening.bench
+    heard_depth(listening, depth_image(60, 0, 900))  # as of a bag that begins again
+    b.peer.send(3)
+    assert b.wait(lambda: b.peer.masks)
+    assert b.camera.counters.without_points == 0
+    heard_depth(listening, depth_image(3, 0, 1200))
+    assert b.wait(lambda: listening.clouds)
+
+
+def test_what_waits_for_depth_is_forgotten_with_the_rest(listening):
+    b = listening.bench
+    b.peer.send(3)
+    assert b.wait(lambda: b.peer.masks)
+    assert len(b.camera.points._waiting) == 1
+    b.camera.cancel("the node was reset")
+    heard_depth(listening, depth_image(3, 0, 1200))
+    assert not listening.clouds and b.camera.counters.without_points == 0
 
 
 def test_without_depth_or_listener_nothing_is_said(bench):
