@@ -25,7 +25,7 @@ class Counters:
         superseded: frames that a newer one replaced before they were begun.
         too_old: frames that were older than `max_age` when they came.
         rejected: messages that could not be used; of compressed images, what only decoding tells of those that were begun.
-        failed: frames whose inference raised an error.
+        failed: frames whose inference raised an error, images of callers of `~/segment` among them, which are no image messages.
         without_points: answers that someone wanted a cloud of, and whose depth image or camera_info did not fit.
     """
 

@@ -94,7 +94,9 @@ SPECS: dict[str, Spec] = {
         "Look at the mirror image of each image too, where the model is meant to; false halves the time.",
         before_configure=True,
     ),
-    "majority_null": Spec(False, "Stop where most hypotheses of a layer are null too.", before_configure=True),
+    "majority_null": Spec(
+        False, "Stop where most hypotheses of a layer are null too; false: as the model does.", before_configure=True
+    ),
     "num_samples": Spec(3, "K, the hypotheses of each layer.", 1, LARGEST_NUM_SAMPLES),
     "seed": Spec(0, "Of the noise; the same for every frame, so that a still scene stays still.", 0, 2**63 - 1),
     "stillness": Spec(

@@ -4,7 +4,7 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import wraps
 from typing import Any
 
@@ -21,7 +21,7 @@ from seqamodal_ros.ros.camera import Camera
 from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.library_log import to_ros
 from seqamodal_ros.ros.parameters import Parameters
-from seqamodal_ros.ros.signals import until_signalled
+from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.ros.watchdog import Watchdog
 from seqamodal_ros.ros.worker import Worker
 
@@ -153,18 +153,20 @@ class PerceptionNode(LifecycleNode):
     def _load(self, before_call: Callable[[], None]) -> Perceiver:
         """The model, after its first calls: they are slower than those that follow."""
         p = self.parameters
-        perceiver = Perceiver.load(
-            p.get("model"),
-            p.get("device"),
-            fit=p.get("fit"),
-            runtime=p.get("runtime"),
-            max_layers=p.get("max_layers") or None,
-            sampling_steps=p.get("sampling_steps") or None,
-            mirror=None if p.get("mirror") else False,
-            majority_null=p.get("majority_null"),
-            before_call=before_call,
-        )
-        perceiver.warm_up(p.get("num_samples"))
+        self.get_logger().info(f"loading the model {p.get('model')}")
+        with ending_at_once():
+            perceiver = Perceiver.load(
+                p.get("model"),
+                p.get("device"),
+                fit=p.get("fit"),
+                runtime=p.get("runtime"),
+                max_layers=p.get("max_layers") or None,
+                sampling_steps=p.get("sampling_steps") or None,
+                mirror=None if p.get("mirror") else False,
+                majority_null=p.get("majority_null") or None,  # false keeps the model's own
+                before_call=before_call,
+            )
+            perceiver.warm_up(p.get("num_samples"))
         return perceiver
 
     def _release(self) -> None:
@@ -181,7 +183,7 @@ class PerceptionNode(LifecycleNode):
         if self._worker is not None:
             self._worker.cancel()
         for camera in self.cameras.values():
-            camera.segment.cancel(reason)
+            camera.cancel(reason)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._cancel("the node was reset")
@@ -251,15 +253,17 @@ class PerceptionNode(LifecycleNode):
 
 
 def main() -> None:
-    """Run the node until SIGINT or SIGTERM; it ends once the network call at work has."""
+    """Run the node until SIGINT or SIGTERM; it ends once the network call at work has, or at once where it loads a model."""
     malloc.share_arenas()
     with until_signalled() as stop:
         node, executor = PerceptionNode(), SingleThreadedExecutor()
         executor.add_node(node)
         try:
-            node.autostart()
-            while not stop:
-                executor.spin_once(timeout_sec=HEAR_WITHIN)
+            with suppress(Signalled):
+                node.autostart()
+            with suppress(Signalled):
+                while not stop:
+                    executor.spin_once(timeout_sec=HEAR_WITHIN)
         finally:
             executor.shutdown()
             node.destroy_node()

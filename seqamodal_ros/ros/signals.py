@@ -4,11 +4,34 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_came: list[int] = []  # signals so far
+_raising = False  # whether the next one ends what is at work
+
+
+class Signalled(BaseException):
+    """A signal came within `ending_at_once`."""
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """A signal within it, or before, raises `Signalled` in the main thread: for what takes long and cannot be asked to stop.
+
+    Elsewhere it is heard when the program next looks. Without `until_signalled` around it, it changes nothing.
+    """
+    global _raising
+    _raising = True
+    try:
+        if _came:
+            raise Signalled
+        yield
+    finally:
+        _raising = False
 
 
 @contextmanager
@@ -20,12 +43,20 @@ def until_signalled(arguments: list[str] | None = None) -> Iterator[list[int]]:
     Args:
         arguments: those of the command line, as `rclpy.init` takes them.
     """
-    came: list[int] = []
+
+    def hear(received: int, _: Any) -> None:
+        global _raising
+        _came.append(received)
+        if _raising:
+            _raising = False  # a second one must not disturb what the first ends
+            raise Signalled
+
+    _came.clear()
     for number in SIGNALS:
-        signal.signal(number, lambda received, _: came.append(received))
+        signal.signal(number, hear)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        yield came
+        yield _came
     finally:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # one is enough, also while Python goes: a launch repeats the terminal's Ctrl-C

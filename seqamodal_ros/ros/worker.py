@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -220,7 +221,8 @@ class Worker:
             return False
 
     def _tell(self, answers: list[Answer]) -> None:
-        self.gpu_memory = self.perceiver.gpu_memory
+        with suppress(RuntimeError):  # of a GPU that was lost: its frames fail, and that is told; this thread must live on
+            self.gpu_memory = self.perceiver.gpu_memory
         self._answers.extend((self._round_at_work, answer) for answer in answers)
         self._notify()
 
@@ -240,9 +242,18 @@ class Worker:
         except Cancelled:
             return
         except Exception as error:  # out of GPU memory, say: one frame is lost, the node lives on and says so
-            if len(frames) > 1:  # what is too much together may do one by one
-                for frame in frames:
-                    self._answer([frame])
-                return
-            answers = [Answer(frames[0], error=error)]
-        self._tell(answers)
+            answers = [Answer(frames[0], error=_let_go(error))]
+        if len(answers) < len(frames):  # what is too much together may do one by one
+            for frame in frames:
+                self._answer([frame])
+        else:
+            self._tell(answers)
+
+
+def _let_go(error: Exception) -> Exception:
+    """The error without its tracebacks, which hold the tensors of the call that failed: on a GPU the next one needs the room."""
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__context__
+    return error

@@ -61,6 +61,19 @@ def test_a_signal_in_the_middle_of_a_frame_ends_the_process_cleanly_at_once(star
     assert "Traceback" not in process.stdout.read()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_while_the_model_loads_ends_the_process_cleanly_at_once(start, eager_model: Path, number):
+    process = start("perception_node", f"model:={eager_model}", "device:=cpu")
+    while "loading the model" not in (line := process.stdout.readline()):
+        assert line, "it ended before"
+    began = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(WITHIN) == 0
+    assert time.monotonic() - began < WITHIN / 2
+    told = process.stdout.read()
+    assert "configured" not in told and "Traceback" not in told
+
+
 def test_a_frame_has_as_many_hypotheses_as_were_set_when_it_came(bench, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
     see = Perceiver.batch

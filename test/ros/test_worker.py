@@ -4,6 +4,7 @@
 import threading
 import time
 from collections.abc import Callable
+from weakref import ref
 
 import numpy as np
 
@@ -273,6 +274,53 @@ class Narrow(OnCpu):
         if len(images) > 1:
             raise RuntimeError("out of memory")
         return [f"scene of {image[0, 0, 0]}" for image in images]
+
+
+def test_what_a_batch_took_is_let_go_before_its_frames_are_seen_one_by_one():
+    """On a GPU there may be room for one alone, once the others' tensors are gone."""
+    lost: list[ref] = []
+    still_there: list[bool] = []
+
+    class Taking(Narrow):
+        def batch(self, images: list[np.ndarray], num_samples: int, seed: int, regions: list[Region]) -> list[str]:
+            tensors = np.zeros(9)
+            still_there.extend(each() is not None for each in lost)
+            lost.append(ref(tensors))
+            return super().batch(images, num_samples, seed, regions)
+
+    notified = threading.Semaphore(0)
+    worker = Worker(Taking, notified.release, samples=1, heartbeat=Heartbeat())
+    worker.submit(Frame(None, IMAGE, 1, 0, camera="first"))
+    time.sleep(0.1)  # it is at work, the others wait together
+    for name in "ab":
+        worker.submit(Frame(None, IMAGE, 1, 0, camera=name))
+    for _ in range(4):
+        worker.perceiver.go_on.release()
+    for _ in range(3):
+        assert notified.acquire(timeout=WITHIN)
+    assert len(lost) == 4 and still_there == [False] * 6
+    worker.stop()
+
+
+def test_a_gpu_that_does_not_tell_its_memory_any_more_does_not_end_the_thread():
+    class Lost(Counting):
+        told = True
+
+        @property
+        def gpu_memory(self) -> int:
+            if self.told:
+                return 7
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    notified = threading.Semaphore(0)
+    worker = Worker(Lost, notified.release, samples=1, heartbeat=Heartbeat())
+    worker.perceiver.told = False
+    for _ in range(2):
+        worker.submit(frame(1))
+        worker.perceiver.go_on.release()
+        assert notified.acquire(timeout=WITHIN)
+    assert len(worker.answers()) == 2 and worker.gpu_memory == 7
+    worker.stop()
 
 
 def test_frames_that_are_too_much_together_are_seen_one_by_one():
