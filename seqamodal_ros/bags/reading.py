@@ -64,6 +64,12 @@ class Bag:
             )
 
 
+def check_for_sqlite(path: Path) -> None:
+    """Raise BagError where rosbags would have SQLite read or write a file of another name, as it takes paths for URIs."""
+    if marks := sorted(set("#?%") & set(str(path.absolute()))):
+        raise BagError(f"{path.absolute()}: SQLite takes {' and '.join(marks)} in a path for something else: rename the folder")
+
+
 @contextmanager
 def open_bag(path: Path) -> Iterator[Bag]:
     """Open a bag: a folder with metadata.yaml, or a single .mcap or .db3 file. Nothing of it is ever written to.
@@ -71,7 +77,7 @@ def open_bag(path: Path) -> Iterator[Bag]:
     Raises:
         ImportError: rosbags is not installed.
         FileNotFoundError: there is no such file or folder.
-        BagError: it is no bag, or a damaged one.
+        BagError: it is no bag, or a damaged one, or one in a folder whose name SQLite cannot take.
     """
     from rosbags.rosbag2 import Reader
 
@@ -81,10 +87,16 @@ def open_bag(path: Path) -> Iterator[Bag]:
         raise BagError(f"{path} is no bag: it holds no metadata.yaml (`ros2 bag reindex` writes one where a recorder was killed)")
     if path.is_file() and path.suffix not in STORAGES:
         raise BagError(f"{path} is no bag: give the folder with metadata.yaml, or a .mcap or .db3 file")
+    names = [path.name] if path.is_file() else [each.name for each in path.iterdir()]
+    if any(".db3" in name for name in names):
+        check_for_sqlite(path)
     try:
         reader = Reader(path)
         reader.open()
-    except Exception as error:  # ReaderError, and those of YAML, struct, SQLite, an encoding of definitions it does not know
+    except KeyError as error:
+        encoding = f"the definition of a type in it is in an encoding that rosbags does not know, {error}"
+        raise BagError(f"{path} cannot be read as a bag: {encoding}") from error
+    except Exception as error:  # ReaderError, and those of YAML, struct and SQLite
         reason = error if str(error) else type(error).__name__
         raise BagError(f"{path} cannot be read as a bag: {reason}") from error
     try:

@@ -16,7 +16,7 @@ import seqamodal_ros
 from seqamodal_ros.bags.answers import Answers, open_answers
 from seqamodal_ros.bags.codec import Codec
 from seqamodal_ros.bags.progress import Progress
-from seqamodal_ros.bags.reading import STORAGES, BagError, image_topic, open_bag
+from seqamodal_ros.bags.reading import STORAGES, BagError, check_for_sqlite, image_topic, open_bag
 from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, refuse_out, write_bag
 from seqamodal_ros.commands.arguments import Parser, interruptible, one_line, whole_number
 from seqamodal_ros.messages import InvalidMessage
@@ -48,6 +48,8 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
         bag = stack.enter_context(open_bag(arguments.bag))
         topic = image_topic(bag, arguments.image)
         storage = arguments.storage or bag.storage
+        if storage == "sqlite3":
+            check_for_sqlite(out)
         check_out_topic(bag, arguments.out_topic, codec)
         perceiver = Perceiver.load(arguments.model, arguments.device, fit=arguments.fit, runtime=arguments.runtime)
         job = {

@@ -482,6 +482,30 @@ class TestWhatIsWrong:
         assert code == 2
         assert "cannot be read as a bag: " in error(err)
 
+    def test_a_definition_in_an_encoding_that_nobody_knows(self, process, tmp_path):
+        """As rosbag2 writes it of a type that has no file."""
+        bag = write_bag(tmp_path / "in", "sqlite3", {"/image": [image(0)]})
+        database = sqlite3.connect(bag / "in.db3")
+        with database:
+            database.execute("UPDATE message_definitions SET encoding = 'unknown'")
+        database.close()
+        code, _, err = process(bag, tmp_path / "out")
+        assert code == 2
+        assert error(err).endswith("the definition of a type in it is in an encoding that rosbags does not know, 'unknown'")
+
+    @pytest.mark.parametrize("name", ["bin#3", "what?", "run%20a"])
+    def test_folders_that_sqlite_takes_for_others(self, process, tmp_path, bag, name):
+        """It would write beside OUT, and the masks would be lost."""
+        (tmp_path / name).mkdir()
+        code, _, err = process(bag, tmp_path / name / "out", "--storage", "sqlite3")
+        assert code == 2
+        assert "SQLite takes " in error(err) and error(err).endswith("in a path for something else: rename the folder")
+        written = write_bag(tmp_path / "db", "sqlite3", {"/image": [image(0)]}).rename(tmp_path / name / "db")
+        code, _, err = process(written, tmp_path / "out")
+        assert code == 2
+        assert "SQLite takes " in error(err)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in", name])  # nothing was written beside
+
     def test_no_images(self, process, tmp_path):
         bag = write_bag(tmp_path / "in", "mcap", {"/image": []})
         code, _, err = process(bag, tmp_path / "out")
@@ -545,6 +569,14 @@ class TestWhatIsWrong:
         code, _, err = process(bag, tmp_path / "out", *option)
         assert code == 2
         assert option[0] in error(err)
+
+
+def test_an_mcap_may_lie_in_any_folder(process, tmp_path):
+    bag = write_bag(tmp_path / "bin#3?", "mcap", {"/image": [image(0)]})
+    (tmp_path / "50%").mkdir()
+    code, _, err = process(bag, tmp_path / "50%" / "out")
+    assert code == 0, err
+    assert len(messages(tmp_path / "50%" / "out")) == len(messages(bag)) + 1
 
 
 def test_unknown_models(process, tmp_path):
