@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from seqamodal_ros.scene.captions import CANNOT_TELL, without_layers
 from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.image_files import checked_size, decode_image
 from seqamodal_ros.scene.report import source_box
@@ -298,6 +299,7 @@ def message_to_scene(message: Any) -> LayeredScene:
         truncated=message.truncated,
         seed=message.seed,
         seconds=message.inference_time.sec + message.inference_time.nanosec / 1e9,
+        doubt="" if layers or message.status != LOW_CONFIDENCE else message.status_message.removeprefix(f"{CANNOT_TELL}: "),
         stated=None if samples else Stated(message.num_samples, np.array([layer.agreement for layer in layers], np.float32)),
     )
 
@@ -322,7 +324,7 @@ def _probability(message: Any, shape: tuple[int, int]) -> np.ndarray:
 
 def _status(scene: LayeredScene) -> tuple[int, str]:
     if not len(scene.amodal):
-        return (LOW_CONFIDENCE, f"cannot tell: {scene.doubt}") if scene.doubt else (EMPTY, "no layer found")
+        return LOW_CONFIDENCE if scene.doubt else EMPTY, without_layers(scene)
     front = [obj.score for obj in scene.objects if obj.layer == 1]
     if not front or min(front) < LOW_SCORE:
         reason = f"an object of the front layer scores {min(front):.2f}, below {LOW_SCORE}" if front else "specks alone in front"

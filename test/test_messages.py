@@ -126,6 +126,7 @@ def test_where_nothing_is_seen_of_an_image_in_doubt_that_is_no_empty_place(make_
     scene = make_scene(rectangles((4, 4, 12, 12))[:layers], doubt="97% of the image is white")
     message = scene_to_message(scene, HEADER, "m", TYPES)
     assert (message.status, message.status_message) == (status, words)
+    assert message_to_scene(message).doubt == ("" if layers else scene.doubt)
 
 
 @pytest.mark.parametrize("score,status", [(0.9, 0), (0.4, 2)])

@@ -5,6 +5,8 @@ import numpy as np
 
 from seqamodal_ros.scene.scene import LayeredScene
 
+CANNOT_TELL = "cannot tell"
+
 
 def counted(number: int, noun: str) -> str:
     """``1 layer``, ``2 layers``; of a noun whose plural takes an s."""
@@ -15,6 +17,11 @@ def ordinal(number: int) -> str:
     """``1st``, ``2nd``, ``3rd``, ``4th`` and so on."""
     suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
+
+
+def without_layers(scene: LayeredScene) -> str:
+    """What is said of a scene without layers: that nothing was found, or why nobody can tell."""
+    return f"{CANNOT_TELL}: {scene.doubt}" if scene.doubt else "no layer found"
 
 
 def scene_facts(scene: LayeredScene) -> list[str]:

@@ -9,7 +9,7 @@ from html import escape
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
+from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts, without_layers
 from seqamodal_ros.scene.layers import cumulative_masks
 from seqamodal_ros.scene.picking import under
 from seqamodal_ros.scene.pictures import check_size, layer_colour, roundest_spot
@@ -43,8 +43,10 @@ def frame_html(number: int, name: str, image: np.ndarray, scene: LayeredScene) -
         over, controls, beside = drawing.html(), _controls(key, scene), _objects(scene)
         caption = drawing.caption
     else:
-        over, controls, caption = "", "", "Nothing was found in this image: no layer, no object."
-        beside = '<p class="nothing">Nothing was found.</p>'
+        over, controls = "", ""
+        said = escape(without_layers(scene))
+        caption = f"{said[0].upper()}{said[1:]}."
+        beside = f'<p class="nothing">{caption}</p>'
     return f"""<article class="frame" id="{key}" aria-labelledby="{key}-name">
 <h2 id="{key}-name">{escape(name)}</h2>
 <p class="facts">{facts}</p>

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.files import write_whole
-from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
+from seqamodal_ros.scene.captions import CANNOT_TELL, layer_facts, ordinal, scene_facts, without_layers
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 
@@ -62,7 +62,7 @@ def overlay(image: np.ndarray, scene: LayeredScene) -> np.ndarray:
     for index in reversed(range(len(amodal))):
         _outlines(canvas, scene, index, amodal[index], pen)
     _badges(canvas, scene, scene.objects, pen)
-    _legend(canvas, len(amodal), pen)
+    _legend(canvas, scene, pen)
     return canvas
 
 
@@ -89,7 +89,7 @@ def contact_sheet(image: np.ndarray, scene: LayeredScene, title: str) -> np.ndar
         panel = _layer_panel(image, scene, index, amodal[index], visible[index])
         panels.append((panel, f"layer {index + 1}", "   ".join(layer_facts(scene, index)), layer_colour(index + 1)))
     if not len(amodal):
-        panels.append((_empty_panel(image), "no layers", "", FAINT))
+        panels.append((_empty_panel(image, without_layers(scene)), "no layers", "", FAINT))
     return _arrange(panels, title, "   ".join(scene_facts(scene)))
 
 
@@ -167,10 +167,10 @@ def _layer_panel(image: np.ndarray, scene: LayeredScene, index: int, amodal: np.
     return canvas
 
 
-def _empty_panel(image: np.ndarray) -> np.ndarray:
+def _empty_panel(image: np.ndarray, text: str) -> np.ndarray:
     canvas = np.full_like(image, 24)
-    text = "no layers: no object was seen"
     scale = 0.55
+    text = _fitting(text, scale, canvas.shape[1] - 2 * GAP)
     width = _text_width(text, scale)
     if width + 2 * GAP <= canvas.shape[1] and canvas.shape[0] >= 24:
         _text(canvas, text, ((canvas.shape[1] - width) // 2, canvas.shape[0] // 2 + 6), scale, FAINT)
@@ -282,9 +282,11 @@ def _badge(
     _text(canvas, order, (x + split + pad, baseline), 0.85 * pen.text, INK)
 
 
-def _legend(canvas: np.ndarray, layers: int, pen: _Pen) -> None:
+def _legend(canvas: np.ndarray, scene: LayeredScene, pen: _Pen) -> None:
     """A swatch and a name for each layer, in the lower left corner; left out where the picture is too small for it."""
-    names = ["no layers"] if not layers else [f"layer {n}" + (" (front)" if n == 1 else "") for n in range(1, layers + 1)]
+    layers = len(scene.amodal)
+    names = [f"layer {n}" + (" (front)" if n == 1 else "") for n in range(1, layers + 1)]
+    names = names or [CANNOT_TELL if scene.doubt else "no layers"]
     scale = 0.85 * pen.text
     row, pad = round(38 * scale), round(14 * scale)
     swatch = round(20 * scale) if layers else 0

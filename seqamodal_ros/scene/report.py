@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from seqamodal_ros.scene.captions import without_layers
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 
 COLUMNS = f"{'frame':<16} {'layers':>6} {'objects':>7} {'seconds':>7}  pick order"
@@ -18,7 +19,7 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
         source, mask: width and height in pixels; affine: mask column or row to source pixel, see `Geometry.affine`;
         layers: index, agreement and pixels (of the amodal mask) of each; objects: see `SceneObject`, with the box
         x, y, width, height of the amodal mask in source pixels, clipped to the source; pick_order;
-        truncated; seconds; num_samples; seed.
+        truncated; doubt: see `LayeredScene`; seconds; num_samples; seed.
     """
     mask_height, mask_width = scene.amodal.shape[1:]
     affine = zip(("scale_x", "scale_y", "offset_x", "offset_y"), scene.geometry.affine(mask_width), strict=True)
@@ -44,6 +45,7 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
         ],
         "pick_order": list(scene.pick_order),
         "truncated": bool(scene.truncated),
+        "doubt": scene.doubt,
         "seconds": _number(scene.seconds),
         "num_samples": int(scene.num_samples),
         "seed": int(scene.seed),
@@ -64,7 +66,7 @@ def source_box(scene: LayeredScene, obj: SceneObject) -> tuple[int, int, int, in
 
 def row(name: str, scene: LayeredScene) -> str:
     """One line for the screen, under `COLUMNS`."""
-    picks = " ".join(map(str, scene.pick_order)) or "-"
+    picks = " ".join(map(str, scene.pick_order)) or (without_layers(scene) if scene.doubt else "-")
     return f"{name:<16} {len(scene.amodal):>6} {len(scene.objects):>7} {scene.seconds:>7.2f}  {picks}"
 
 

@@ -176,10 +176,14 @@ class TestNames:
 class TestEmpty:
     def test_an_image_in_which_nothing_was_found(self, write, make_scene):
         elements = Elements(write(("bare", make_scene(np.zeros((0, 64, 64)), width=64, height=48))))
-        assert "Nothing was found in this image: no layer, no object." in elements.text
+        assert "No layer found." in elements.text
         assert "64\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}48" in elements.text
         assert len(elements.all("img")) == 1
         assert not elements.all("input") and not elements.all("table")
+
+    def test_an_image_of_which_nobody_can_tell(self, write, make_scene):
+        scene = make_scene(np.zeros((0, 64, 64)), width=64, height=48, doubt="<i>too dark")
+        assert "Cannot tell: <i>too dark." in Elements(write(("night", scene))).text
 
     def test_specks_alone(self, write, make_scene, rectangles):
         elements = Elements(write(("specks", make_scene(rectangles((3, 8, 5, 10)), width=32, height=32))))

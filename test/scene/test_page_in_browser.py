@@ -269,7 +269,7 @@ class TestPage:
 
     def test_a_page_of_nothing(self, opened, make_scene):
         browser = opened(("bare", make_scene(np.zeros((0, 64, 64)), width=64, height=48)))
-        assert caption(browser) == "Nothing was found in this image: no layer, no object."
+        assert caption(browser) == "No layer found."
         opened()
         assert "no image was seen" in browser.evaluate("document.body.innerText")
 

@@ -115,6 +115,11 @@ class TestOverlay:
         assert (picture[:400] == GREY).all()
         assert (picture[400:] != GREY).any()
 
+    def test_a_scene_that_nobody_can_tell_of_does_not_look_like_an_empty_one(self, image, make_scene):
+        empty, doubtful = (make_scene(np.zeros((0, 64, 64)), width=640, height=480, doubt=doubt) for doubt in ("", "too dark"))
+        for draw in (overlay, lambda image, scene: contact_sheet(image, scene, "one")):
+            assert (draw(image, empty) != draw(image, doubtful)).any()
+
     def test_another_size_is_an_error(self, image, scene):
         with pytest.raises(ValueError, match=r"480, 640, 3.*not uint8 \[470, 640, 3\]"):
             overlay(image[10:], scene)

@@ -44,6 +44,13 @@ def test_nan_becomes_null(make_scene, rectangles):
 def test_an_empty_scene(make_scene):
     report = json.loads(json.dumps(layers_json(make_scene(np.zeros((0, 8, 8)), width=3, height=9)), allow_nan=False))
     assert report["layers"] == report["objects"] == report["pick_order"] == []
+    assert report["doubt"] == ""
+
+
+def test_where_nobody_can_tell_what_is_there_that_is_said(make_scene):
+    scene = make_scene(np.zeros((0, 8, 8)), width=3, height=9, doubt="97% of the image is white")
+    assert layers_json(scene)["doubt"] == "97% of the image is white"
+    assert row("one", scene).endswith("cannot tell: 97% of the image is white")
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1))
