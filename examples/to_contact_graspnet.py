@@ -20,7 +20,7 @@ import numpy as np
 
 from seqamodal_ros.clouds import check_same_camera, depth_metres, pinhole
 from seqamodal_ros.files import write_whole
-from seqamodal_ros.messages import InvalidMessage, message_to_scene
+from seqamodal_ros.messages import LOW_SCORE, InvalidMessage, message_to_scene
 from seqamodal_ros.scene.picking import free_objects
 
 MAX_SKEW = 0.05  # seconds between the image that was segmented and the depth image
@@ -34,7 +34,7 @@ def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = N
         masks: LayeredMasks.
         depth: sensor_msgs/Image, 32FC1 in metres or 16UC1 in millimetres, registered to the rectified image of the masks.
         camera_info: sensor_msgs/CameraInfo of that image.
-        target: id of the object to grasp; None for the first that can be picked.
+        target: id of the object to grasp; None for the surest that can be picked.
 
     Returns:
         depth: float32 [H, W], metres, 0 where nothing was measured.
@@ -53,9 +53,11 @@ def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = N
     if metres.shape != (height, width):
         raise InvalidMessage(f"depth is {metres.shape[1]}x{metres.shape[0]}, the image {width}x{height}: register them")
     if target is None:
-        free = free_objects(scene.objects)
+        free = free_objects(scene.objects, min_score=LOW_SCORE)
         if not free:
-            raise ValueError("nothing can be picked now")
+            raise ValueError(
+                f"nothing can be picked now that is sure enough ({masks.status_message or 'all is under something'})"
+            )
         target = free[0].id
     seen = scene.label() == target
     if not seen.any():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqamodal_ros.messages import InvalidMessage, fill_image, message_to_scene
+from seqamodal_ros.messages import LOW_SCORE, InvalidMessage, fill_image, message_to_scene
 from seqamodal_ros.scene.picking import free_objects
 
 
@@ -27,7 +27,7 @@ class PickMask(NamedTuple):
 
 
 def first_pick_mask(masks: Any, image: Any) -> PickMask | None:
-    """The visible mask of the surest object that is free, at source size and cropped; None where nothing can be picked.
+    """The visible mask of the surest object that is free, at source size and cropped; None where nothing sure can be picked.
 
     Args:
         masks: LayeredMasks.
@@ -37,7 +37,7 @@ def first_pick_mask(masks: Any, image: Any) -> PickMask | None:
         InvalidMessage: the masks are not what the message says.
     """
     scene = message_to_scene(masks)
-    for obj in free_objects(scene.objects):
+    for obj in free_objects(scene.objects, min_score=LOW_SCORE):
         seen = scene.to_source(obj.visible)
         if seen.any():  # a sliver of a mask may fall between the pixels of a small source image
             y, x = np.argwhere(seen).min(axis=0)
@@ -69,7 +69,9 @@ def main() -> int:
                 node.get_logger().error(f"masks that cannot be used: {error}")
                 return
             if pick is None:
-                node.get_logger().warning("nothing can be picked now")
+                node.get_logger().warning(
+                    f"nothing can be picked now that is sure enough ({masks.status_message or 'all is under something'})"
+                )
                 return
             node.get_logger().info(f"object {pick.id}: {pick.pixels.width}x{pick.pixels.height} pixels at x={pick.x}, y={pick.y}")
             publisher.publish(pick.pixels)

@@ -83,6 +83,8 @@ class TestToMoveItPro:
         masks.objects[1].score = 0.2
         assert to_moveit_pro.first_pick_mask(masks, SimpleNamespace()).id == 1
         masks.objects[0].layer = 2
+        assert to_moveit_pro.first_pick_mask(masks, SimpleNamespace()) is None  # the other one is not sure enough
+        masks.objects[1].score = 0.7
         assert to_moveit_pro.first_pick_mask(masks, SimpleNamespace()).id == 2
 
     def test_what_falls_between_source_pixels_is_left(self, make_scene, rectangles):
