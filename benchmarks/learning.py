@@ -29,6 +29,7 @@ def learning(network: str, device: str, images: int, repeats: int) -> dict[str, 
     """Forward, backward and the optimiser's step of a network of `training/configs`, on scenes of boxes.
 
     In bfloat16 where the hardware computes it. The weights are random ones, which cost as much as others, and all of them learn.
+    Rows are those of step 0: the model's own cumulative masks, which later steps may draw, cost more.
     """
     settings = read_settings(CONFIGS / f"{network}.yaml")
     settings = replace(settings, backbone=BackboneSettings(imagenet=False, frozen_stages=0))

@@ -16,11 +16,11 @@ from seqamodal_ros.scene.pictures import write_image
 from seqamodal_ros.share import share_folder
 from training.calibration import draw
 from training.data.compositor import Compositor, evaluation_compositor, in_turns
-from training.data.packed import evenly, to_measure_on
+from training.data.packed import evenly, fingerprint, to_measure_on
 from training.data.samples import Sample, letterboxed, read_samples
 from training.data.scene import Scene
 from training.data.sheets import answer_sheet
-from training.figures import Figures, difference, markdown, measure, percent, worst_first
+from training.figures import Figures, check_same_images, difference, markdown, measure, percent, worst_first
 from training.metrics import both_found, hidden_iou, layer_figures, mean_of
 from training.predictions import free_running, perceiver_on, teacher_forced
 
@@ -52,13 +52,16 @@ class Evaluation:
             "samples": args.samples,
             "steps": self.steps,
             "mirror": self.model.settings.mirror,
+            "majority_null": self.model.settings.sequence.majority_null,
             "seed": args.seed,
             "figures": [],
         }
         mirror = "with" if self.model.settings.mirror else "without"
         print(
             f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, {mirror} mirror images, "
-            f"seed {args.seed}, device {self.perceiver.device}, runtime {self.perceiver.runtime}"
+            f"{'a majority of nulls stops, ' if majority_null else ''}"
+            f"seed {args.seed} (of sample frames and bare textures always 0), "
+            f"device {self.perceiver.device}, runtime {self.perceiver.runtime}"
         )
 
     def of(
@@ -66,6 +69,8 @@ class Evaluation:
     ) -> None:
         """Measure one set, and each of its families by itself: scene k is of family k modulo their number."""
         images, truth = [scene.image for scene in scenes], [scene.layers for scene in scenes]
+        if (other := self._other(name)) is not None:  # before anything is measured
+            check_same_images(name, fingerprint(truth), other)
         predicted = free_running(self.perceiver, images, self.args.samples, seed)
         device = self.perceiver.device
         forced = teacher_forced(self.model, images, truth, self.args.samples, self.steps, seed, device, self.perceiver.runtime)
@@ -91,13 +96,18 @@ class Evaluation:
         """Print figures, and their difference to those of `--against`; keep them."""
         print(f"\n{markdown(figures)}")
         if self.others is not None:
-            other = next((each for each in self.others["figures"] if each["set"] == figures["set"]), None)
+            other = self._other(figures["set"])
             if other is None:
                 print(f"\n{self.args.against} has no figures of {figures['set']!r}")
             else:
                 print(f"\nminus {self.others['model']}:\n\n{difference(figures, other)}")
         self.result["figures"].append(figures)
         return figures
+
+    def _other(self, name: str) -> dict[str, Any] | None:
+        """What `--against` holds of a set; None where it does not."""
+        figures = [] if self.others is None else self.others["figures"]
+        return next((each for each in figures if each["set"] == name), None)
 
     def composites(self) -> None:
         """The raw material's composites, the sample frames, and bare textures."""

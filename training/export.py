@@ -34,8 +34,8 @@ def main() -> None:
         "--bias",
         type=float,
         default=0.0,
-        help="of the fast network: taken from the log-odds of every pixel, so that layers take in less and more layers follow; "
-        "chosen on val (default: %(default)s)",
+        help="of the fast network: taken from its denoiser's log-odds of every pixel, so that layers take in less and more "
+        "layers follow; chosen on val (default: %(default)s)",
     )
     parser.add_argument(
         "--temperatures",

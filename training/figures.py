@@ -221,8 +221,7 @@ def difference(figures: Figures, other: Figures) -> str:
     Raises:
         ValueError: the other figures are of other images.
     """
-    if figures["truth"] != other["truth"]:
-        raise ValueError(f"the other figures of {figures['set']!r} are of other images: measure both models on the same")
+    check_same_images(figures["set"], figures["truth"], other)
     lines = ["| layer | images | difference of the IOU [95 %] |", "| --- | --- | --- |"]
     rows = list(zip(figures["iou_by_image"], other["iou_by_image"], figures["groups"], strict=True))
     for row in figures["layers"]:
@@ -235,6 +234,12 @@ def difference(figures: Figures, other: Figures) -> str:
         low, high = bootstrap_interval(values, groups)
         lines.append(f"| {row['layer']} | {len(values)} | {100 * np.mean(values):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] |")
     return "\n".join(lines)
+
+
+def check_same_images(name: str, truth: str, other: Mapping[str, Any]) -> None:
+    """Raise ValueError where other figures of a set are of other images than those of this `fingerprint` of their layers."""
+    if truth != other["truth"]:
+        raise ValueError(f"the other figures of {name!r} are of other images: measure both models on the same")
 
 
 def percent(value: float | None) -> str:

@@ -173,7 +173,10 @@ class Run:
         state = torch.load(self.checkpoint, map_location=device, weights_only=True)
         try:
             self.network.load_state_dict(state["network"])
+            groups = [{k: v for k, v in each.items() if k != "params"} for each in self.optimiser.param_groups]
             self.optimiser.load_state_dict(state["optimiser"])
+            for group, asked in zip(self.optimiser.param_groups, groups, strict=True):
+                group.update(asked)  # the settings of now, not those of the checkpoint
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{self.checkpoint} is of another network: give another --out ({error})") from None
         self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]

@@ -189,16 +189,25 @@ def _drawn(
         return torch.cat([drawn_objects(batch, mask) for mask in own]), torch.cat(own)
     rows = (balanced_rows if settings.balanced else algorithm_1_rows)(batch, settings.rows)
     drawn = [add_partial(batch, row, settings.partial) for row in rows]
-    shown = [_without_a_layer(batch, row, settings.noise_introduction) for row in drawn]
+    omitted = [_omitted(batch, row, settings.noise_introduction) for row in rows]
+    shown = [each & ~without for each, without in zip(drawn, omitted, strict=True)]
     masks = [imperfect_outline(union(batch.amodal, row), settings.imperfect) for row in shown]
     return torch.cat(drawn), torch.cat(masks)
 
 
-def _without_a_layer(batch: Batch, drawn: Tensor, share: float) -> Tensor:
-    """P of Eq. 12 as objects, bool [B, O]: in a `share` of the rows a random layer but the first is taken out of those drawn."""
-    layer = 1 + torch.where(drawn, batch.layers, 0).amax(dim=1)  # of the target
-    omitted = omitted_layers(layer, share)
-    return drawn & (batch.layers != omitted[:, None])
+def _omitted(batch: Batch, whole: Tensor, share: float) -> Tensor:
+    """Eq. 12: in a `share` of the rows, the objects of a random layer out of the whole ones that are drawn, but not of the first.
+
+    Args:
+        batch: the scenes.
+        whole: bool [B, O], the objects of all layers in front of the target.
+        share: of the rows.
+
+    Returns:
+        bool [B, O], what the cumulative mask then lacks.
+    """
+    layer = 1 + torch.where(whole, batch.layers, 0).amax(dim=1)  # of the target
+    return batch.layers == omitted_layers(layer, share)[:, None]
 
 
 def noisy(x0: Tensor, schedule: Schedule, noise_only: float) -> tuple[Tensor, Tensor]:

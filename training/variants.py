@@ -52,7 +52,7 @@ def variants(settings: TablesSettings) -> dict[str, TrainSettings]:
     ours, objective, loop = settings.train, settings.train.objective, settings.train.loop
     assert not isinstance(objective, OneShotObjective)
     layers = ours.composites.max_layers
-    fewer = replace(loop, steps=math.ceil(loop.steps / layers))
+    fewer = replace(loop, steps=math.ceil(loop.steps / layers), warmup=math.ceil(loop.warmup / layers))
     found = {OURS: ours}
     for ratio in RATIOS:
         found[noise(ratio)] = replace(ours, objective=replace(objective, noise_introduction=ratio))

@@ -54,7 +54,7 @@ class ModelSettings:
         sampling_steps: network calls a layer.
         sampler: "ddim" or "ancestral".
         mirror: look at the mirror image too, see `Mirrored`.
-        bias: what was taken from the log-odds of every pixel after training; the weights have it in them.
+        bias: what was taken from the denoiser's log-odds of every pixel after training; the weights have it in them.
         temperatures: what the log-odds of published probabilities are divided by, see `calibrated`; masks do not change by it.
     """
 

@@ -101,6 +101,17 @@ def test_with_bfloat16_a_run_computes_in_it(tmp_path, material, monkeypatch, cap
     assert any(not torch.equal(value, rounded.network.state_dict()[name]) for name, value in exact.network.state_dict().items())
 
 
+def test_settings_that_changed_hold_from_a_resume_on(tmp_path, material):
+    train(tmp_path, material, interrupt_at=2)
+    changed = replace(LOOP, weight_decay=0.5, backbone_share=0.9)
+    resumed = Run(tmp_path, FastNetwork(SMALL), changed)
+    fresh = Run(tmp_path / "fresh", FastNetwork(SMALL), changed)
+    for group, asked in zip(resumed.optimiser.param_groups, fresh.optimiser.param_groups, strict=True):
+        assert (group["weight_decay"], group["share"]) == (asked["weight_decay"], asked["share"])
+    assert [group["share"] for group in resumed.optimiser.param_groups] == [1.0, 0.9]
+    assert resumed.optimiser.state_dict()["state"]  # its means of gradients go on
+
+
 def test_a_run_of_the_paper_network_resumes_too(tmp_path, material):
     settings = replace(LOOP, steps=4, warmup=0, decay=0.0, clip=math.inf, bfloat16=False)
 

@@ -194,6 +194,23 @@ def test_only_layer_draws_it_without_a_cumulative_mask(monkeypatch):
         assert torch.equal(x_t[0] > 0, batch.amodal[0, 2] if image == 0 else torch.zeros(8, 8, dtype=torch.bool))
 
 
+def test_noise_introduction_leaves_out_no_layer_of_which_a_part_is_drawn_already(monkeypatch):
+    """In front of layer 2 there is but the first, which stays, whether the object of layer 2 counts as drawn or not."""
+    batch, network = stairs(), Listening()
+    settings = ObjectiveSettings(rows=1, imperfect=0.0, partial=1.0, own=0.0, noise_only=0.0, noise_introduction=1.0)
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.zeros(2, dtype=torch.int64))  # t = 0, so x_t is the target
+    monkeypatch.setattr("training.objective.algorithm_1_rows", lambda batch, rows: [batch.layers < 2])
+    first, second, third = (batch.amodal[0, k] for k in range(3))
+    torch.manual_seed(0)
+    targets = set()
+    for _ in range(20):
+        loss(network, batch, Schedule.linear(), settings, step=0)
+        shown, target = network.cumulative[0, 0] > 0, network.x_t[0, 0] > 0
+        targets.add("second" if torch.equal(target, second) else "third")
+        assert torch.equal(shown, first if torch.equal(target, second) else first | second)
+    assert targets == {"second", "third"}
+
+
 def test_noise_introduction_takes_a_layer_but_the_first_out_of_the_cumulative_mask():
     """Only the rows of layer 3 and of the blank one after it have a layer that can be missing: the second, or the third."""
     batch, network = stairs(), Listening()

@@ -132,6 +132,7 @@ def test_the_models_that_are_compared():
     assert found["noise_15"].objective.noise_introduction == 0.15
     assert [found[f"equal_iterations_layer_{k}"].objective.only_layer for k in range(1, 6)] == [1, 2, 3, 4, 5]
     assert sum(found[f"equal_compute_layer_{k}"].loop.steps for k in range(1, 6)) == 1000
+    assert sum(found[f"equal_compute_layer_{k}"].loop.warmup for k in range(1, 6)) == found["ours"].loop.warmup
     assert found["sequential_regression"].objective.noise_only == found["one_shot_regression"].objective.noise_only == 1
     assert found["one_shot_diffusion"].objective.noise_only == ObjectiveSettings().noise_only
     assert found["one_shot_diffusion"].network.encoder_channels == settings.train.network.encoder_channels
@@ -180,6 +181,10 @@ class TestEvaluate:
         assert len(figures["iou_by_image"]) == 5
         run(monkeypatch, training.evaluate, *words, "--samples", 1, "--against", first, "--out", second)
         assert "minus small@sha256:" in capsys.readouterr().out
+        monkeypatch.setattr(training.evaluate, "free_running", None)  # told before anything is measured
+        with pytest.raises(SystemExit):
+            run(monkeypatch, training.evaluate, *words[:-1], 4, "--against", first)
+        assert "are of other images: measure both models on the same" in capsys.readouterr().err
 
     def test_layers_that_the_model_cannot_draw_are_told(self, tmp_path, sets, small_model_16, monkeypatch, capsys):
         from seqamodal_ros.diffusion.weights import load_model, save_model
