@@ -109,7 +109,7 @@ class TestSeeing:
             part.register_forward_hook(lambda module, inputs, output, name=name: called.append((name, len(inputs[0]))))
         warm.warm_up(num_samples=4)
         views = 1 + mirror
-        assert called == [("encoder", views), ("denoiser", views), ("denoiser", 4 * views), ("centres", 1)]
+        assert called == [("encoder", views), ("denoiser", views), ("denoiser", 4 * views), ("centres", views)]
         assert len(begun) == 4
         image = picture(48, 64)
         cold = Perceiver.load(str(centred_model), "cpu", mirror=mirror)

@@ -25,8 +25,11 @@ class Mirrored:
         return mean_of_views(answer.unflatten(0, (-1, 2)))
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
-        """Those that the network says of the image itself."""
-        return self.network.to_centres(layer, cumulative_mask, tuple(f[:, 0] for f in image_features))
+        """The mean of those that the network says of both, of the shape that it gives."""
+        features = tuple(f.flatten(0, 1) for f in image_features)
+        x, y = self.network.to_centres(_both(layer), _both(cumulative_mask), features).unflatten(0, (-1, 2)).unbind(dim=2)
+        right = torch.stack([x[:, 0], -x[:, 1]], dim=1)  # to the left, in the mirror image
+        return torch.stack([mean_of_views(right), mean_of_views(y)], dim=1)
 
 
 def mean_of_views(views: Tensor) -> Tensor:

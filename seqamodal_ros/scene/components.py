@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 
 BLUR = 1.25  # mask pixels, deviation by which ways to the same centre are taken to differ
-NEAR = 4  # mask pixels: a centre is the densest place as far around
+NEAR = 3  # mask pixels: a centre is the densest place as far around
 
 
 def components(mask: np.ndarray, area_min: int) -> list[np.ndarray]:

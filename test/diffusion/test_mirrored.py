@@ -59,13 +59,24 @@ def test_features_are_taken_by_image_as_those_of_any_network(case):
 
 
 @torch.no_grad()
-def test_ways_to_centres_are_those_of_the_image_itself():
+def test_ways_to_centres_are_the_mean_of_both():
     torch.manual_seed(0)
     network = FastNetwork(replace(SMALL, centre_channels=(8, 8, 8))).eval()
+    for parameter in network.centres.parameters():
+        parameter.normal_(std=0.3)  # ways of hundreds of pixels, so bounds are relative
     image, layer, cumulative = torch.randn(2, 3, 64, 64), torch.randn(2, 1, 16, 16).sign(), torch.randn(2, 1, 16, 16).sign()
     both = Mirrored(network)
     said = both.to_centres(layer, cumulative, both.encode(image)[both.conditions :])
-    assert torch.allclose(said, network.to_centres(layer, cumulative, network.encode(image)[network.conditions :]), atol=1e-4)
+
+    def alone(image, layer, cumulative):
+        return network.to_centres(layer, cumulative, network.encode(image)[network.conditions :])
+
+    mirrored = alone(*(each.flip(-1) for each in (image, layer, cumulative))).flip(-1)
+    mirrored[:, 0] *= -1  # what lies to the left there lies to the right here
+    assert torch.allclose(said, (alone(image, layer, cumulative) + mirrored) / 2, rtol=1e-4, atol=1e-2)
+    assert (said - mirrored).abs().mean() > 10
+    turned = both.to_centres(layer.flip(-1), cumulative.flip(-1), both.encode(image.flip(-1))[both.conditions :]).flip(-1)
+    assert torch.allclose(turned, said * torch.tensor([-1.0, 1.0])[:, None, None], rtol=1e-4, atol=1e-2)
 
 
 def test_the_weights_say_whether_and_the_caller_may_say_otherwise(case, tmp_path):
