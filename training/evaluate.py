@@ -59,7 +59,7 @@ class Evaluation:
         mirror = "with" if self.model.settings.mirror else "without"
         print(
             f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, {mirror} mirror images, "
-            f"{'a majority of nulls stops, ' if majority_null else ''}"
+            f"{'a majority of nulls stops, ' if self.model.settings.sequence.majority_null else ''}"
             f"seed {args.seed} (of sample frames and bare textures always 0), "
             f"device {self.perceiver.device}, runtime {self.perceiver.runtime}"
         )

@@ -66,8 +66,9 @@ class Bag:
 
 def check_for_sqlite(path: Path) -> None:
     """Raise BagError where rosbags would have SQLite read or write a file of another name, as it takes paths for URIs."""
-    if marks := sorted(set("#?%") & set(str(path.absolute()))):
-        raise BagError(f"{path.absolute()}: SQLite takes {' and '.join(marks)} in a path for something else: rename the folder")
+    if marks := sorted(set("#?%") & set(str(path))):
+        what = "rename the folder, or the file and what metadata.yaml calls it"
+        raise BagError(f"{path}: SQLite takes {' and '.join(marks)} in a path for something else: {what}")
 
 
 @contextmanager
@@ -87,15 +88,15 @@ def open_bag(path: Path) -> Iterator[Bag]:
         raise BagError(f"{path} is no bag: it holds no metadata.yaml (`ros2 bag reindex` writes one where a recorder was killed)")
     if path.is_file() and path.suffix not in STORAGES:
         raise BagError(f"{path} is no bag: give the folder with metadata.yaml, or a .mcap or .db3 file")
-    names = [path.name] if path.is_file() else [each.name for each in path.iterdir()]
-    if any(".db3" in name for name in names):
-        check_for_sqlite(path)
+    for each in [path] if path.is_file() else path.iterdir():
+        if each.suffix == ".db3":
+            check_for_sqlite(each)
     try:
         reader = Reader(path)
         reader.open()
     except KeyError as error:
-        encoding = f"the definition of a type in it is in an encoding that rosbags does not know, {error}"
-        raise BagError(f"{path} cannot be read as a bag: {encoding}") from error
+        what = "the encoding of a type's definition, or a part of a quality of service"
+        raise BagError(f"{path} cannot be read as a bag: rosbags does not know {error}, {what}") from error
     except Exception as error:  # ReaderError, and those of YAML, struct and SQLite
         reason = error if str(error) else type(error).__name__
         raise BagError(f"{path} cannot be read as a bag: {reason}") from error

@@ -140,7 +140,7 @@ class Camera:
         self.outputs.publish(answer, scene)
         self.pace.answered(answer.frame.received, scene.seconds)
         if answer.label is not None and self.points.wanted:
-            self.points.publish(answer, scene, answer.label)
+            self.points.publish(answer.frame, scene, answer.label)
 
     def _without_points(self, why: InvalidMessage) -> None:
         self.counters.without_points += 1

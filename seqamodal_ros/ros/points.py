@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from seqamodal_ros.clouds import check_same_camera, depth_metres, pinhole, scene_cloud
 from seqamodal_ros.messages import InvalidMessage
-from seqamodal_ros.ros.worker import Answer
+from seqamodal_ros.ros.worker import Frame
 from seqamodal_ros.scene.scene import LayeredScene
 
 KEPT_DEPTHS = 10  # images; the one that fits comes soon before or after its colour image
@@ -46,7 +46,7 @@ class DepthMatch:
 class Waiting(NamedTuple):
     """An answer whose cloud is due once its depth image has come."""
 
-    answer: Answer
+    frame: Frame
     scene: LayeredScene
     label: np.ndarray
     until: float  # of the monotonic clock, when what has come by then must do
@@ -99,14 +99,14 @@ class Points:
         self._matches = [each for each in self._matches if each() is not None] + [ref(found)]
         return found
 
-    def publish(self, answer: Answer, scene: LayeredScene, label: np.ndarray) -> None:
+    def publish(self, frame: Frame, scene: LayeredScene, label: np.ndarray) -> None:
         """Send the cloud of an answer: now, or once the depth image of its stamp has come, which may take longer than inference.
 
         Args:
-            answer: its frame's `depth` holds the depth image that fits best so far.
+            frame: its `depth` holds the depth image that fits best so far.
             scene, label: the answer's.
         """
-        self._waiting.append(Waiting(answer, scene, label, time.monotonic() + DEPTH_WITHIN))
+        self._waiting.append(Waiting(frame, scene, label, time.monotonic() + DEPTH_WITHIN))
         self._settle()
 
     def forget(self) -> None:
@@ -117,10 +117,11 @@ class Points:
     def _settle(self) -> None:
         """Send what need not wait, and go on looking while something does."""
         now = time.monotonic()
+        hopeless = self._info is None or not self._node.count_publishers(self._subscriptions[0].topic)
         due: list[Waiting] = []
         waiting: list[Waiting] = []
         for each in self._waiting:
-            (due if each.answer.frame.depth.passed or each.until <= now else waiting).append(each)
+            (due if hopeless or each.frame.depth.passed or each.until <= now else waiting).append(each)
         self._waiting = waiting[-KEPT_DEPTHS:]  # images are large
         for each in waiting[:-KEPT_DEPTHS] + due:
             try:
@@ -132,7 +133,7 @@ class Points:
         elif self._timer.is_canceled():
             self._timer.reset()
 
-    def _send(self, answer: Answer, scene: LayeredScene, label: np.ndarray) -> None:
+    def _send(self, frame: Frame, scene: LayeredScene, label: np.ndarray) -> None:
         """Send the cloud of an answer.
 
         Raises:
@@ -140,9 +141,9 @@ class Points:
         """
         if self._info is None:
             raise InvalidMessage("no camera_info has come")
-        header, image = answer.frame.header, answer.frame.image
+        header, image = frame.header, frame.image
         height, width = image.shape[:2]
-        message = _fitting(answer.frame.depth.depth, header, self._max_skew())
+        message = _fitting(frame.depth.depth, header, self._max_skew())
         check_same_camera(header, message, self._info)
         camera, depth = pinhole(self._info, width, height), depth_metres(message)
         if depth.shape != (height, width):

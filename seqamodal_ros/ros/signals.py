@@ -44,20 +44,23 @@ def until_signalled(arguments: list[str] | None = None) -> Iterator[list[int]]:
         arguments: those of the command line, as `rclpy.init` takes them.
     """
 
+    global _came
+    _came = came = []
+
     def hear(received: int, _: Any) -> None:
         global _raising
-        _came.append(received)
+        came.append(received)
         if _raising:
             _raising = False  # a second one must not disturb what the first ends
             raise Signalled
 
-    _came.clear()
     for number in SIGNALS:
         signal.signal(number, hear)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        yield _came
+        yield came
     finally:
+        _came = []
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # one is enough, also while Python goes: a launch repeats the terminal's Ctrl-C
         rclpy.try_shutdown()

@@ -45,7 +45,7 @@ def frame_html(number: int, name: str, image: np.ndarray, scene: LayeredScene) -
     else:
         over, controls = "", ""
         said = escape(without_layers(scene))
-        caption = f"{said[0].upper()}{said[1:]}."
+        caption = f"{said[0].upper()}{said[1:]}{'' if said.endswith('?') else '.'}"
         beside = f'<p class="nothing">{caption}</p>'
     return f"""<article class="frame" id="{key}" aria-labelledby="{key}-name">
 <h2 id="{key}-name">{escape(name)}</h2>

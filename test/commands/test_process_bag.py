@@ -491,7 +491,7 @@ class TestWhatIsWrong:
         database.close()
         code, _, err = process(bag, tmp_path / "out")
         assert code == 2
-        assert error(err).endswith("the definition of a type in it is in an encoding that rosbags does not know, 'unknown'")
+        assert "cannot be read as a bag: rosbags does not know 'unknown', the encoding of a type's definition" in error(err)
 
     @pytest.mark.parametrize("name", ["bin#3", "what?", "run%20a"])
     def test_folders_that_sqlite_takes_for_others(self, process, tmp_path, bag, name):
@@ -499,7 +499,7 @@ class TestWhatIsWrong:
         (tmp_path / name).mkdir()
         code, _, err = process(bag, tmp_path / name / "out", "--storage", "sqlite3")
         assert code == 2
-        assert "SQLite takes " in error(err) and error(err).endswith("in a path for something else: rename the folder")
+        assert "SQLite takes " in error(err) and "in a path for something else: rename the folder" in error(err)
         written = write_bag(tmp_path / "db", "sqlite3", {"/image": [image(0)]}).rename(tmp_path / name / "db")
         code, _, err = process(written, tmp_path / "out")
         assert code == 2

@@ -10,7 +10,9 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
-from harness import DepthCamera, image_message
+from harness import WITHIN, DepthCamera, image_message
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.clouds import POINT
@@ -139,8 +141,9 @@ def heard_depth(camera: Camera, depth: Image) -> None:
     assert camera.bench.wait(lambda: points._depths and points._depths[-1].header.stamp == depth.header.stamp)
 
 
-def test_a_cloud_waits_for_the_depth_image_of_its_stamp(listening):
+def test_a_cloud_waits_for_the_depth_image_of_its_stamp(listening, monkeypatch):
     """As of a still scene, whose answer is there sooner than depth that has to be registered."""
+    monkeypatch.setattr("seqamodal_ros.ros.points.DEPTH_WITHIN", WITHIN)
     b = listening.bench
     heard_depth(listening, depth_image(3, -33, 900))  # of the frame before, within max_depth_skew
     b.peer.send(3)
@@ -149,7 +152,7 @@ def test_a_cloud_waits_for_the_depth_image_of_its_stamp(listening):
     heard_depth(listening, depth_image(3, 0, 1200))
     assert b.wait(lambda: listening.clouds)
     np.testing.assert_allclose(np.frombuffer(listening.clouds[0].data, POINT)["xyz"][:, 2], 1.2, atol=1e-6)
-    assert b.camera.points._timer.is_canceled()
+    assert b.wait(b.camera.points._timer.is_canceled)
 
 
 def test_where_none_of_its_stamp_comes_the_nearest_does(listening):
@@ -163,7 +166,8 @@ def test_where_none_of_its_stamp_comes_the_nearest_does(listening):
     assert len(listening.clouds) == 1
 
 
-def test_depth_of_before_a_jump_in_time_is_not_taken_for_later(listening):
+def test_depth_of_before_a_jump_in_time_is_not_taken_for_later(listening, monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.points.DEPTH_WITHIN", WITHIN)
     b = listening.bench
     heard_depth(listening, depth_image(60, 0, 900))  # as of a bag that begins again
     b.peer.send(3)
@@ -173,11 +177,33 @@ def test_depth_of_before_a_jump_in_time_is_not_taken_for_later(listening):
     assert b.wait(lambda: listening.clouds)
 
 
-def test_what_waits_for_depth_is_forgotten_with_the_rest(listening):
+def test_a_camera_info_that_was_published_once_is_heard_after_each_configure(bench):
+    of_info = "qos_overrides./camera_info.subscription."
+    b = bench(**{f"{of_info}durability": "transient_local", f"{of_info}reliability": "reliable"})
+    latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    b.peer.create_publisher(CameraInfo, "camera_info", latched).publish(CameraInfo(width=64, height=48))
+    assert b.wait(lambda: b.camera.points._info is not None)
+    for transition in (b.node.trigger_deactivate, b.node.trigger_cleanup, b.node.trigger_configure):
+        assert transition() == TransitionCallbackReturn.SUCCESS
+    assert b.wait(lambda: b.camera.points._info is not None)
+
+
+def test_where_nobody_publishes_depth_nothing_waits(listening, monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.points.DEPTH_WITHIN", 3 * WITHIN)
+    b = listening.bench
+    b.peer.destroy_publisher(listening.depths)
+    assert b.wait(lambda: not b.node.count_publishers("depth"))
+    b.peer.send(3)
+    assert b.wait(lambda: b.camera.counters.without_points == 1)
+    assert b.says("no depth image has come")
+
+
+def test_what_waits_for_depth_is_forgotten_with_the_rest(listening, monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.points.DEPTH_WITHIN", WITHIN)
     b = listening.bench
     b.peer.send(3)
     assert b.wait(lambda: b.peer.masks)
-    assert len(b.camera.points._waiting) == 1
+    assert b.wait(lambda: len(b.camera.points._waiting) == 1)
     b.camera.cancel("the node was reset")
     heard_depth(listening, depth_image(3, 0, 1200))
     assert not listening.clouds and b.camera.counters.without_points == 0
