@@ -261,7 +261,6 @@ def main() -> None:
         try:
             with suppress(Signalled):
                 node.autostart()
-            with suppress(Signalled):
                 while not stop:
                     executor.spin_once(timeout_sec=HEAR_WITHIN)
         finally:

@@ -21,9 +21,8 @@ from seqamodal_ros.ros.worker import Frame
 from seqamodal_ros.scene.scene import LayeredScene
 
 KEPT_DEPTHS = 10  # images; the one that fits comes soon before or after its colour image
-DEPTH_WITHIN = 0.5  # seconds that an answer waits for the depth image of its stamp; a still scene's comes sooner than that does
+DEPTH_WITHIN = 0.5  # seconds that an answer waits for the depth image of its stamp; of a still scene it is there first
 LOOKED_EVERY = 0.1  # seconds
-QOS = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)  # that parameters override by default
 
 
 class DepthMatch:
@@ -75,7 +74,9 @@ class Points:
         # of frames that wait or are at work; no WeakSet, from which the worker's thread would take them while they are looked at
         self._matches: list[ref[DepthMatch]] = []
         self._info: CameraInfo | None = None
-        latched = QoSOverridingOptions([*QOS, QoSPolicyKind.DURABILITY])  # a camera's info may be published once for all
+        latched = QoSOverridingOptions(
+            [*overrides.policy_kinds, QoSPolicyKind.DURABILITY]
+        )  # a camera's info may be published once for all
         self._subscriptions = [
             node.create_subscription(kind, f"{prefix}{name}", heard, _of_sensors(), qos_overriding_options=options)
             for kind, name, heard, options in (
@@ -166,7 +167,8 @@ class Points:
             for each in self._matches:
                 if match := each():
                     match.offer(message)
-            self._settle()
+            if self._waiting:  # or each depth image would ask for publishers
+                self._settle()
         else:
             self._depths.clear()
 

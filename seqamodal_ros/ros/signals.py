@@ -43,7 +43,6 @@ def until_signalled(arguments: list[str] | None = None) -> Iterator[list[int]]:
     Args:
         arguments: those of the command line, as `rclpy.init` takes them.
     """
-
     global _came
     _came = came = []
 

@@ -171,9 +171,9 @@ def _empty_panel(image: np.ndarray, text: str) -> np.ndarray:
     canvas = np.full_like(image, 24)
     scale = 0.55
     text = _fitting(text, scale, canvas.shape[1] - 2 * GAP)
-    width = _text_width(text, scale)
-    if width + 2 * GAP <= canvas.shape[1] and canvas.shape[0] >= 24:
-        _text(canvas, text, ((canvas.shape[1] - width) // 2, canvas.shape[0] // 2 + 6), scale, FAINT)
+    if canvas.shape[0] >= 24:
+        left = (canvas.shape[1] - _text_width(text, scale)) // 2
+        _text(canvas, text, (left, canvas.shape[0] // 2 + 6), scale, FAINT)
     return canvas
 
 

@@ -138,8 +138,9 @@ def test_a_model_that_is_not_there_is_told_in_one_clear_line_and_the_node_waits(
         said += process.communicate(timeout=20)[0].splitlines()
     finally:
         process.kill()
-    of_node = [line for line in said if line.startswith("[perception_node-") and "[INFO]" not in line]
-    assert len(of_node) == 1 and "nowhere.safetensors is missing" in of_node[0], said
+    of_node = [line for line in said if line.startswith("[perception_node-")]
+    assert len(of_node) == 2 and "[INFO]" in of_node[0] and "loading the model nowhere.safetensors" in of_node[0], said
+    assert "nowhere.safetensors is missing" in of_node[1], said
     assert process.returncode == 0
 
 
