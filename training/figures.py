@@ -40,6 +40,7 @@ def measure(
     scenes: Sequence[Scene],
     predicted: Sequence[LayeredScene],
     forced: Sequence[np.ndarray],
+    objects: Sequence[Sequence[np.ndarray]],
     groups: Sequence[int] | None = None,
 ) -> Figures:
     """Figures of one set, in [0, 1] but for counts; None where there is nothing to measure.
@@ -49,6 +50,7 @@ def measure(
         scenes: with their truth.
         predicted: free-running.
         forced: bool [L, h, w] each, from the true cumulative masks.
+        objects: visible masks bool [h, w] of what is told apart in the true layers.
         groups: which scene each image is a view of; None where each is a scene of its own.
     """
     truth, stacks = [scene.layers for scene in scenes], [scene.amodal for scene in predicted]
@@ -58,7 +60,7 @@ def measure(
     groups = list(range(len(scenes))) if groups is None else list(groups)
     ap, ap_50 = coco_ap(predicted, scenes)
     apart = told_apart([[obj.visible for obj in scene.objects] for scene in predicted], scenes)
-    connected_apart = told_apart([connected(scene) for scene in scenes], scenes)
+    of_truth = {"true": told_apart(objects, scenes), "connected": told_apart([connected(scene) for scene in scenes], scenes)}
     return {
         "set": name,
         "images": len(scenes),
@@ -75,7 +77,7 @@ def measure(
         **_numbers(**vars(apart.shares())),
         "merged_interval": _bounds(apart.merged, apart.objects, groups),
         "split_interval": _bounds(apart.split, apart.objects, groups),
-        **{f"{key}_connected": value for key, value in _numbers(**vars(connected_apart.shares())).items()},
+        **{f"{key}_{of}": value for of, each in of_truth.items() for key, value in _numbers(**vars(each.shares())).items()},
         "calibration": {name: None if each is None else asdict(each) for name, each in reliabilities(predicted, truth).items()},
         "agreement": mean_of([float(value) for scene in predicted for value in scene.agreement]),
         "layers": [
@@ -161,8 +163,9 @@ def markdown(figures: Figures) -> str:
         f"{figures['false_layers']:.2f} false layers an image; AP with layer {f['ap_with_layer']}, against the best layer "
         f"{f['ap_without_layer']}, matched by object {f['ap_by_object']}; COCO AP of objects {f['coco_ap']}, "
         f"at 0.5 {f['coco_ap_50']}; "
-        f"of the objects merged with another {f['merged']}, split {f['split']} (connected parts of the true layers: "
-        f"{f['merged_connected']}, {f['split_connected']}); agreement of the hypotheses {f['agreement']}.",
+        f"of the objects merged with another {f['merged']}, split {f['split']} (in the true layers {f['merged_true']}, "
+        f"{f['split_true']}; their connected parts {f['merged_connected']}, {f['split_connected']}); "
+        f"agreement of the hypotheses {f['agreement']}.",
         "",
         "| can be picked now, of a score of | precision [95 %] | recall | first pick of an image [95 %] | images with one |",
         "| --- | --- | --- | --- | --- |",

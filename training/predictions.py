@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model says of images: by itself, and told what lies in front."""
+"""What a model says of images: by itself, told what lies in front, and told the layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,15 @@ import torch
 from tqdm import tqdm
 
 from seqamodal_ros import LayeredScene, Perceiver
-from seqamodal_ros.diffusion.adapter import normalised, signed
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, normalised, signed
+from seqamodal_ros.diffusion.fast import has_centres
 from seqamodal_ros.diffusion.samplers import generate
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import Model
 from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import cumulative_masks
+from training.data.scene import Scene
 from training.methods import chosen, drawer
 
 
@@ -55,14 +57,42 @@ def teacher_forced(
         if not rows:
             predicted.append(stack)
             continue
-        geometry = Geometry.letterbox(image.shape[1], image.shape[0])
-        square = geometry.to_model(image, settings.network.image_size)
-        pixels = normalised(torch.from_numpy(square).permute(2, 0, 1)[None].to(device))
-        features = tuple(f.repeat_interleave(rows * samples, 0) for f in network.encode(pixels)[: network.conditions])
+        geometry, features = _encoded(network, image, settings.network.image_size, device)
+        conditions = tuple(f.repeat_interleave(rows * samples, 0) for f in features[: network.conditions])
         cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
         draw = drawer(cumulative.shape, seed + k, torch.device(device))
         shown = signed(cumulative).to(device)
-        x0 = generate(network, schedule, shown, features, draw, settings.sampler, steps, samples=samples)
+        x0 = generate(network, schedule, shown, conditions, draw, settings.sampler, steps, samples=samples)
         proposals = np.where(geometry.inside(stack.shape[1]), x0.cpu().view(rows, samples, *stack.shape[1:]).numpy(), -1)
         predicted.append(np.stack([chosen(x, settings.sequence.area_min) for x in proposals]))
     return predicted
+
+
+@torch.inference_mode()
+def told_layers(model: Model, scenes: Sequence[Scene], device: str, runtime: str = "torch") -> list[list[np.ndarray]]:
+    """The objects that the model tells apart in the true layers, so that those it draws wrong do not count.
+
+    Returns:
+        Of each scene the visible masks bool [h, w] of what shares a centre; connected parts where the network knows no centres.
+    """
+    network, settings = network_on(model, device, runtime)[0], model.settings
+    objects = []
+    for scene in tqdm(scenes, desc="told the layers", disable=None):
+        stack, ways = scene.layers, None
+        geometry, features = _encoded(network, scene.image, settings.network.image_size, device)
+        if len(stack) and has_centres(model.network):
+            layers, in_front = (signed(torch.from_numpy(m)[:, None]).to(device) for m in (stack, cumulative_masks(stack)[:-1]))
+            shown = tuple(f.repeat_interleave(len(stack), 0) for f in features[network.conditions :])
+            ways = network.to_centres(layers, in_front, shown).cpu().numpy()
+        seen = LayeredScene.assemble(
+            stack, stack.astype(np.float32), stack[:, None], geometry, to_centres=ways, area_min=settings.sequence.area_min
+        )
+        objects.append([thing.visible for thing in seen.objects])
+    return objects
+
+
+def _encoded(network: CentredNetwork, image: np.ndarray, side: int, device: str) -> tuple[Geometry, ImageFeatures]:
+    """An image's features, and how it came into the square of this side, pixels, that the network reads."""
+    geometry = Geometry.letterbox(image.shape[1], image.shape[0])
+    pixels = torch.from_numpy(geometry.to_model(image, side)).permute(2, 0, 1)[None]
+    return geometry, network.encode(normalised(pixels.to(device)))

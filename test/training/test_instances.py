@@ -136,7 +136,7 @@ def test_the_figures_of_a_set():
     """The first image is right; in the second nothing is seen; of the third, half of the front object."""
     scenes = [PAIR, PAIR, scene(FRONT)]
     predicted = [seen(FRONT, BEHIND), seen(), seen(box(0, 5))]
-    figures = measure("set", scenes, predicted, [s.layers for s in scenes], groups=[0, 0, 1])
+    figures = measure("set", scenes, predicted, [s.layers for s in scenes], [s.visible for s in scenes], groups=[0, 0, 1])
     assert figures["images"] == 3
     assert figures["stop_accuracy"] == pytest.approx(2 / 3)
     assert figures["false_layers"] == 0
@@ -151,6 +151,7 @@ def test_the_figures_of_a_set():
     picks = figures["pickable"][0]
     assert picks["precision_interval"][0] <= picks["precision"] <= picks["precision_interval"][1]
     assert first["forced_iou"] == second["forced_iou"] == 1
+    assert (figures["merged_true"], figures["split_true"]) == (0, 0)
     assert (second["hidden_free"], second["hidden_predicted_hull"], second["hidden_forced"]) == (0.5, 0, 1)
     assert first["hidden_free"] is None  # nothing is hidden in layer 1
     assert (second["visible_iou"], second["best_layer"]) == (0.5, pytest.approx((1 + 0) / 2))
@@ -163,10 +164,12 @@ def test_the_figures_of_a_set():
 
 
 def test_what_is_printed_is_markdown():
-    text = markdown(measure("set", [PAIR], [seen(FRONT)], [PAIR.layers])).splitlines()
+    as_one = [np.logical_or.reduce(PAIR.visible)]
+    text = markdown(measure("set", [PAIR], [seen(FRONT)], [PAIR.layers], [as_one])).splitlines()
     assert text[0].startswith(
         "**set**, 1 images: number of layers right in 0.0 [0.0, 79.3] %, 0.00 false layers an image; AP with layer 62.5"
     )
+    assert "(in the true layers 100.0, 0.0; their connected parts 0.0, 0.0)" in text[0]
     assert "| 1 | 1 | 100.0 [100.0, 100.0] | 100.0 | 25.0 | 100.0 | 100.0 | 25.0 | 100.0 | 100.0 |" in text
     assert "| 2 | 1 | 0.0 [0.0, 0.0] | 25.0 | 25.0 | 0.0 | 25.0 | 25.0 | 100.0 | 100.0 |" in text
     assert "| 1 | - | - | - | - | 100.0 | 100.0 | 100.0 |" in text
@@ -176,7 +179,7 @@ def test_what_is_printed_is_markdown():
 
 
 def test_a_bare_set_has_no_layers():
-    figures = measure("bare", [scene()], [seen()], [scene().layers])
+    figures = measure("bare", [scene()], [seen()], [scene().layers], [[]])
     assert figures["stop_accuracy"] == 1
     assert figures["layers"] == worst_first(figures) == []
     assert "AP with layer -" in markdown(figures)
@@ -185,13 +188,14 @@ def test_a_bare_set_has_no_layers():
 def test_the_difference_is_paired_by_scene():
     """In each image the first model is better by a half, though the images differ: the interval is that of the difference."""
     scenes = [scene(FRONT), scene(box(0, 4)), scene(box(10, 20))]
-    right = measure("set", scenes, [seen(*s.layers) for s in scenes], [s.layers for s in scenes])
+    told = [s.layers for s in scenes], [s.visible for s in scenes]
+    right = measure("set", scenes, [seen(*s.layers) for s in scenes], *told)
     halves = [seen(box(0, 5)), seen(box(0, 2)), seen(box(10, 15))]
-    half = measure("set", scenes, halves, [s.layers for s in scenes])
+    half = measure("set", scenes, halves, *told)
     assert difference(right, half).splitlines()[2] == "| 1 | 3 | +50.0 [+50.0, +50.0] |"
     assert difference(half, right).splitlines()[2] == "| 1 | 3 | -50.0 [-50.0, -50.0] |"
     with pytest.raises(ValueError, match="the other figures of 'set' are of other images"):
-        difference(right, measure("set", scenes[:2], halves[:2], [s.layers for s in scenes[:2]]))
+        difference(right, measure("set", scenes[:2], halves[:2], *(each[:2] for each in told)))
 
 
 def test_a_sheet_shows_image_truth_and_answer():
