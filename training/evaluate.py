@@ -22,7 +22,7 @@ from training.data.scene import Scene
 from training.data.sheets import answer_sheet
 from training.figures import Figures, check_same_images, difference, markdown, measure, percent, worst_first
 from training.metrics import both_found, hidden_iou, layer_figures, mean_of
-from training.predictions import free_running, perceiver_on, teacher_forced, told_layers
+from training.predictions import free_running, objects_in_true_layers, perceiver_on, teacher_forced
 
 SHOWN = 24  # images of a sheet
 TWO_TRUTHS, HYPOTHESES = 100, 9  # images that two scenes agree with, and how many hypotheses are drawn of each
@@ -74,7 +74,7 @@ class Evaluation:
         predicted = free_running(self.perceiver, images, self.args.samples, seed)
         device = self.perceiver.device
         forced = teacher_forced(self.model, images, truth, self.args.samples, self.steps, seed, device, self.perceiver.runtime)
-        objects = told_layers(self.model, scenes, device, self.perceiver.runtime)
+        objects = objects_in_true_layers(self.model, scenes, device, self.perceiver.runtime)
         figures = self.add(measure(name, scenes, predicted, forced, objects, groups))
         for k, family in enumerate(families):
             part = slice(k, None, len(families))

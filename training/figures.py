@@ -50,7 +50,7 @@ def measure(
         scenes: with their truth.
         predicted: free-running.
         forced: bool [L, h, w] each, from the true cumulative masks.
-        objects: visible masks bool [h, w] of what is told apart in the true layers.
+        objects: of each scene the visible masks bool [h, w] of what is told apart in the true layers.
         groups: which scene each image is a view of; None where each is a scene of its own.
     """
     truth, stacks = [scene.layers for scene in scenes], [scene.amodal for scene in predicted]

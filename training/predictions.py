@@ -57,7 +57,7 @@ def teacher_forced(
         if not rows:
             predicted.append(stack)
             continue
-        geometry, features = _encoded(network, image, settings.network.image_size, device)
+        geometry, features = _features_of(network, image, settings.network.image_size, device)
         conditions = tuple(f.repeat_interleave(rows * samples, 0) for f in features[: network.conditions])
         cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
         draw = drawer(cumulative.shape, seed + k, torch.device(device))
@@ -69,7 +69,7 @@ def teacher_forced(
 
 
 @torch.inference_mode()
-def told_layers(model: Model, scenes: Sequence[Scene], device: str, runtime: str = "torch") -> list[list[np.ndarray]]:
+def objects_in_true_layers(model: Model, scenes: Sequence[Scene], device: str, runtime: str = "torch") -> list[list[np.ndarray]]:
     """The objects that the model tells apart in the true layers, so that those it draws wrong do not count.
 
     Returns:
@@ -79,7 +79,7 @@ def told_layers(model: Model, scenes: Sequence[Scene], device: str, runtime: str
     objects = []
     for scene in tqdm(scenes, desc="told the layers", disable=None):
         stack, ways = scene.layers, None
-        geometry, features = _encoded(network, scene.image, settings.network.image_size, device)
+        geometry, features = _features_of(network, scene.image, settings.network.image_size, device)
         if len(stack) and has_centres(model.network):
             layers, in_front = (signed(torch.from_numpy(m)[:, None]).to(device) for m in (stack, cumulative_masks(stack)[:-1]))
             shown = tuple(f.repeat_interleave(len(stack), 0) for f in features[network.conditions :])
@@ -91,7 +91,7 @@ def told_layers(model: Model, scenes: Sequence[Scene], device: str, runtime: str
     return objects
 
 
-def _encoded(network: CentredNetwork, image: np.ndarray, side: int, device: str) -> tuple[Geometry, ImageFeatures]:
+def _features_of(network: CentredNetwork, image: np.ndarray, side: int, device: str) -> tuple[Geometry, ImageFeatures]:
     """An image's features, and how it came into the square of this side, pixels, that the network reads."""
     geometry = Geometry.letterbox(image.shape[1], image.shape[0])
     pixels = torch.from_numpy(geometry.to_model(image, side)).permute(2, 0, 1)[None]

@@ -8,7 +8,7 @@ from seqamodal_ros import LayeredScene, Perceiver
 from seqamodal_ros.scene.components import components
 from training.data.scene import Scene
 from training.metrics import iou
-from training.predictions import told_layers
+from training.predictions import objects_in_true_layers
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8).repeat(32, 0).repeat(32, 1)
 
@@ -16,7 +16,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8).rep
 def told(perceiver: Perceiver, layers: np.ndarray) -> list[np.ndarray]:
     """What it tells apart in these layers, each of which lies on all that follow."""
     on_what_follows = np.tri(len(layers), k=-1, dtype=bool)
-    (objects,) = told_layers(perceiver.model, [Scene(IMAGE, layers, on_what_follows)], "cpu")
+    (objects,) = objects_in_true_layers(perceiver.model, [Scene(IMAGE, layers, on_what_follows)], "cpu")
     return objects
 
 
