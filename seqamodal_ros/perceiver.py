@@ -311,28 +311,38 @@ class Perceiver:
 
         One call a frame.
         """
-        import torch
-
-        from seqamodal_ros.diffusion.adapter import signed
         from seqamodal_ros.diffusion.fast import has_centres
 
-        counts = [len(stack) for stack in stacks]
-        if not has_centres(self.model.network) or not sum(counts):
+        if not has_centres(self.model.network) or not any(map(len, stacks)):
             return [None] * len(stacks)
-        cumulative = np.concatenate([cumulative_masks(stack)[:-1] for stack in stacks])
-        layers, in_front = (
-            signed(torch.from_numpy(masks)[:, None]).to(self._device) for masks in (np.concatenate(stacks), cumulative)
-        )
-        of_image = torch.repeat_interleave(torch.arange(len(stacks)), torch.tensor(counts)).to(self._device)
         self._before_call()
-        ways = network.to_centres(layers, in_front, tuple(each[of_image] for each in features[network.conditions :]))
-        return list(np.split(ways.cpu().numpy(), np.cumsum(counts)[:-1]))
+        return [*ways_to_centres(network, stacks, features)]
 
     def _geometry(self, image: np.ndarray, region: tuple[int, int, int, int] | None) -> Geometry:
         height, width = image.shape[:2]
         if region is not None:
             return Geometry.region(width, height, *region)
         return Geometry.letterbox(width, height) if self._fit == "letterbox" else Geometry.centre_crop(width, height)
+
+
+def ways_to_centres(network: CentredNetwork, stacks: Sequence[np.ndarray], features: tuple[Any, ...]) -> list[np.ndarray]:
+    """Of each image's layers bool [L, h, w], of which there is one at least, float [L, 2, h, w], see `FastNetwork.to_centres`.
+
+    Args:
+        network: of which `has_centres` holds; it is called once.
+        features: that it gave of these images.
+    """
+    import torch
+
+    from seqamodal_ros.diffusion.adapter import signed
+
+    device = features[0].device
+    counts = [len(stack) for stack in stacks]
+    cumulative = np.concatenate([cumulative_masks(stack)[:-1] for stack in stacks])
+    layers, in_front = (signed(torch.from_numpy(masks)[:, None]).to(device) for masks in (np.concatenate(stacks), cumulative))
+    of_image = torch.repeat_interleave(torch.arange(len(stacks)), torch.tensor(counts)).to(device)
+    ways = network.to_centres(layers, in_front, tuple(each[of_image] for each in features[network.conditions :]))
+    return list(np.split(ways.cpu().numpy(), np.cumsum(counts)[:-1]))
 
 
 def check_whole(name: str, value: object) -> int:

@@ -14,9 +14,11 @@ from seqamodal_ros.diffusion.fast import has_centres
 from seqamodal_ros.diffusion.samplers import generate
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import Model
+from seqamodal_ros.perceiver import ways_to_centres
 from seqamodal_ros.runtimes.choice import network_on
+from seqamodal_ros.scene.components import parts_of_layers
 from seqamodal_ros.scene.geometry import Geometry
-from seqamodal_ros.scene.layers import cumulative_masks
+from seqamodal_ros.scene.layers import cumulative_masks, visible_masks
 from training.data.scene import Scene
 from training.methods import chosen, drawer
 
@@ -79,15 +81,11 @@ def objects_in_true_layers(model: Model, scenes: Sequence[Scene], device: str, r
     objects = []
     for scene in tqdm(scenes, desc="told the layers", disable=None):
         stack, ways = scene.layers, None
-        geometry, features = _features_of(network, scene.image, settings.network.image_size, device)
         if len(stack) and has_centres(model.network):
-            layers, in_front = (signed(torch.from_numpy(m)[:, None]).to(device) for m in (stack, cumulative_masks(stack)[:-1]))
-            shown = tuple(f.repeat_interleave(len(stack), 0) for f in features[network.conditions :])
-            ways = network.to_centres(layers, in_front, shown).cpu().numpy()
-        seen = LayeredScene.assemble(
-            stack, stack.astype(np.float32), stack[:, None], geometry, to_centres=ways, area_min=settings.sequence.area_min
-        )
-        objects.append([thing.visible for thing in seen.objects])
+            _, features = _features_of(network, scene.image, settings.network.image_size, device)
+            (ways,) = ways_to_centres(network, [stack], features)
+        parts = parts_of_layers(stack, ways, settings.sequence.area_min)
+        objects.append([each & seen for layer, seen in zip(parts, visible_masks(stack), strict=True) for each in layer])
     return objects
 
 

@@ -49,6 +49,13 @@ def around_centres(mask: np.ndarray, to_centres: np.ndarray, area_min: int) -> l
         distances = np.delete(distances, areas.argmin(), axis=1)
 
 
+def parts_of_layers(layers: np.ndarray, to_centres: np.ndarray | None, area_min: int) -> list[list[np.ndarray]]:
+    """The objects of each layer of bool [L, h, w]: `around_centres`, given float [L, 2, h, w], else `components`."""
+    if to_centres is None:
+        return [components(mask, area_min) for mask in layers]
+    return [around_centres(mask, ways, area_min) for mask, ways in zip(layers, to_centres, strict=True)]
+
+
 def _without_strays(labels: np.ndarray, area_min: int) -> np.ndarray:
     """Labels int32 [h, w], 0 for none, where pieces of fewer than `area_min` pixels that lie apart from the rest of their part
     are of the part that they touch most: else a few pixels would stretch a part across the image.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqamodal_ros.scene.components import around_centres, components
+from seqamodal_ros.scene.components import parts_of_layers
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.picking import pick_order
@@ -93,11 +93,7 @@ class LayeredScene:
         Its objects are the connected components of at least `area_min` pixels, or, given `to_centres`, float [L, 2, h, w], the
         parts of such an area whose pixels point to one centre.
         """
-        if to_centres is None:
-            parts = [components(mask, area_min) for mask in amodal]
-        else:
-            parts = [around_centres(mask, ways, area_min) for mask, ways in zip(amodal, to_centres, strict=True)]
-        objects = _objects(parts, visible_masks(amodal), probability)
+        objects = _objects(parts_of_layers(amodal, to_centres, area_min), visible_masks(amodal), probability)
         return cls(amodal, probability, hypotheses, geometry, objects, truncated, seed, seconds, doubt)
 
     @property
