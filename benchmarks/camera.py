@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera for `make soak`, a process of its own: frames of noise on `image`, stamped as they are sent, until it is ended."""
+"""A camera for `make soak`, a process of its own: the sample frames on `image`, stamped as they are sent, until it is
+ended."""
 
 import argparse
 import signal
 import time
 
-import numpy as np
+import cv2
 import rclpy
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from seqamodal_ros.messages import fill_image
-
-FRAMES = 3  # different ones, sent in turn
+from seqamodal_ros.scene.image_files import find_images, read_image
+from seqamodal_ros.share import share_folder
 
 
 def main() -> None:
@@ -26,15 +27,14 @@ def main() -> None:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("camera")
     publisher = node.create_publisher(Image, "image", QoSProfile(depth=1))
-    noise = np.random.default_rng(0)
     header = Image().header
     header.frame_id = "camera"
-    pixels = [noise.integers(0, 255, (args.height, args.width, 3), dtype=np.uint8) for _ in range(FRAMES)]
+    pixels = [cv2.resize(read_image(path), (args.width, args.height)) for path in find_images([share_folder("samples")])]
     messages = [fill_image(Image(), each, "rgb8", header) for each in pixels]
     sent, began = 0, time.monotonic()
     try:
         while True:
-            message = messages[sent % FRAMES]
+            message = messages[sent % len(messages)]
             message.header.stamp = node.get_clock().now().to_msg()
             publisher.publish(message)
             sent += 1

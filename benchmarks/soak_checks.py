@@ -25,6 +25,7 @@ SLOWER = 1.1  # p50 latency of the last third to that of the first, where the ma
 EXCUSED = 1.25  # at most, by the machine
 FIXED_WORK = 200_000  # additions, of a few milliseconds
 JUDGED_CYCLES = 100  # from which on: the medians of the first after twenty and of the last twenty differ by what was lost
+JUDGED_FRAMES = 5  # whose inference time is asked before the flood is measured
 JUDGED_FROM = 5.0  # minutes of streaming: slopes of less are those of chance
 STOPPED = 8.0  # seconds, more than the watchdog allows
 PASS, FAIL, SHORT = "pass", "**FAIL**", "too short to judge"
@@ -176,19 +177,24 @@ def flood(bench: Bench) -> Row:
 
 
 def _about_a_second(robot: Robot) -> tuple[int, float]:
-    """Have the node draw so many hypotheses that a frame takes about a second; returns K and the seconds of a frame."""
-    samples, taken = 1, 0.0
-    for _ in range(3):
-        came = len(robot.masks)
-        if not wait(lambda came=came: len(robot.masks) >= came + 3):
-            raise TimeoutError("the flood is not answered")
-        taken = _seconds(robot.masks[-1][0].inference_time)
+    """Have the node draw so many hypotheses that a frame takes about a second; returns K and the median seconds of a frame."""
+    samples, taken = 1, _frame_seconds(robot)
+    for _ in range(6):  # more hypotheses take less than as many times longer
         wanted = int(np.clip(round(samples / taken), 1, 64))
         if 0.8 < taken < 1.3 or wanted == samples:
             break
         samples = wanted
         robot.set(num_samples=samples)
+        taken = _frame_seconds(robot)
     return samples, taken
+
+
+def _frame_seconds(robot: Robot) -> float:
+    """Median inference time of the next frames, but for the one that may have been begun before."""
+    came = len(robot.masks)
+    if not wait(lambda: len(robot.masks) > came + JUDGED_FRAMES):
+        raise TimeoutError("the flood is not answered")
+    return float(np.median([_seconds(masks.inference_time) for masks, _ in robot.masks[came + 1 :]]))
 
 
 def _seconds(stamp: Any) -> float:

@@ -84,25 +84,28 @@ def image_array(message: Any) -> np.ndarray:
     Raises:
         InvalidMessage: zero or absurd sizes, an unknown encoding, a row shorter than its pixels, a short buffer.
     """
-    width, height, encoding = message.width, message.height, message.encoding
-    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
-        raise InvalidMessage(f"an image of {width}x{height} pixels; sides must be in 1..{LARGEST_SIDE}")
-    if encoding not in ENCODINGS:
-        raise InvalidMessage(f"encoding {encoding!r} is not supported; publish one of {', '.join(ENCODINGS)}")
-    kind, channels = ENCODINGS[encoding]
-    dtype: np.dtype = np.dtype(kind)
-    row = width * channels * dtype.itemsize
-    if message.step < row:
-        raise InvalidMessage(f"step is {message.step} bytes, but a row of {width} {encoding} pixels takes {row}")
-    needed = message.step * (height - 1) + row  # the last row may come without its padding
-    if len(message.data) < needed:
-        raise InvalidMessage(f"{len(message.data)} bytes of data, but {width}x{height} {encoding} takes {needed}")
+    dtype, channels, row = _layout(message)
     data = np.frombuffer(message.data, np.uint8)
-    rows = np.lib.stride_tricks.as_strided(data, (height, row), (message.step, 1))
+    rows = np.lib.stride_tricks.as_strided(data, (message.height, row), (message.step, 1))
     pixels = np.ascontiguousarray(rows).view(dtype)
     if dtype.itemsize > 1 and bool(message.is_bigendian) != (sys.byteorder == "big"):
         pixels = pixels.byteswap()
-    return pixels.reshape((height, width) if channels == 1 else (height, width, channels)).copy()
+    size = message.height, message.width
+    return pixels.reshape(size if channels == 1 else (*size, channels)).copy()
+
+
+def image_size(message: Any) -> tuple[int, int]:
+    """Width and height of a colour or grey sensor_msgs/Image, once all that is seen without converting it is well.
+
+    Raises:
+        InvalidMessage: see `image_rgb`.
+    """
+    if message.encoding in COLOURS:
+        _layout(message)
+    else:
+        _check_sides(message)
+        _cv_bridge(message.encoding)
+    return message.width, message.height
 
 
 def image_rgb(message: Any) -> np.ndarray:
@@ -113,25 +116,52 @@ def image_rgb(message: Any) -> np.ndarray:
     Raises:
         InvalidMessage: see `image_array`; or an encoding that has no colour.
     """
+    width, height = image_size(message)
     if message.encoding in COLOURS:
         pixels, code = image_array(message), COLOURS[message.encoding]
         return pixels if code is None else cv2.cvtColor(pixels, code)
+    bridge = _cv_bridge(message.encoding).CvBridge()
+    try:
+        pixels = np.ascontiguousarray(bridge.imgmsg_to_cv2(message, "rgb8"))
+    except Exception as error:  # cv_bridge raises TypeError, AttributeError, cv2.error and its own, by the kind of fault
+        raise InvalidMessage(f"cv_bridge cannot convert encoding {message.encoding!r} to rgb8: {error}") from error
+    if pixels.shape != (height, width, 3):  # it trusts a wrong step
+        raise InvalidMessage(f"step {message.step} does not fit {width} {message.encoding} pixels")
+    return pixels
+
+
+def _check_sides(message: Any) -> None:
     if not (1 <= message.width <= LARGEST_SIDE and 1 <= message.height <= LARGEST_SIDE):
         raise InvalidMessage(f"an image of {message.width}x{message.height} pixels; sides must be in 1..{LARGEST_SIDE}")
+
+
+def _layout(message: Any) -> tuple[np.dtype, int, int]:
+    """Of a sensor_msgs/Image whose data are as many as its fields say: dtype, channels, and bytes of a row's pixels."""
+    _check_sides(message)
+    width, encoding = message.width, message.encoding
+    if encoding not in ENCODINGS:
+        raise InvalidMessage(f"encoding {encoding!r} is not supported; publish one of {', '.join(ENCODINGS)}")
+    kind, channels = ENCODINGS[encoding]
+    dtype: np.dtype = np.dtype(kind)
+    row = width * channels * dtype.itemsize
+    if message.step < row:
+        raise InvalidMessage(f"step is {message.step} bytes, but a row of {width} {encoding} pixels takes {row}")
+    needed = message.step * (message.height - 1) + row  # the last row may come without its padding
+    if len(message.data) < needed:
+        raise InvalidMessage(f"{len(message.data)} bytes of data, but {width}x{message.height} {encoding} takes {needed}")
+    return dtype, channels, row
+
+
+def _cv_bridge(encoding: str) -> Any:
+    """The package; InvalidMessage where it is not there."""
     try:
         import cv_bridge
     except ImportError:
         known = ", ".join(COLOURS)
         raise InvalidMessage(
-            f"encoding {message.encoding!r} is not supported without cv_bridge; publish one of {known}, or install cv_bridge"
+            f"encoding {encoding!r} is not supported without cv_bridge; publish one of {known}, or install cv_bridge"
         ) from None
-    try:
-        pixels = np.ascontiguousarray(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
-    except Exception as error:  # cv_bridge raises TypeError, AttributeError, cv2.error and its own, by the kind of fault
-        raise InvalidMessage(f"cv_bridge cannot convert encoding {message.encoding!r} to rgb8: {error}") from error
-    if pixels.shape != (message.height, message.width, 3):  # it trusts a wrong step
-        raise InvalidMessage(f"step {message.step} does not fit {message.width} {message.encoding} pixels")
-    return pixels
+    return cv_bridge
 
 
 def compressed_size(message: Any) -> tuple[int, int]:

@@ -16,7 +16,15 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, compressed_rgb, compressed_size, image_rgb
+from seqamodal_ros.messages import (
+    InvalidMessage,
+    MessageTypes,
+    check_header,
+    compressed_rgb,
+    compressed_size,
+    image_rgb,
+    image_size,
+)
 from seqamodal_ros.ros.diagnostics import Counters, Pace
 from seqamodal_ros.ros.outputs import Outputs
 from seqamodal_ros.ros.parameters import Parameters
@@ -163,6 +171,7 @@ class Camera:
         )
 
     def _on_image(self, message: Any, read: Callable[[Any], tuple[Source, Size]]) -> None:
+        """`read` checks a message and says how large its image is; the worker makes that image, if it takes it."""
         if not self._active():
             return
         received = time.monotonic()
@@ -197,7 +206,9 @@ class Camera:
             stillness=self._parameters.get("stillness"),
             received=received,
         )
-        self.counters.superseded += self._worker.submit(frame)
+        if self._worker.submit(frame):
+            self.counters.superseded += 1
+            self._worker.give_way()
 
     def _reject(self, error: InvalidMessage) -> None:
         self.counters.rejected += 1
@@ -227,10 +238,8 @@ class Camera:
 
 
 def _raw(message: Any) -> tuple[Source, Size]:
-    image = image_rgb(message)
-    return image, image.shape[1::-1]
+    return cache(lambda: image_rgb(message)), image_size(message)
 
 
 def _compressed(message: Any) -> tuple[Source, Size]:
-    """Decoded only once the worker takes it: that costs more than all else here."""
     return cache(lambda: compressed_rgb(message)), compressed_size(message)

@@ -89,7 +89,8 @@ def main() -> int:
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # they end by themselves now; a second Ctrl-C must leave none behind
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        codes = {name: end(process) for name, process in reversed(running.items())}
+        # the recorder before the node: what is on its way may be lost with whoever sent it
+        codes = {name: end(running[name]) for name in ("player", "recorder", "perception_node") if name in running}
     for name, code in codes.items():
         if code:
             print(f"demo: {name} ended with exit code {code}", file=sys.stderr)

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +23,8 @@ from seqamodal_ros.scene.pictures import overlay
 from seqamodal_ros.scene.scene import LayeredScene
 
 LOGGER = logging.getLogger(__name__)
+HAND_OVER = 0.1  # seconds at most that the next frame waits until an answer was sent: the executor's thread may be busy
+GIVE_WAY = 0.01  # seconds that the executor's thread waits after an image that came in vain
 PATCHES = 32  # a side, into which an image is averaged: a sensor's noise averages out in them, a thing that moves does not
 
 Source = np.ndarray | Callable[[], np.ndarray]  # an image uint8 [H, W, 3], or what makes it
@@ -108,7 +110,8 @@ class Worker:
     """Runs a perceiver on a thread of its own; ROS is called from the executor's thread alone.
 
     `notify` is called on the worker's thread when an answer is there (a guard condition's trigger); the executor's
-    thread then collects it with `answers`.
+    thread then collects it with `answers`. The two threads make room for each other: no other frame is begun until the answer
+    was dealt with, as inference takes every core, and `give_way` is for images that come faster than they are seen.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class Worker:
         self._heartbeat = heartbeat
         self._mailbox: Mailbox[tuple[int, Frame]] = Mailbox()
         self._answers: deque[tuple[int, Answer]] = deque()
+        self._changed = threading.Condition()  # of the answers, or the round
         self._notify = notify
         self._round = 0  # what was submitted in an earlier round is cancelled
         self._round_at_work = 0
@@ -145,16 +149,31 @@ class Worker:
         """Leave a frame that no newer one replaces, ahead of the camera's; False where too many of that camera wait."""
         return self._mailbox.request((self._round, frame), frame.camera)
 
-    def answers(self) -> list[Answer]:
-        """The answers since the last call, oldest first, without those that were cancelled."""
-        found = []
+    def answers(self) -> Iterator[Answer]:
+        """The answers since the last call, oldest first, without those that were cancelled; at their end the worker goes on."""
         while self._answers:
-            found.append(self._answers.popleft())
-        return [answer for its_round, answer in found if its_round == self._round]
+            its_round, answer = self._answers[0]
+            try:
+                if its_round == self._round:
+                    yield answer
+            finally:
+                with self._changed:
+                    self._answers.popleft()
+                    self._changed.notify_all()
+
+    def give_way(self) -> None:
+        """Wait for an answer, but `GIVE_WAY` at most: what takes in images holds the interpreter, and inference stands still.
+
+        For the executor's thread, where an image superseded one that was not begun; the middleware keeps the newest meanwhile.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._answers), GIVE_WAY)
 
     def cancel(self) -> None:
         """Drop every frame submitted so far; the one at work ends before its next network call."""
-        self._round += 1
+        with self._changed:
+            self._round += 1
+            self._changed.notify_all()
         self._mailbox.clear()
 
     def rest(self) -> None:
@@ -223,8 +242,11 @@ class Worker:
     def _tell(self, answers: list[Answer]) -> None:
         with suppress(RuntimeError):  # of a GPU that was lost: its frames fail, and that is told; this thread must live on
             self.gpu_memory = self.perceiver.gpu_memory
-        self._answers.extend((self._round_at_work, answer) for answer in answers)
-        self._notify()
+        with self._changed:
+            self._answers.extend((self._round_at_work, answer) for answer in answers)
+            self._changed.notify_all()
+            self._notify()
+            self._changed.wait_for(lambda: not self._answers or self._round_at_work != self._round, HAND_OVER)
 
     def _let_rest(self) -> None:
         try:

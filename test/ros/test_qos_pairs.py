@@ -5,7 +5,6 @@ import itertools
 import time
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
@@ -18,7 +17,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from seqamodal_msgs.msg import LayeredMasks
-from seqamodal_ros.messages import image_rgb
+from seqamodal_ros.messages import image_size
 
 RELIABLE, BEST_EFFORT = QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT
 VOLATILE, LASTING = QoSDurabilityPolicy.VOLATILE, QoSDurabilityPolicy.TRANSIENT_LOCAL
@@ -150,12 +149,12 @@ def test_diagnostics_name_the_camera_whose_qos_is_incompatible(bench, monkeypatc
 def test_frames_that_come_while_one_is_read_replace_each_other(bench, monkeypatch):
     read = []
 
-    def slow(message: Image) -> np.ndarray:
+    def slow(message: Image) -> tuple[int, int]:
         read.append(message.header.stamp.sec)
         time.sleep(0.5)
-        return image_rgb(message)
+        return image_size(message)
 
-    monkeypatch.setattr("seqamodal_ros.ros.camera.image_rgb", slow)
+    monkeypatch.setattr("seqamodal_ros.ros.camera.image_size", slow)
     b = bench(**QUICK)
     b.connected()
     b.peer.send(1)

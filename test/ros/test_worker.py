@@ -123,7 +123,7 @@ def test_an_answer_of_before_a_cancel_is_not_handed_out():
     held.perceiver.go_on.release()
     assert held.notified.acquire(timeout=WITHIN)
     held.worker.cancel()
-    assert held.worker.answers() == []
+    assert not [*held.worker.answers()]
     held.worker.stop()
 
 
@@ -137,6 +137,47 @@ def test_an_error_is_an_answer_and_the_next_frame_is_seen():
     held.worker.stop()
 
 
+def test_the_next_frame_is_begun_once_the_answer_was_dealt_with(monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.worker.HAND_OVER", WITHIN)
+    held = Held()
+    held.worker.submit(frame(1))
+    assert held.perceiver.begun.acquire(timeout=WITHIN)
+    held.worker.submit(frame(2))
+    held.perceiver.go_on.release()
+    assert held.notified.acquire(timeout=WITHIN)
+    for answer in held.worker.answers():
+        assert answer.scene == "scene 1"
+        assert not held.perceiver.begun.acquire(timeout=0.2), "it went on while the answer was sent"
+    assert held.perceiver.begun.acquire(timeout=WITHIN)
+    held.perceiver.go_on.release()
+    held.worker.stop()
+
+
+def test_the_worker_goes_on_where_nobody_collects_its_answers():
+    held = Held()
+    for seed in (1, 2):
+        held.worker.submit(frame(seed))
+        held.perceiver.go_on.release()
+        assert held.notified.acquire(timeout=WITHIN)
+    assert [answer.frame.seed for answer in held.worker.answers()] == [1, 2]
+    held.worker.stop()
+
+
+def test_giving_way_ends_with_the_next_answer(monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.worker.GIVE_WAY", 0.05)
+    held = Held()
+    held.worker.submit(frame(1))
+    assert held.perceiver.begun.acquire(timeout=WITHIN)
+    began = time.monotonic()
+    held.worker.give_way()
+    assert time.monotonic() - began >= 0.05, "no answer has come"
+    monkeypatch.setattr("seqamodal_ros.ros.worker.GIVE_WAY", WITHIN)
+    threading.Timer(0.1, held.perceiver.go_on.release).start()
+    held.worker.give_way()
+    assert [answer.frame.seed for answer in held.worker.answers()] == [1]
+    held.worker.stop()
+
+
 def test_stop_ends_a_frame_at_work():
     held = Held()
     held.worker.submit(frame(1))
@@ -144,7 +185,7 @@ def test_stop_ends_a_frame_at_work():
     held.perceiver.go_on.release()
     held.worker.stop()
     assert not held.worker._thread.is_alive()
-    assert held.worker.answers() == []
+    assert not [*held.worker.answers()]
 
 
 def test_each_sender_has_a_slot_and_all_are_taken_at_once():
@@ -319,7 +360,7 @@ def test_a_gpu_that_does_not_tell_its_memory_any_more_does_not_end_the_thread():
         worker.submit(frame(1))
         worker.perceiver.go_on.release()
         assert notified.acquire(timeout=WITHIN)
-    assert len(worker.answers()) == 2 and worker.gpu_memory == 7
+    assert len([*worker.answers()]) == 2 and worker.gpu_memory == 7
     worker.stop()
 
 
