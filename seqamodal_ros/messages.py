@@ -95,16 +95,12 @@ def image_array(message: Any) -> np.ndarray:
 
 
 def image_size(message: Any) -> tuple[int, int]:
-    """Width and height of a colour or grey sensor_msgs/Image, once all that is seen without converting it is well.
+    """Width and height of a sensor_msgs/Image, once all that is seen without converting it is well.
 
     Raises:
-        InvalidMessage: see `image_rgb`.
+        InvalidMessage: see `image_array`.
     """
-    if message.encoding in COLOURS:
-        _layout(message)
-    else:
-        _check_sides(message)
-        _cv_bridge(message.encoding)
+    _layout(message)
     return message.width, message.height
 
 
@@ -116,17 +112,23 @@ def image_rgb(message: Any) -> np.ndarray:
     Raises:
         InvalidMessage: see `image_array`; or an encoding that has no colour.
     """
-    width, height = image_size(message)
     if message.encoding in COLOURS:
         pixels, code = image_array(message), COLOURS[message.encoding]
         return pixels if code is None else cv2.cvtColor(pixels, code)
-    bridge = _cv_bridge(message.encoding).CvBridge()
+    _check_sides(message)
     try:
-        pixels = np.ascontiguousarray(bridge.imgmsg_to_cv2(message, "rgb8"))
+        import cv_bridge
+    except ImportError:
+        known = ", ".join(COLOURS)
+        raise InvalidMessage(
+            f"encoding {message.encoding!r} is not supported without cv_bridge; publish one of {known}, or install cv_bridge"
+        ) from None
+    try:
+        pixels = np.ascontiguousarray(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
     except Exception as error:  # cv_bridge raises TypeError, AttributeError, cv2.error and its own, by the kind of fault
         raise InvalidMessage(f"cv_bridge cannot convert encoding {message.encoding!r} to rgb8: {error}") from error
-    if pixels.shape != (height, width, 3):  # it trusts a wrong step
-        raise InvalidMessage(f"step {message.step} does not fit {width} {message.encoding} pixels")
+    if pixels.shape != (message.height, message.width, 3):  # it trusts a wrong step
+        raise InvalidMessage(f"step {message.step} does not fit {message.width} {message.encoding} pixels")
     return pixels
 
 
@@ -138,7 +140,7 @@ def _check_sides(message: Any) -> None:
 def _layout(message: Any) -> tuple[np.dtype, int, int]:
     """Of a sensor_msgs/Image whose data are as many as its fields say: dtype, channels, and bytes of a row's pixels."""
     _check_sides(message)
-    width, encoding = message.width, message.encoding
+    width, height, encoding = message.width, message.height, message.encoding
     if encoding not in ENCODINGS:
         raise InvalidMessage(f"encoding {encoding!r} is not supported; publish one of {', '.join(ENCODINGS)}")
     kind, channels = ENCODINGS[encoding]
@@ -146,22 +148,10 @@ def _layout(message: Any) -> tuple[np.dtype, int, int]:
     row = width * channels * dtype.itemsize
     if message.step < row:
         raise InvalidMessage(f"step is {message.step} bytes, but a row of {width} {encoding} pixels takes {row}")
-    needed = message.step * (message.height - 1) + row  # the last row may come without its padding
+    needed = message.step * (height - 1) + row  # the last row may come without its padding
     if len(message.data) < needed:
-        raise InvalidMessage(f"{len(message.data)} bytes of data, but {width}x{message.height} {encoding} takes {needed}")
+        raise InvalidMessage(f"{len(message.data)} bytes of data, but {width}x{height} {encoding} takes {needed}")
     return dtype, channels, row
-
-
-def _cv_bridge(encoding: str) -> Any:
-    """The package; InvalidMessage where it is not there."""
-    try:
-        import cv_bridge
-    except ImportError:
-        known = ", ".join(COLOURS)
-        raise InvalidMessage(
-            f"encoding {encoding!r} is not supported without cv_bridge; publish one of {known}, or install cv_bridge"
-        ) from None
-    return cv_bridge
 
 
 def compressed_size(message: Any) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSCompatibility, QoSProfile, QoSReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -17,6 +18,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from seqamodal_ros.messages import (
+    COLOURS,
     InvalidMessage,
     MessageTypes,
     check_header,
@@ -208,7 +210,7 @@ class Camera:
         )
         if self._worker.submit(frame):
             self.counters.superseded += 1
-            self._worker.give_way()
+            self._worker.give_way(self.name)
 
     def _reject(self, error: InvalidMessage) -> None:
         self.counters.rejected += 1
@@ -238,8 +240,24 @@ class Camera:
 
 
 def _raw(message: Any) -> tuple[Source, Size]:
-    return cache(lambda: image_rgb(message)), image_size(message)
+    if message.encoding in COLOURS:
+        return _made_once(image_rgb, message), image_size(message)
+    image = image_rgb(message)  # by cv_bridge, which alone knows whether it can be used
+    return image, image.shape[1::-1]
 
 
 def _compressed(message: Any) -> tuple[Source, Size]:
-    return cache(lambda: compressed_rgb(message)), compressed_size(message)
+    return _made_once(compressed_rgb, message), compressed_size(message)
+
+
+def _made_once(convert: Callable[[Any], np.ndarray], message: Any) -> Callable[[], np.ndarray]:
+    """Makes the image of a message, and keeps it in the message's place."""
+    held = [message]
+
+    @cache
+    def make() -> np.ndarray:
+        image = convert(held[0])
+        held.clear()
+        return image
+
+    return make

@@ -193,9 +193,9 @@ class PerceptionNode(LifecycleNode):
         return response
 
     def _publish_answers(self) -> None:
-        if not self._active or self._worker is None:
+        if self._worker is None:
             return
-        for answer in self._worker.answers():
+        for answer in self._worker.answers():  # none of before a deactivation, which cancels
             self.cameras[answer.frame.camera].publish(answer)
             if isinstance(answer.error, InvalidMessage):  # which says nothing of the GPU
                 continue

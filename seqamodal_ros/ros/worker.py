@@ -110,8 +110,9 @@ class Worker:
     """Runs a perceiver on a thread of its own; ROS is called from the executor's thread alone.
 
     `notify` is called on the worker's thread when an answer is there (a guard condition's trigger); the executor's
-    thread then collects it with `answers`. The two threads make room for each other: no other frame is begun until the answer
-    was dealt with, as inference takes every core, and `give_way` is for images that come faster than they are seen.
+    thread then collects it with `answers`. The two threads make room for each other: on a CPU, whose cores inference takes, no
+    other frame is begun until the answer was dealt with, or for `HAND_OVER`; and `give_way` is for images that come faster than
+    they are seen.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Worker:
         self._mailbox: Mailbox[tuple[int, Frame]] = Mailbox()
         self._answers: deque[tuple[int, Answer]] = deque()
         self._changed = threading.Condition()  # of the answers, or the round
+        self._in_vain: set[str] = set()  # cameras whose images superseded others since the executor's thread gave way
         self._notify = notify
         self._round = 0  # what was submitted in an earlier round is cancelled
         self._round_at_work = 0
@@ -161,13 +163,17 @@ class Worker:
                     self._answers.popleft()
                     self._changed.notify_all()
 
-    def give_way(self) -> None:
+    def give_way(self, camera: str) -> None:
         """Wait for an answer, but `GIVE_WAY` at most: what takes in images holds the interpreter, and inference stands still.
 
-        For the executor's thread, where an image superseded one that was not begun; the middleware keeps the newest meanwhile.
+        For the executor's thread, where an image of this camera superseded one that was not begun; the middleware keeps the
+        newest meanwhile. Of several cameras it waits once a round.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._answers), GIVE_WAY)
+        if camera in self._in_vain:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._answers), GIVE_WAY)
+            self._in_vain.clear()
+        self._in_vain.add(camera)
 
     def cancel(self) -> None:
         """Drop every frame submitted so far; the one at work ends before its next network call."""
@@ -246,7 +252,8 @@ class Worker:
             self._answers.extend((self._round_at_work, answer) for answer in answers)
             self._changed.notify_all()
             self._notify()
-            self._changed.wait_for(lambda: not self._answers or self._round_at_work != self._round, HAND_OVER)
+            if self.perceiver.device == "cpu":
+                self._changed.wait_for(lambda: not self._answers or self._round_at_work != self._round, HAND_OVER)
 
     def _let_rest(self) -> None:
         try:

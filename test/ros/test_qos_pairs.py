@@ -2,9 +2,11 @@
 """Which qualities of service exchange messages with the node's topics, and that the others are told."""
 
 import itertools
+import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
@@ -17,7 +19,8 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from seqamodal_msgs.msg import LayeredMasks
-from seqamodal_ros.messages import image_size
+from seqamodal_ros.messages import image_rgb, image_size
+from seqamodal_ros.ros.worker import Worker
 
 RELIABLE, BEST_EFFORT = QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT
 VOLATILE, LASTING = QoSDurabilityPolicy.VOLATILE, QoSDurabilityPolicy.TRANSIENT_LOCAL
@@ -163,3 +166,25 @@ def test_frames_that_come_while_one_is_read_replace_each_other(bench, monkeypatc
         b.peer.send(stamp)
     assert b.wait(lambda: seen(b, 6))
     assert len(read) <= 3, "old ones were read first"
+
+
+def test_the_worker_converts_images_and_those_in_vain_give_way(bench, monkeypatch):
+    converted, gave_way = [], []
+
+    def slow(message: Image) -> np.ndarray:
+        converted.append((message.header.stamp.sec, threading.current_thread().name))
+        time.sleep(0.5)
+        return image_rgb(message)
+
+    monkeypatch.setattr("seqamodal_ros.ros.camera.image_rgb", slow)
+    monkeypatch.setattr(Worker, "give_way", lambda self, camera: gave_way.append(camera))
+    b = bench(**QUICK)
+    b.connected()
+    b.peer.send(1)
+    assert b.wait(lambda: bool(converted))
+    for stamp in range(2, 7):
+        b.peer.send(stamp)
+        assert b.wait(lambda stamp=stamp: b.node.cameras[""].counters.received >= stamp)
+    assert b.wait(lambda: seen(b, 6))
+    assert {name for _, name in converted} == {"perceiver"}
+    assert len(converted) <= 3 and gave_way, "those that were superseded were converted"

@@ -21,9 +21,9 @@ def frame(seed: int) -> Frame:
 
 
 class OnCpu:
-    """What a perceiver on a CPU says of the GPU's memory."""
+    """What a perceiver on a CPU says of where it is."""
 
-    gpu_memory = None
+    device, gpu_memory = "cpu", None
 
 
 class Scripted(OnCpu):
@@ -138,7 +138,7 @@ def test_an_error_is_an_answer_and_the_next_frame_is_seen():
 
 
 def test_the_next_frame_is_begun_once_the_answer_was_dealt_with(monkeypatch):
-    monkeypatch.setattr("seqamodal_ros.ros.worker.HAND_OVER", WITHIN)
+    monkeypatch.setattr("seqamodal_ros.ros.worker.HAND_OVER", 10 * WITHIN)
     held = Held()
     held.worker.submit(frame(1))
     assert held.perceiver.begun.acquire(timeout=WITHIN)
@@ -163,18 +163,51 @@ def test_the_worker_goes_on_where_nobody_collects_its_answers():
     held.worker.stop()
 
 
+def test_stop_ends_the_hand_over(monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.worker.HAND_OVER", 10 * WITHIN)
+    held = Held()
+    held.worker.submit(frame(1))
+    held.perceiver.go_on.release()
+    assert held.notified.acquire(timeout=WITHIN)
+    stopping = threading.Thread(target=held.worker.stop)
+    stopping.start()
+    stopping.join(WITHIN)
+    assert not stopping.is_alive()
+
+
+def test_on_a_gpu_the_next_frame_is_begun_at_once(monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.worker.HAND_OVER", 10 * WITHIN)
+    held = Held()
+    held.perceiver.device = "cuda"
+    held.worker.submit(frame(1))
+    assert held.perceiver.begun.acquire(timeout=WITHIN)
+    held.worker.submit(frame(2))
+    held.perceiver.go_on.release()
+    assert held.perceiver.begun.acquire(timeout=WITHIN)
+    held.perceiver.go_on.release()
+    held.worker.stop()
+
+
 def test_giving_way_ends_with_the_next_answer(monkeypatch):
-    monkeypatch.setattr("seqamodal_ros.ros.worker.GIVE_WAY", 0.05)
+    monkeypatch.setattr("seqamodal_ros.ros.worker.GIVE_WAY", WITHIN)
     held = Held()
     held.worker.submit(frame(1))
     assert held.perceiver.begun.acquire(timeout=WITHIN)
     began = time.monotonic()
-    held.worker.give_way()
-    assert time.monotonic() - began >= 0.05, "no answer has come"
-    monkeypatch.setattr("seqamodal_ros.ros.worker.GIVE_WAY", WITHIN)
-    threading.Timer(0.1, held.perceiver.go_on.release).start()
-    held.worker.give_way()
+    held.worker.give_way("left")
+    held.worker.give_way("right")  # once a round of the cameras
+    assert time.monotonic() - began < WITHIN / 2
+    threading.Timer(0.2, held.perceiver.go_on.release).start()
+    held.worker.give_way("left")
+    assert 0.2 <= time.monotonic() - began < WITHIN / 2
     assert [answer.frame.seed for answer in held.worker.answers()] == [1]
+    held.worker.stop()
+
+
+def test_giving_way_does_not_last_without_an_answer():
+    held = Held()
+    for _ in range(3):
+        held.worker.give_way("")
     held.worker.stop()
 
 
