@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo of `make demo` under `ros2 launch`: player, perception node, recorder; ends when the player ends."""
 
+import signal
+
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable, Shutdown
+from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, SetEnvironmentVariable, Shutdown
+from launch.events import matches_action
+from launch.events.process import SignalProcess
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -23,6 +27,15 @@ def generate_launch_description() -> LaunchDescription:
     perception = PathJoinSubstitution([share, "launch", "perception.launch.py"])
     parameters = PathJoinSubstitution([share, "config", "demo.yaml"])
     profile = PathJoinSubstitution([share, "config", "fastdds.xml"])  # for the player too: the shared memory is the sender's
+    recorder = Node(
+        package="seqamodal_ros",
+        executable="recorder",
+        parameters=[{"out": text("out")}],
+        output="screen",
+        on_exit=Shutdown(),
+    )
+    # the recorder ends before the node: what is on its way may be lost with whoever sent it
+    end_recorder = EmitEvent(event=SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(recorder)))
     return LaunchDescription(
         [
             DeclareLaunchArgument("source", default_value="", description="folder, video or camera; empty: the samples"),
@@ -30,18 +43,13 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
             SetEnvironmentVariable(PROFILE, EnvironmentVariable(PROFILE, default_value=profile)),
             IncludeLaunchDescription(perception),
-            Node(
-                package="seqamodal_ros",
-                executable="recorder",
-                parameters=[{"out": text("out")}],
-                output="screen",
-            ),
+            recorder,
             Node(
                 package="seqamodal_ros",
                 executable="player",
                 parameters=[{"source": text("source"), "listeners": 2}],
                 output="screen",
-                on_exit=Shutdown(),
+                on_exit=end_recorder,
             ),
         ]
     )
