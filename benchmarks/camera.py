@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera for `make soak`, a process of its own: the sample frames on `image`, stamped as they are sent, until it is
-ended."""
+"""A camera for `make soak`, a process of its own: the sample frames on `image`, stamped when they are sent, until its end."""
 
 import argparse
 import signal
@@ -12,9 +11,8 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
+from benchmarks.frames import frames
 from seqamodal_ros.messages import fill_image
-from seqamodal_ros.scene.image_files import find_images, read_image
-from seqamodal_ros.share import share_folder
 
 
 def main() -> None:
@@ -29,7 +27,7 @@ def main() -> None:
     publisher = node.create_publisher(Image, "image", QoSProfile(depth=1))
     header = Image().header
     header.frame_id = "camera"
-    pixels = [cv2.resize(read_image(path), (args.width, args.height)) for path in find_images([share_folder("samples")])]
+    pixels = [cv2.resize(image, (args.width, args.height)) for image in frames()]
     messages = [fill_image(Image(), each, "rgb8", header) for each in pixels]
     sent, began = 0, time.monotonic()
     try:

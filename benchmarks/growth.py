@@ -15,7 +15,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.forced import force
-from benchmarks.methods import LAYERS, PASSES, K, frames
+from benchmarks.frames import frames
+from benchmarks.methods import LAYERS, PASSES, K
 from benchmarks.timing import quantiles, seconds
 from seqamodal_ros import Perceiver
 from seqamodal_ros.diffusion.fast import FastNetwork, has_centres

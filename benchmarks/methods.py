@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.forced import force
+from benchmarks.frames import frames
 from benchmarks.timing import peak_memory, quantiles, seconds
 from seqamodal_ros import Perceiver
 from seqamodal_ros.diffusion.adapter import conditioned, normalised, signed
@@ -20,17 +21,11 @@ from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import Model, ModelSettings
 from seqamodal_ros.runtimes.choice import network_on
-from seqamodal_ros.scene.image_files import find_images, read_image
 from seqamodal_ros.share import share_folder
 
 LAYERS, PASSES, K = 5, 6, 3  # the blank sixth is drawn, too
 SLICE = 3  # network calls of the large networks that are timed on a CPU; the rest is extrapolated
 Result = dict[str, Any]
-
-
-def frames() -> list[np.ndarray]:
-    """The sample frames, uint8 [480, 640, 3] RGB."""
-    return [read_image(path) for path in find_images([share_folder("samples")])]
 
 
 def ours(model: str, device: str, runtime: str, steps: int, repeats: int) -> Result:

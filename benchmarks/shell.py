@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
-from benchmarks.methods import frames
+from benchmarks.frames import frames
 from benchmarks.soak_node import NodeProcess, Robot, wait
 from seqamodal_ros.messages import fill_image, message_to_scene
 

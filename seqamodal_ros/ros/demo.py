@@ -57,10 +57,11 @@ def main() -> int:
     parser.add_argument("--out", default="demo_out", help="default: %(default)s")
     parser.add_argument("--model", default="default", help="a name in models/manifest.yaml or a .safetensors file")
     args = parser.parse_args()
-    # in the order of their start: the player, which ends the demo, comes last
+    # in the order of their start, and ended the other way round: the player, which ends the demo, comes last, and the recorder
+    # ends before the node, as what is on its way may be lost with whoever sent it
     parameters: dict[str, dict[str, Any]] = {
-        "recorder": {"out": args.out},
         "perception_node": {"model": args.model},
+        "recorder": {"out": args.out},
         "player": {"source": args.source, "listeners": 2},  # the node and the recorder
     }
     try:
@@ -89,8 +90,7 @@ def main() -> int:
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # they end by themselves now; a second Ctrl-C must leave none behind
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # the recorder before the node: what is on its way may be lost with whoever sent it
-        codes = {name: end(running[name]) for name in ("player", "recorder", "perception_node") if name in running}
+        codes = {name: end(process) for name, process in reversed(running.items())}
     for name, code in codes.items():
         if code:
             print(f"demo: {name} ended with exit code {code}", file=sys.stderr)

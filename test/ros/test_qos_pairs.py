@@ -4,9 +4,9 @@
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
@@ -149,19 +149,25 @@ def test_diagnostics_name_the_camera_whose_qos_is_incompatible(bench, monkeypatc
     assert b.wait(lambda: heard[-1] == refused)
 
 
-def test_frames_that_come_while_one_is_read_replace_each_other(bench, monkeypatch):
-    read = []
+def at_work(bench: Any, monkeypatch: pytest.MonkeyPatch, step: Callable[[Image], Any]) -> tuple[Bench, list[tuple[int, str]]]:
+    """A bench whose camera takes half a second for this step of an image, and is at it; stamps and threads of all that follow."""
+    begun = []
 
-    def slow(message: Image) -> tuple[int, int]:
-        read.append(message.header.stamp.sec)
+    def slow(message: Image) -> Any:
+        begun.append((message.header.stamp.sec, threading.current_thread().name))
         time.sleep(0.5)
-        return image_size(message)
+        return step(message)
 
-    monkeypatch.setattr("seqamodal_ros.ros.camera.image_size", slow)
+    monkeypatch.setattr(f"seqamodal_ros.ros.camera.{step.__name__}", slow)
     b = bench(**QUICK)
     b.connected()
     b.peer.send(1)
-    assert b.wait(lambda: bool(read))
+    assert b.wait(lambda: bool(begun))
+    return b, begun
+
+
+def test_frames_that_come_while_one_is_read_replace_each_other(bench, monkeypatch):
+    b, read = at_work(bench, monkeypatch, image_size)
     for stamp in range(2, 7):
         b.peer.send(stamp)
     assert b.wait(lambda: seen(b, 6))
@@ -169,19 +175,9 @@ def test_frames_that_come_while_one_is_read_replace_each_other(bench, monkeypatc
 
 
 def test_the_worker_converts_images_and_those_in_vain_give_way(bench, monkeypatch):
-    converted, gave_way = [], []
-
-    def slow(message: Image) -> np.ndarray:
-        converted.append((message.header.stamp.sec, threading.current_thread().name))
-        time.sleep(0.5)
-        return image_rgb(message)
-
-    monkeypatch.setattr("seqamodal_ros.ros.camera.image_rgb", slow)
+    gave_way = []
     monkeypatch.setattr(Worker, "give_way", lambda self, camera: gave_way.append(camera))
-    b = bench(**QUICK)
-    b.connected()
-    b.peer.send(1)
-    assert b.wait(lambda: bool(converted))
+    b, converted = at_work(bench, monkeypatch, image_rgb)
     for stamp in range(2, 7):
         b.peer.send(stamp)
         assert b.wait(lambda stamp=stamp: b.node.cameras[""].counters.received >= stamp)
