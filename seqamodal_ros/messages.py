@@ -84,6 +84,11 @@ def image_array(message: Any) -> np.ndarray:
     Raises:
         InvalidMessage: zero or absurd sizes, an unknown encoding, a row shorter than its pixels, a short buffer.
     """
+    return _pixels(message).copy()
+
+
+def _pixels(message: Any) -> np.ndarray:
+    """`image_array`, but the message's own data where they are as they should be: of a large image a copy takes a while."""
     dtype, channels, row = _layout(message)
     data = np.frombuffer(message.data, np.uint8)
     rows = np.lib.stride_tricks.as_strided(data, (message.height, row), (message.step, 1))
@@ -91,7 +96,7 @@ def image_array(message: Any) -> np.ndarray:
     if dtype.itemsize > 1 and bool(message.is_bigendian) != (sys.byteorder == "big"):
         pixels = pixels.byteswap()
     size = message.height, message.width
-    return pixels.reshape(size if channels == 1 else (*size, channels)).copy()
+    return pixels.reshape(size if channels == 1 else (*size, channels))
 
 
 def image_size(message: Any) -> tuple[int, int]:
@@ -105,7 +110,7 @@ def image_size(message: Any) -> tuple[int, int]:
 
 
 def image_rgb(message: Any) -> np.ndarray:
-    """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/Image.
+    """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/Image; of encoding rgb8 the message's own data: copy it to write in it.
 
     An encoding that is not in `COLOURS` goes through cv_bridge, where that imports.
 
@@ -113,7 +118,7 @@ def image_rgb(message: Any) -> np.ndarray:
         InvalidMessage: see `image_array`; or an encoding that has no colour.
     """
     if message.encoding in COLOURS:
-        pixels, code = image_array(message), COLOURS[message.encoding]
+        pixels, code = _pixels(message), COLOURS[message.encoding]
         return pixels if code is None else cv2.cvtColor(pixels, code)
     _check_sides(message)
     try:
@@ -216,7 +221,7 @@ def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> 
 def byte_array(values: np.ndarray) -> array.array:
     """The bytes of an array as a message's uint8[] takes them at once; bytes assigned to it rclpy checks one by one."""
     data = array.array("B")
-    data.frombytes(values.tobytes())
+    data.frombytes(values.ravel().view(np.uint8).data)
     return data
 
 
@@ -247,11 +252,11 @@ def scene_to_message(scene: LayeredScene, header: Any, model_id: str, types: Mes
     def object_message(obj: SceneObject) -> Any:
         message = types.object()
         message.id, message.layer = obj.id, obj.layer
-        x, y, width, height = source_box(scene, obj)
+        x, y, width, height = box = source_box(scene, obj)
         message.roi = types.region_of_interest(x_offset=x, y_offset=y, width=width, height=height, do_rectify=False)
         message.amodal, message.visible = mask_image(obj.amodal), mask_image(obj.visible)
         message.score, message.visible_ratio, message.uncertainty = obj.score, obj.visible_ratio, obj.uncertainty
-        message.touches_border = _touches_border(scene, obj)
+        message.touches_border = _touches_border(scene, box)
         message.occluded_by = list(obj.occluded_by)
         return message
 
@@ -274,11 +279,11 @@ def scene_to_message(scene: LayeredScene, header: Any, model_id: str, types: Mes
     return message
 
 
-def _touches_border(scene: LayeredScene, obj: SceneObject) -> bool:
+def _touches_border(scene: LayeredScene, box: tuple[int, int, int, int]) -> bool:
     """Whether an object's box comes within half a mask pixel of the edge of what the network saw: nearer cannot be told."""
-    scale_x, scale_y, _, _ = scene.geometry.affine(obj.amodal.shape[1])
+    scale_x, scale_y, _, _ = scene.geometry.affine(scene.amodal.shape[2])
     left, top, right, bottom = scene.geometry.seen
-    x, y, width, height = source_box(scene, obj)
+    x, y, width, height = box
     return bool(min(x - left, right - x - width) < scale_x / 2 or min(y - top, bottom - y - height) < scale_y / 2)
 
 

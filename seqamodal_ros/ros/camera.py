@@ -7,27 +7,17 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
-import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSCompatibility, QoSProfile, QoSReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from seqamodal_ros.messages import (
-    COLOURS,
-    InvalidMessage,
-    MessageTypes,
-    check_header,
-    compressed_rgb,
-    compressed_size,
-    image_rgb,
-    image_size,
-)
+from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header
 from seqamodal_ros.ros.diagnostics import Counters, Pace
+from seqamodal_ros.ros.images import Size, compressed_image, raw_image
 from seqamodal_ros.ros.outputs import Outputs
 from seqamodal_ros.ros.parameters import Parameters
 from seqamodal_ros.ros.points import Points
@@ -39,8 +29,6 @@ from seqamodal_ros.scene.scene import LayeredScene
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
 QUIET = 5.0  # seconds without an image that are told, where images have not been slower
 LATEST_PAUSES = 5
-
-Size = tuple[int, int]  # width, height
 
 
 class Camera:
@@ -158,9 +146,9 @@ class Camera:
 
     def _subscribe(self, topic: str, transport: str) -> Any:
         """The camera's images; compressed ones come beside the raw topic, as image_transport names them."""
-        kind, read = Image, _raw
+        kind, read = Image, raw_image
         if transport != "raw":
-            kind, topic, read = CompressedImage, f"{self._node.resolve_topic_name(topic)}/compressed", _compressed
+            kind, topic, read = CompressedImage, f"{self._node.resolve_topic_name(topic)}/compressed", compressed_image
         # As of sensors, but for the depth: in a queue of five, large frames that come faster than they are read grow old. One of
         # its own for each subscription, as rclpy writes what parameters override into it.
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -237,27 +225,3 @@ class Camera:
         if now - self._logged.get(kind, -math.inf) >= WARN_EVERY:
             self._logged[kind] = now
             self._node.get_logger().warning(f"{self.name}: {self.problem}" if self.name else self.problem)
-
-
-def _raw(message: Any) -> tuple[Source, Size]:
-    if message.encoding in COLOURS:
-        return _made_once(image_rgb, message), image_size(message)
-    image = image_rgb(message)  # by cv_bridge, which alone knows whether it can be used
-    return image, image.shape[1::-1]
-
-
-def _compressed(message: Any) -> tuple[Source, Size]:
-    return _made_once(compressed_rgb, message), compressed_size(message)
-
-
-def _made_once(convert: Callable[[Any], np.ndarray], message: Any) -> Callable[[], np.ndarray]:
-    """Makes the image of a message, and keeps it in the message's place."""
-    held = [message]
-
-    @cache
-    def make() -> np.ndarray:
-        image = convert(held[0])
-        held.clear()
-        return image
-
-    return make

@@ -11,13 +11,14 @@ from rclpy.task import Future
 from rclpy.time import Time
 from rclpy.timer import Timer
 
-from seqamodal_ros.messages import InvalidMessage, image_rgb
+from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.perceiver import LARGEST_NUM_SAMPLES
+from seqamodal_ros.ros.images import raw_image
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED
 from seqamodal_ros.ros.worker import Answer, Frame, Region, Source
 from seqamodal_ros.scene.scene import LayeredScene
 
-Outcome = tuple[Any, LayeredScene] | str  # header and scene, or why there is none
+Outcome = Any  # LayeredMasks, or a string: why there are none
 
 ENDING = "the node is being cleaned up"
 TOO_MANY = "too many requests wait already: call again when they are answered"
@@ -100,7 +101,7 @@ class SegmentService:
         if isinstance(outcome, str):
             response.message = outcome
         else:
-            response.masks = self._message(*outcome)
+            response.masks = outcome
         return response
 
     def _start(self, request: Any, future: Future) -> None:
@@ -111,7 +112,7 @@ class SegmentService:
             _resolve(future, f"num_samples must be in 0..{LARGEST_NUM_SAMPLES} (0: the node's), not {request.num_samples}")
         elif len(request.image.data) or request.image.width:
             try:
-                self._begin(request, request.image.header, image_rgb(request.image), None, future)
+                self._begin(request, request.image.header, raw_image(request.image)[0], None, future)
             except InvalidMessage as error:
                 _resolve(future, _unusable(error))
         elif len(self._for_camera) >= MOST_REQUESTED:
@@ -127,11 +128,17 @@ class SegmentService:
             num_samples,
             request.seed,
             region=region,
-            reply=lambda answer: _resolve(future, _outcome(answer)),
+            reply=lambda answer: _resolve(future, self._outcome(answer)),
             wanted=lambda: not future.done(),
         )
         if not self._request_frame(frame):
             _resolve(future, TOO_MANY)
+
+    def _outcome(self, answer: Answer) -> Outcome:
+        """Made while the worker waits for it, not beside the next inference."""
+        if isinstance(answer.error, InvalidMessage):
+            return _unusable(answer.error)
+        return f"inference failed: {answer.error}" if answer.scene is None else self._message(answer.frame.header, answer.scene)
 
     def _too_late(self, future: Future) -> str:
         if any(waiting[2] is future for waiting in self._for_camera):
@@ -143,12 +150,6 @@ def _resolve(future: Future, outcome: Outcome) -> None:
     """The first outcome counts: a scene that comes after the timeout is nobody's."""
     if not future.done():
         future.set_result(outcome)
-
-
-def _outcome(answer: Answer) -> Outcome:
-    if isinstance(answer.error, InvalidMessage):
-        return _unusable(answer.error)
-    return f"inference failed: {answer.error}" if answer.scene is None else (answer.frame.header, answer.scene)
 
 
 def _unusable(error: InvalidMessage) -> str:

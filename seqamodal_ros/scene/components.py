@@ -35,9 +35,8 @@ def around_centres(mask: np.ndarray, to_centres: np.ndarray, area_min: int) -> l
     height, width = mask.shape
     ends = np.stack([columns + to_centres[0][mask], rows + to_centres[1][mask]], axis=1)
     x, y = ends.round().astype(int).clip(0, [width - 1, height - 1]).T
-    votes = np.zeros(mask.shape, np.float32)
-    np.add.at(votes, (y, x), 1)
-    centres = _peaks(cv2.GaussianBlur(votes, (0, 0), BLUR))
+    votes = np.bincount(y * width + x, minlength=mask.size).reshape(mask.shape)
+    centres = _peaks(cv2.GaussianBlur(votes.astype(np.float32), (0, 0), BLUR))
     distances = ((ends[:, None] - centres[None]) ** 2).sum(axis=2)
     labels = np.zeros(mask.shape, np.int32)
     while True:
@@ -82,4 +81,9 @@ def _peaks(density: np.ndarray) -> np.ndarray:
 
 
 def _left_to_right(masks: list[np.ndarray]) -> list[np.ndarray]:
-    return sorted(masks, key=lambda mask: tuple(np.argwhere(mask).mean(axis=0)[::-1]))
+    return sorted(masks, key=_centroid)
+
+
+def _centroid(mask: np.ndarray) -> tuple[float, float]:
+    moments = cv2.moments(mask.astype(np.uint8))
+    return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]

@@ -35,4 +35,4 @@ def tempered(probability: np.ndarray, temperature: np.ndarray | float) -> np.nda
 def log_odds(probability: np.ndarray) -> np.ndarray:
     """Of probabilities in [0, 1], float of any shape."""
     sure = probability.clip(SUREST, 1 - SUREST)
-    return np.log(sure) - np.log1p(-sure)
+    return np.log(sure / (1 - sure))

@@ -4,6 +4,7 @@
 import math
 from typing import Any
 
+import cv2
 import numpy as np
 
 from seqamodal_ros.scene.captions import without_layers
@@ -56,11 +57,11 @@ def source_box(scene: LayeredScene, obj: SceneObject) -> tuple[int, int, int, in
     """x, y, width, height of an object's amodal mask in source pixels, clipped to the source; never empty."""
     geometry = scene.geometry
     scale_x, scale_y, offset_x, offset_y = geometry.affine(obj.amodal.shape[1])
-    rows, columns = np.nonzero(obj.amodal)
-    x = max(0, math.floor(offset_x + scale_x * columns.min()))
-    y = max(0, math.floor(offset_y + scale_y * rows.min()))
-    right = min(geometry.width, math.ceil(offset_x + scale_x * (columns.max() + 1)))
-    bottom = min(geometry.height, math.ceil(offset_y + scale_y * (rows.max() + 1)))
+    left, top, width, height = cv2.boundingRect(obj.amodal.astype(np.uint8))
+    x = max(0, math.floor(offset_x + scale_x * left))
+    y = max(0, math.floor(offset_y + scale_y * top))
+    right = min(geometry.width, math.ceil(offset_x + scale_x * (left + width)))
+    bottom = min(geometry.height, math.ceil(offset_y + scale_y * (top + height)))
     return x, y, right - x, bottom - y
 
 

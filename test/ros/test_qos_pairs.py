@@ -158,7 +158,7 @@ def at_work(bench: Any, monkeypatch: pytest.MonkeyPatch, step: Callable[[Image],
         time.sleep(0.5)
         return step(message)
 
-    monkeypatch.setattr(f"seqamodal_ros.ros.camera.{step.__name__}", slow)
+    monkeypatch.setattr(f"seqamodal_ros.ros.images.{step.__name__}", slow)
     b = bench(**QUICK)
     b.connected()
     b.peer.send(1)

@@ -2,6 +2,7 @@
 """`~/segment` and `~/reset`: one image in, its masks out, while the stream goes on; each refusal says why."""
 
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from std_srvs.srv import Trigger
 
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_msgs.srv import SegmentImage
-from seqamodal_ros.messages import message_to_scene
+from seqamodal_ros.messages import image_rgb, message_to_scene, scene_to_message
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED
 
@@ -114,6 +115,37 @@ def test_requests_are_answered_while_streaming(ask):
         assert answer(b, future).masks.header.stamp.sec == 1000 + stamp
     assert b.wait(lambda: b.peer.masks and b.peer.masks[-1].header.stamp.sec == 30)
     assert all(masks.header.stamp.sec <= 30 for masks in b.peer.masks)
+
+
+def test_the_worker_makes_the_image_and_waits_until_its_answer_is_made(ask, monkeypatch):
+    b, call = ask
+    monkeypatch.setattr("seqamodal_ros.ros.worker.HAND_OVER", 20)
+    went, see, make, go_on = [], Perceiver.batch, scene_to_message, threading.Event()
+
+    def convert(message):
+        went.append(f"image made by {threading.current_thread().name}")
+        return image_rgb(message)
+
+    def batch(perceiver, images, num_samples, seed, **kwargs):
+        went.append(f"{seed} seen")
+        return go_on.wait(20) and see(perceiver, images, num_samples, seed, **kwargs)
+
+    def message(scene, *others):
+        time.sleep(0.2)  # time enough for the worker, if it did not wait
+        went.append(f"{scene.seed} made")
+        return make(scene, *others)
+
+    monkeypatch.setattr("seqamodal_ros.ros.images.image_rgb", convert)
+    monkeypatch.setattr("seqamodal_ros.ros.outputs.scene_to_message", message)
+    monkeypatch.setattr(Perceiver, "batch", batch)
+    first = call(image=image_message(), seed=1)
+    assert b.wait(lambda: "1 seen" in went)
+    second = call(image=image_message(), seed=2)
+    assert b.wait(lambda: b.node._worker._mailbox._requested)
+    go_on.set()
+    assert answer(b, first).success and answer(b, second).success
+    image = "image made by perceiver"
+    assert went == [image, "1 seen", "1 made", image, "2 seen", "2 made"]
 
 
 @pytest.mark.parametrize(
