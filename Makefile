@@ -36,7 +36,7 @@ unset COLCON_CURRENT_PREFIX COLCON_DEFAULTS_FILE CONDA_PREFIX MAKEFLAGS MAKELEVE
 export VIRTUAL_ENV='$(CURDIR)/.venv'
 export PATH="$$VIRTUAL_ENV/bin:$$PATH"
 $(if $(SOURCED),$(foreach name,$(OF_ROS),$(if $($(name)),export $(name)='$($(name))';)),export AMENT_PREFIX_PATH="$$VIRTUAL_ENV")
-export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
+export $(if $(filter humble,$(SOURCED)),ROS_LOCALHOST_ONLY=1,ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST)
 export ROS_DOMAIN_ID=$(DOMAIN)
 export $(if $(filter humble jazzy,$(SOURCED)),FASTRTPS,FASTDDS)_DEFAULT_PROFILES_FILE='$(CURDIR)/config/fastdds.xml'
 if [ -f '$(CURDIR)/install/setup.bash' ]; then source '$(CURDIR)/install/setup.bash'; fi

@@ -110,16 +110,22 @@ def image_size(message: Any) -> tuple[int, int]:
 
 
 def image_rgb(message: Any) -> np.ndarray:
-    """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/Image; of encoding rgb8 the message's own data: copy it to write in it.
+    """uint8 [H, W, 3] RGB of a colour or grey sensor_msgs/Image.
 
-    An encoding that is not in `COLOURS` goes through cv_bridge, where that imports.
+    Of encoding rgb8 it is read-only, and the message's own data where no row is padded. An encoding that is not in `COLOURS` goes
+    through cv_bridge, where that imports.
 
     Raises:
         InvalidMessage: see `image_array`; or an encoding that has no colour.
     """
     if message.encoding in COLOURS:
         pixels, code = _pixels(message), COLOURS[message.encoding]
-        return pixels if code is None else cv2.cvtColor(pixels, code)
+        if code is not None:
+            return cv2.cvtColor(pixels, code)
+        if pixels.nbytes < len(message.data):  # whoever keeps the image would keep all of that
+            pixels = pixels.copy()
+        pixels.flags.writeable = False
+        return pixels
     _check_sides(message)
     try:
         import cv_bridge

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image messages to arrays and back, and scenes to LayeredMasks and back; with plain objects, so no ROS is needed."""
 
+import array
 import struct
 import sys
 from types import SimpleNamespace
@@ -69,6 +70,19 @@ def test_colours_come_out_as_rgb(encoding, order):
     colour = np.array([10, 20, 30, 40])
     pixels = np.tile(colour[order], (2, 3, 1)).astype(np.uint8)
     np.testing.assert_array_equal(image_rgb(image(pixels, encoding)), np.tile(colour[:3], (2, 3, 1)))
+
+
+@pytest.mark.parametrize(
+    "padding,rest,shared", [(0, 0, True), (3, 0, False), (0, 4096, False)], ids=["whole", "padded", "longer"]
+)
+def test_an_rgb_image_is_the_messages_own_data_but_never_more_than_its_pixels(padding, rest, shared):
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    rows = np.pad(pixels.reshape(2, 9), ((0, 0), (0, padding)))
+    message = image(pixels, "rgb8", data=array.array("B", rows.tobytes() + bytes(rest)), step=9 + padding)
+    rgb = image_rgb(message)
+    np.testing.assert_array_equal(rgb, pixels)
+    assert np.shares_memory(rgb, np.frombuffer(message.data, np.uint8)) is shared
+    assert not rgb.flags.writeable
 
 
 def test_grey_becomes_three_equal_channels():

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of messages: checked at the door, on the executor's thread, and made by the worker, if it takes them."""
+"""Images of messages: checked at the door, on the executor's thread, and made by the worker, if it takes them; those of
+cv_bridge at the door.
+"""
 
 from collections.abc import Callable
 from functools import cache

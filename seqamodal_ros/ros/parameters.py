@@ -103,11 +103,11 @@ SPECS: dict[str, Spec] = {
         2.0,
         "Grey levels by which a patch, of 32 a side, may differ from the image that was seen last and count as noise: "
         "nothing has moved, and the answer is the same. Said for 640x480 and larger; smaller images and regions, which average "
-        "less noise away, are granted as much more. 0: every image is seen anew.",
+        "less noise away, are granted as much more. 0.0: every image is seen anew.",
         0.0,
         255.0,
     ),
-    "max_age": Spec(0.0, "Images that come later than so many seconds after their stamp are dropped; 0: none.", 0.0, 3600.0),
+    "max_age": Spec(0.0, "Images that come later than so many seconds after their stamp are dropped; 0.0: none.", 0.0, 3600.0),
     "max_depth_skew": Spec(0.05, "Seconds by which a depth image's stamp may differ from the image's.", 0.0, 10.0),
     "publish_hypotheses": Spec(True, "Send the K hypotheses of each layer, too."),
 }
@@ -163,7 +163,8 @@ class Parameters:
     def _describe(self, name: str, spec: Spec) -> str:
         given = self._node._parameter_overrides[name].value  # rclpy has no public way to read a refused override
         within = f" in {spec.least}..{spec.most}" if spec.least is not None else ""
-        return f"parameter '{name}' must be of type {type(spec.default).__name__}{within}, not {given!r}"
+        hint = f": write {float(given)}" if isinstance(spec.default, float) and type(given) is int else ""
+        return f"parameter '{name}' must be of type {type(spec.default).__name__}{within}, not {given!r}{hint}"
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:

@@ -128,14 +128,14 @@ class SegmentService:
             num_samples,
             request.seed,
             region=region,
-            reply=lambda answer: _resolve(future, self._outcome(answer)),
+            reply=lambda answer: None if future.done() else _resolve(future, self._outcome(answer)),
             wanted=lambda: not future.done(),
         )
         if not self._request_frame(frame):
             _resolve(future, TOO_MANY)
 
     def _outcome(self, answer: Answer) -> Outcome:
-        """Made while the worker waits for it, not beside the next inference."""
+        """Made at once: on a CPU the worker waits for it, and no inference goes on beside."""
         if isinstance(answer.error, InvalidMessage):
             return _unusable(answer.error)
         return f"inference failed: {answer.error}" if answer.scene is None else self._message(answer.frame.header, answer.scene)

@@ -54,10 +54,16 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
 
 
 def source_box(scene: LayeredScene, obj: SceneObject) -> tuple[int, int, int, int]:
-    """x, y, width, height of an object's amodal mask in source pixels, clipped to the source; never empty."""
+    """x, y, width, height of an object's amodal mask in source pixels, clipped to the source; never empty.
+
+    Raises:
+        ValueError: the mask is blank.
+    """
     geometry = scene.geometry
     scale_x, scale_y, offset_x, offset_y = geometry.affine(obj.amodal.shape[1])
     left, top, width, height = cv2.boundingRect(obj.amodal.astype(np.uint8))
+    if not width:
+        raise ValueError(f"the mask of object {obj.id} is blank: there is no box around it")
     x = max(0, math.floor(offset_x + scale_x * left))
     y = max(0, math.floor(offset_y + scale_y * top))
     right = min(geometry.width, math.ceil(offset_x + scale_x * (left + width)))

@@ -3,8 +3,10 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +71,12 @@ def test_a_box_lies_in_the_source_and_holds_the_mask(width, height, seed):
         outside = scene.to_source(obj.amodal).copy()
         outside[y : y + h, x : x + w] = False
         assert not outside.any()
+
+
+def test_there_is_no_box_around_a_blank_mask(make_scene, rectangles):
+    scene = make_scene(rectangles((0, 0, 8, 8)))
+    with pytest.raises(ValueError, match="object 1 is blank"):
+        source_box(scene, replace(scene.objects[0], amodal=np.zeros((64, 64), bool)))
 
 
 def test_row_stands_under_its_columns(make_scene, rectangles):
