@@ -121,6 +121,10 @@ class SegmentService:
             self._for_camera.append((self._node.get_clock().now(), request, future))
 
     def _begin(self, request: Any, header: Any, source: Source, region: Region, future: Future) -> None:
+        def reply(answer: Answer) -> None:
+            if not future.done():  # or a message would be made for nobody
+                future.set_result(self._outcome(answer))
+
         num_samples = request.num_samples or self._num_samples()
         frame = Frame(
             header,
@@ -128,7 +132,7 @@ class SegmentService:
             num_samples,
             request.seed,
             region=region,
-            reply=lambda answer: None if future.done() else _resolve(future, self._outcome(answer)),
+            reply=reply,
             wanted=lambda: not future.done(),
         )
         if not self._request_frame(frame):
