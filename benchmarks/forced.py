@@ -19,6 +19,7 @@ class Forced:
     def __init__(self, network: CentredNetwork, layers: int, steps: int):
         self.network, self.layers, self.steps = network, layers, steps
         self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
+        self.hypotheses = network.hypotheses
         self.encodes = self.denoises = self.rows = 0
 
     def encode(self, image: Tensor) -> ImageFeatures:
@@ -27,9 +28,11 @@ class Forced:
         self._calls = 0
         return self.network.encode(image)
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
+    ) -> Tensor:
         """The network computes; the layer is scripted."""
-        answer = self.network.denoise(x_t, t, cumulative_mask, image_features)
+        answer = self.network.denoise(x_t, t, cumulative_mask, image_features, hypothesis)
         layer = self._calls // self.steps
         self._calls += 1
         self.denoises += 1

@@ -95,3 +95,23 @@ def centred_model(small_model, tmp_path_factory) -> Path:
     settings = replace(model.settings, network=network.settings)
     save_model(path, {**network.state_dict(), **model.network.state_dict()}, settings)
     return path
+
+
+@pytest.fixture(scope="session")
+def numbered_model(small_model, tmp_path_factory) -> Path:
+    """The small model with three hypotheses that it tells apart by number."""
+    from dataclasses import replace
+
+    import torch
+
+    from seqamodal_ros.diffusion.fast import FastNetwork
+    from seqamodal_ros.diffusion.weights import load_model, save_model
+
+    model = load_model(str(small_model))
+    torch.manual_seed(2)
+    network = FastNetwork(replace(model.settings.network, hypotheses=3))
+    torch.nn.init.normal_(network.denoiser.numbers.weight[1:], std=3.0)  # as far apart as training brings them
+    path = tmp_path_factory.mktemp("models") / "numbered.safetensors"
+    state = {**network.state_dict(), **model.network.state_dict()}
+    save_model(path, state, replace(model.settings, network=network.settings))
+    return path

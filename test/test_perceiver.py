@@ -115,6 +115,18 @@ class TestSeeing:
         cold = Perceiver.load(str(centred_model), "cpu", mirror=mirror)
         np.testing.assert_array_equal(warm(image).hypotheses, cold(image).hypotheses)
 
+    @pytest.mark.parametrize(("num_samples", "rows"), [(2, [2]), (4, [3, 4])])
+    def test_warming_up_a_model_that_tells_hypotheses_apart(self, numbered_model, num_samples, rows):
+        """The first step is of as many as there are numbers."""
+        called = []
+        warm = Perceiver.load(str(numbered_model), "cpu")
+        warm.model.network.denoiser.register_forward_hook(lambda module, inputs, output: called.append(len(inputs[0])))
+        warm.warm_up(num_samples)
+        assert called == rows
+        called.clear()
+        scene = warm(picture(48, 64), num_samples)
+        assert set(called) == set(rows) and len(scene.amodal)
+
     def test_a_batch_equals_its_images_alone(self, perceiver):
         images = [picture(120, 160), picture(90, 30, 1), picture(64, 64, 2)]
         together = perceiver.batch(images, num_samples=2, seed=3)

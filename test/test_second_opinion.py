@@ -112,13 +112,13 @@ def test_each_image_of_a_batch_has_its_own(scripted):
     assert np.array_equal(second.amodal, [FRONT & within, (BEHIND.T | box(3, 7, 9, 11)) & within])
 
 
-def test_where_a_majority_of_null_proposals_stops_nobody_is_asked(scripted):
-    perceiver = scripted(FRONT, BEHIND, ELSEWHERE)
+def test_where_a_majority_of_null_proposals_stops_it_is_asked_too(scripted):
+    perceiver = scripted(FRONT, BEHIND, np.zeros_like(FRONT))
     settings = perceiver.model.settings
     perceiver.model = replace(
         perceiver.model, settings=replace(settings, sequence=replace(settings.sequence, majority_null=True))
     )
-    assert np.array_equal(perceiver(IMAGE).amodal, [FRONT])
+    assert np.array_equal(perceiver(IMAGE).amodal, [FRONT, BEHIND])
 
 
 def test_a_blank_first_layer_is_believed(scripted):

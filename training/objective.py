@@ -13,6 +13,7 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from training.centres import centre_loss
 from training.data.batches import Batch, all_layers, union
 from training.edges import occlusion_edges
+from training.hypotheses import dice_losses, to_teach
 from training.own import TrainableNetwork, drawn_objects, own_layers
 from training.rows import check_rows, independent_rows, layer_alone, next_layers, omitted_layers
 from training.taught import TaughtNetwork
@@ -153,8 +154,9 @@ def loss(
         target = next_layer(batch.amodal[image], batch.occluded_by[image], drawn)
     x0 = signed(target)
     x_t, t = noisy(x0, schedule, settings.noise_only)
-    logits = network.logits(x_t, t, signed(cumulative), tuple(f[image] for f in features[: network.conditions])).float()
-    losses = mask_losses(logits, target.float(), settings.dice)
+    given = x_t, t, signed(cumulative), tuple(f[image] for f in features[: network.conditions])
+    hypothesis = to_teach(network, *given, target.float(), settings.dice)
+    losses = mask_losses(network.logits(*given, hypothesis).float(), target.float(), settings.dice)
     tasks = {}  # beside the rows: loss and weight
     if settings.centres:
         tasks["centres"] = centre_loss(network.to_centres, features[network.conditions :], batch), settings.centres
@@ -220,12 +222,5 @@ def noisy(x0: Tensor, schedule: Schedule, noise_only: float) -> tuple[Tensor, Te
 def mask_losses(logits: Tensor, target: Tensor, dice: float) -> dict[str, Tensor]:
     """Binary cross-entropy and Dice of masks float [R, C, h, w], scalars, and their sum, "loss"; `dice` weighs the latter."""
     bce = F.binary_cross_entropy_with_logits(logits, target)
-    overlap = dice_loss(logits.sigmoid().flatten(0, 1)[:, None], target.flatten(0, 1)[:, None])
+    overlap = dice_losses(logits.sigmoid().flatten(0, 1)[:, None], target.flatten(0, 1)[:, None]).mean()
     return {"loss": bce + dice * overlap, "bce": bce, "dice": overlap}
-
-
-def dice_loss(probability: Tensor, target: Tensor, smooth: float = 8.0) -> Tensor:
-    """Mean over masks [B, 1, h, w] of 1 - Dice, smoothed so that a blank target has a slope towards blank."""
-    overlap = (probability * target).sum(dim=(1, 2, 3))
-    total = (probability + target).sum(dim=(1, 2, 3))
-    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()

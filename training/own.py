@@ -15,10 +15,18 @@ class TrainableNetwork(Protocol):
     """What training asks of a network that predicts x0; see `adapter.Network`."""
 
     conditions: int
+    hypotheses: int
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]: ...
 
-    def logits(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor: ...
+    def logits(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        cumulative_mask: Tensor,
+        image_features: tuple[Tensor, ...],
+        hypothesis: Tensor | None = None,
+    ) -> Tensor: ...
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor: ...
 

@@ -170,12 +170,13 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
 
 
 def may_begin(held: NetworkSettings | OneShotSettings, wanted: NetworkSettings | OneShotSettings) -> bool:
-    """Whether a network can begin as another one, that may lack parts of it, draw another number of layers, and have a denoiser
-    and ways to centres of other sizes, which then begin anew."""
+    """Whether a network can begin as another one, that may lack parts of it, draw another number of layers, tell fewer hypotheses
+    apart, and have a denoiser and ways to centres of other sizes, which then begin anew."""
     if not isinstance(held, FastSettings) or not isinstance(wanted, FastSettings):
         return held == wanted
     lost = held.layers and not wanted.layers or held.centre_channels and not wanted.centre_channels
-    sizes = {name: getattr(held, name) for name in ("layers", *SIZES.values())}
+    lost = lost or held.hypotheses > wanted.hypotheses
+    sizes = {name: getattr(held, name) for name in ("layers", "hypotheses", *SIZES.values())}
     return not lost and held == replace(wanted, **sizes)
 
 
@@ -196,6 +197,11 @@ def _begun_anew(held: NetworkSettings, settings: TrainSettings) -> tuple[str, ..
     if objective.only and held.layers != wanted.layers:
         raise ValueError(
             f"only the {objective.only} would change, but --init draws {held.layers} layers, the configuration {wanted.layers}: "
+            "make them agree"
+        )
+    if held.hypotheses != wanted.hypotheses and objective.only == "centres":
+        raise ValueError(
+            f"--init tells {held.hypotheses} hypotheses apart, the configuration {wanted.hypotheses}, and does not train them: "
             "make them agree"
         )
     other = [part for part, sizes in SIZES.items() if getattr(held, sizes) != getattr(wanted, sizes)]

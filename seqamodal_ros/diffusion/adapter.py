@@ -19,20 +19,25 @@ class Network(Protocol):
         prediction: "x0" or "epsilon".
         blank: a blank pixel of the masks that it diffuses, -1 or 0; a covered one is 1. Cumulative masks are at +-1 for all.
         conditions: how many of the features, from the first, `denoise` looks at; the others are for `to_centres`.
+        hypotheses: how many hypotheses of a layer it tells apart by their number; 1 where they differ by their noise alone.
     """
 
     prediction: str
     blank: float
     conditions: int
+    hypotheses: int
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B."""
         ...
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
+    ) -> Tensor:
         """The prediction, float [B, 1, h, w]; or [B, 2, h, w] with a learned variance, see `Posterior.log_variance`.
 
-        Of the features, the first `conditions` will do.
+        Of the features, the first `conditions` will do. `hypothesis` is int64 [B], each row's number in 0..hypotheses-1; None is
+        0 for all.
         """
         ...
 
@@ -66,7 +71,9 @@ class Denoised(NamedTuple):
 Denoise = Callable[[Tensor, Tensor], Denoised]
 
 
-def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, features: ImageFeatures) -> Denoise:
+def conditioned(
+    network: Network, schedule: Schedule, cumulative_mask: Tensor, features: ImageFeatures, hypothesis: Tensor | None = None
+) -> Denoise:
     """A denoiser of one layer: the network with its image and cumulative mask filled in (X of Eq. 9).
 
     Args:
@@ -74,6 +81,7 @@ def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, f
         schedule: gives alpha_bar_t, which turns epsilon into x0 and back.
         cumulative_mask: float [B, 1, h, w] at +-1.
         features: what ``network.encode`` returned, of batch B, or the first ``network.conditions`` of it.
+        hypothesis: int64 [B], see `Network.denoise`.
 
     Raises:
         ValueError: the network predicts neither "x0" nor "epsilon".
@@ -82,7 +90,7 @@ def conditioned(network: Network, schedule: Schedule, cumulative_mask: Tensor, f
         raise ValueError(f"a network must predict 'x0' or 'epsilon', not {network.prediction!r}")
 
     def denoise(x_t: Tensor, t: Tensor) -> Denoised:
-        answer = network.denoise(x_t, t, cumulative_mask, features)
+        answer = network.denoise(x_t, t, cumulative_mask, features, hypothesis)
         predicted, variance = answer[:, : x_t.shape[1]], answer[:, x_t.shape[1] :]
         signal, sigma = schedule.coefficients(t)
         x0 = predicted if network.prediction == "x0" else (x_t - sigma * predicted) / signal

@@ -29,6 +29,7 @@ class FastSettings:
         denoiser_channels: channels of the denoiser at 1/2, 1/4 and 1/8 of the mask's size.
         layers: layers that the encoder draws at once, for the denoiser to see; 0 where it draws none.
         centre_channels: likewise of the part that tells objects of a layer apart, see `FastNetwork.to_centres`; () without it.
+        hypotheses: how many hypotheses of a layer the denoiser tells apart by their number; 1: they differ by their noise alone.
     """
 
     # what files call this network, and how it is sampled unless they say otherwise
@@ -42,6 +43,7 @@ class FastSettings:
     denoiser_channels: tuple[int, int, int] = (32, 96, 160)
     layers: int = 0
     centre_channels: tuple[int, ...] = ()
+    hypotheses: int = 1
 
     def __post_init__(self) -> None:
         if self.mask_size < 16 or self.mask_size % 16 or self.image_size != 4 * self.mask_size:
@@ -50,6 +52,8 @@ class FastSettings:
             )
         if self.layers < 0:
             raise ValueError(f"layers must be 0 or more, not {self.layers}")
+        if self.hypotheses < 1:
+            raise ValueError(f"hypotheses must be 1 or more, not {self.hypotheses}")
         if len(self.centre_channels) not in (0, 3):
             raise ValueError(f"centre_channels must be three numbers, or none, not {self.centre_channels}")
         every = (*self.encoder_channels, *self.denoiser_channels, *self.centre_channels)
@@ -157,6 +161,7 @@ class Denoiser(nn.Module):
         masks: masks that it reads, the noisy and the cumulative one.
         drawn: masks that it draws.
         layers: of the encoder's own drawing, which is one more feature; 0 where there is none.
+        hypotheses: how many it tells apart; where more than 1, each number but 0 adds a learned vector to the timestep's.
     """
 
     def __init__(
@@ -166,6 +171,7 @@ class Denoiser(nn.Module):
         masks: int = 2,
         drawn: int = 1,
         layers: int = 0,
+        hypotheses: int = 1,
     ):
         super().__init__()
         e1, e2, e4, e8 = encoder
@@ -175,6 +181,10 @@ class Denoiser(nn.Module):
         self.schedule = Schedule.linear()
         self.time_channels = c4
         self.time = nn.Sequential(nn.Linear(c4, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
+        self.numbers: nn.Embedding | None = None
+        if hypotheses > 1:
+            self.numbers = nn.Embedding(hypotheses, embedding, padding_idx=0)
+            nn.init.normal_(self.numbers.weight[1:], std=0.3)  # apart from the start, and all near what the network draws
         self.masks_in = nn.Conv2d(4 * masks, c2, 3, padding=1)  # the masks, their 2x2 pixels as channels
         self.image_2, self.image_4, self.image_8 = nn.Conv2d(e2, c2, 1), nn.Conv2d(e4, c4, 1), nn.Conv2d(e8, c8, 1)
         self.block_2 = ResidualBlock(c2, c2, embedding)
@@ -222,10 +232,19 @@ class Denoiser(nn.Module):
             c1, c2 = c1 + self.layers_1(drawn), c2 + self.layers_2(F.pixel_unshuffle(drawn, 2))
         return c1, c2, self.image_4(f4), self.image_8(f8)
 
-    def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, of_image: tuple[Tensor, ...]) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        cumulative_mask: Tensor,
+        of_image: tuple[Tensor, ...],
+        hypothesis: Tensor | None = None,
+    ) -> Tensor:
         c1, c2, c4, c8 = of_image
         x_t = self.posterior_mean(x_t, t)
         embedding = self.time(timestep_embedding(t, self.time_channels))
+        if self.numbers is not None and hypothesis is not None:
+            embedding = embedding + self.numbers(hypothesis)
         masks = torch.cat([x_t, cumulative_mask], dim=1)
         h2 = self.block_2(self.masks_in(F.pixel_unshuffle(masks, 2)) + c2, embedding)
         h4 = self.block_4(self.down_4(h2) + c4, embedding)
@@ -250,9 +269,12 @@ class FastNetwork(nn.Module):
     def __init__(self, settings: FastSettings):
         super().__init__()
         self.settings = settings
+        self.hypotheses = settings.hypotheses
         self.encoder = Encoder(settings.encoder_channels)
         self.all_layers = LayersHead(settings.encoder_channels, settings.layers) if settings.layers else None
-        self.denoiser = Denoiser(settings.encoder_channels, settings.denoiser_channels, layers=settings.layers)
+        self.denoiser = Denoiser(
+            settings.encoder_channels, settings.denoiser_channels, layers=settings.layers, hypotheses=settings.hypotheses
+        )
         self.centres: Denoiser | None = None
         if settings.centre_channels:
             half, quarter, eighth = settings.centre_channels
@@ -269,11 +291,25 @@ class FastNetwork(nn.Module):
             features = (*features, self.all_layers(features))
         return *self.denoiser.of_image(features), *features
 
-    def logits(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
+    def logits(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        cumulative_mask: Tensor,
+        image_features: tuple[Tensor, ...],
+        hypothesis: Tensor | None = None,
+    ) -> Tensor:
         """float [B, 1, h, w]: log-odds that a pixel belongs to the layer; training's losses take these."""
-        return self.denoiser(x_t, t, cumulative_mask, image_features[: self.conditions])
+        return self.denoiser(x_t, t, cumulative_mask, image_features[: self.conditions], hypothesis)
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
+    def denoise(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        cumulative_mask: Tensor,
+        image_features: tuple[Tensor, ...],
+        hypothesis: Tensor | None = None,
+    ) -> Tensor:
         """x0, float [B, 1, h, w] in [-1, 1].
 
         Args:
@@ -281,8 +317,9 @@ class FastNetwork(nn.Module):
             t: int64 [B], timesteps in 0..T-1.
             cumulative_mask: float [B, 1, h, w] at +-1.
             image_features: what `encode` returned, of batch B; all but the first four may be left out.
+            hypothesis: int64 [B], each row's number in 0..hypotheses-1; None is 0 for all.
         """
-        return torch.tanh(self.logits(x_t, t, cumulative_mask, image_features).float() / 2)
+        return torch.tanh(self.logits(x_t, t, cumulative_mask, image_features, hypothesis).float() / 2)
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
         """From each pixel of a layer, the way to the centre of the object that it belongs to there.

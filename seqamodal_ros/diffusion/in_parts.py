@@ -22,6 +22,7 @@ class InParts:
     def __init__(self, network: CentredNetwork):
         self.network = network
         self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
+        self.hypotheses = network.hypotheses
         self._encodes = self._denoises = self._tells = 0  # the largest batch of each that there is memory for; 0 while any was
 
     def encode(self, image: Tensor) -> ImageFeatures:
@@ -29,10 +30,18 @@ class InParts:
         parts, self._encodes = in_parts(lambda part: self.network.encode(image[part]), len(image), self._encodes)
         return tuple(map(_joined, zip(*parts, strict=True)))
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
+    ) -> Tensor:
         """As the network's."""
         parts, self._denoises = in_parts(
-            lambda part: self.network.denoise(x_t[part], t[part], cumulative_mask[part], tuple(f[part] for f in image_features)),
+            lambda part: self.network.denoise(
+                x_t[part],
+                t[part],
+                cumulative_mask[part],
+                tuple(f[part] for f in image_features),
+                None if hypothesis is None else hypothesis[part],
+            ),
             len(x_t),
             self._denoises,
         )

@@ -13,15 +13,19 @@ class Mirrored:
     def __init__(self, network: CentredNetwork):
         self.network = network
         self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
+        self.hypotheses = network.hypotheses
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """Features of images float [B, 3, S, S]; each tensor is [B, 2, ...], of the image and of its mirror image."""
         return tuple(f.unflatten(0, (-1, 2)) for f in self.network.encode(_both(image)))
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
+    ) -> Tensor:
         """The mean of the predictions of both, of the shape that the network gives."""
         features = tuple(f.flatten(0, 1) for f in image_features)
-        answer = self.network.denoise(_both(x_t), t.repeat_interleave(2), _both(cumulative_mask), features)
+        hypothesis = None if hypothesis is None else hypothesis.repeat_interleave(2)
+        answer = self.network.denoise(_both(x_t), t.repeat_interleave(2), _both(cumulative_mask), features, hypothesis)
         return mean_of_views(answer.unflatten(0, (-1, 2)))
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:

@@ -184,6 +184,7 @@ class PaperNetwork(nn.Module):
 
     prediction = "epsilon"
     conditions = 1
+    hypotheses = 1
 
     def __init__(self, settings: PaperSettings):
         super().__init__()
@@ -200,7 +201,14 @@ class PaperNetwork(nn.Module):
         small = F.adaptive_avg_pool2d(image, self.settings.mask_size)
         return (small if self.settings.scaling == "ours" else (small + 1) * 127.5,)
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: tuple[Tensor, ...]) -> Tensor:
+    def denoise(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        cumulative_mask: Tensor,
+        image_features: tuple[Tensor, ...],
+        hypothesis: Tensor | None = None,
+    ) -> Tensor:
         """epsilon and the variance's channel (see `Posterior.log_variance`), float [B, 2, h, w].
 
         Args:
@@ -208,6 +216,7 @@ class PaperNetwork(nn.Module):
             t: int64 [B], timesteps in 0..T-1.
             cumulative_mask: float [B, 1, h, w] at +-1.
             image_features: what `encode` returned, of batch B.
+            hypothesis: of no meaning, see `Network`.
         """
         (image,) = image_features
         cumulative = torch.where(cumulative_mask > 0, 1.0, self.blank)

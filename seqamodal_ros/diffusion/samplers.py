@@ -84,13 +84,16 @@ def generate(
         network, schedule, cumulative_mask, features: see `adapter.conditioned`.
         sampler: a name in `SAMPLERS`.
         draw, steps, before_call: see `ddim`.
-        samples: K, the hypotheses of each image, one after the other in the batch. Of a network that predicts x0 they share the
-            first of several steps, see `SharedStart`; after a single one they would be the same.
+        samples: K, the hypotheses of each image, one after the other in the batch; k has the number k modulo those that the
+            network tells apart. Of a network that predicts x0, those of one number share the first of several steps, see
+            `SharedStart`; after a single one they would be the same.
 
     Returns:
         Soft masks, float [B, 1, h, w] in [-1, 1], whatever the scale of the network's own.
     """
     if network.prediction == "x0" and steps > 1:
         network = SharedStart(network, samples)
-    denoise = conditioned(network, schedule, cumulative_mask, features)
+    number = torch.arange(samples, device=cumulative_mask.device) % network.hypotheses
+    hypothesis = number.repeat(len(cumulative_mask) // samples)
+    denoise = conditioned(network, schedule, cumulative_mask, features, hypothesis)
     return rescaled(SAMPLERS[sampler](denoise, draw, schedule, steps, before_call), network.blank)

@@ -19,8 +19,8 @@ class SequenceSettings:
     Attributes:
         max_layers: N_max.
         area_min: Area_min, mask pixels; a proposal with fewer is null.
-        majority_null: stop too where more than half of the proposals are null. The paper ignores null votes, so one
-            hallucination beats two blanks.
+        majority_null: take all proposals for null where more than half of them are. The paper ignores null votes, so one
+            hallucination beats two blanks; and a network whose hypotheses are meant to differ has one more often.
         first_sure: probability in [0, 1), the mean over the proposals, before temperatures, that some pixel of the first layer
             must reach. Where none does there is no layer, and nobody can tell whether something lies there. 0: the paper has no
             such test.
@@ -87,8 +87,8 @@ def sequence(
         shape: (h, w) of the masks.
         samples: K.
         choose: makes a layer's mask bool [h, w] of the candidates bool [n, h, w] that are not null.
-        second: what is proposed instead where all proposals are null, as one hypothesis beside K - 1 blank ones; but not for the
-            first layer, as an image may be blank, and not where a majority of null proposals stops.
+        second: what is proposed instead where all proposals are null, or taken for it, as one hypothesis beside K - 1 blank ones;
+            but not for the first layer, as an image may be blank.
 
     Yields:
         bool [h, w], the cumulative mask; to be answered with float [K, h, w] in [-1, 1], the soft masks x0.
@@ -103,10 +103,11 @@ def sequence(
     while not stopped and len(amodal) < settings.max_layers:
         x0 = yield cumulative.copy()
         candidates, null = binarise(x0, settings.area_min)
-        if null.all() and amodal and second is not None and not settings.majority_null:
+        stopped = bool(null.all() or (settings.majority_null and 2 * null.sum() > samples))
+        if stopped and amodal and second is not None:
             x0 = second(len(amodal) + 1, cumulative)[None]
             candidates, null = binarise(x0, settings.area_min)
-        stopped = bool(null.all() or (settings.majority_null and 2 * null.sum() > samples))
+            stopped = bool(null.all())
         if stopped:
             continue
         soft = ((x0 + 1) / 2).clip(0, 1).mean(axis=0)

@@ -33,6 +33,7 @@ class Bfloat16:
 
     def __init__(self, network: CentredNetwork, device: str):
         self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
+        self.hypotheses = network.hypotheses
         copy = deepcopy(cast(nn.Module, network))
         for name, module in copy.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear) and not name.startswith("centres."):
@@ -46,10 +47,12 @@ class Bfloat16:
         with torch.autocast(self._device, torch.bfloat16):
             return self.network.encode(image)
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
+    ) -> Tensor:
         """As the network's."""
         with torch.autocast(self._device, torch.bfloat16):
-            return self.network.denoise(x_t, t, cumulative_mask, image_features).float()
+            return self.network.denoise(x_t, t, cumulative_mask, image_features, hypothesis).float()
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's, in float32: places of pixels are counted in it."""

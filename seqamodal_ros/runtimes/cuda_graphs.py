@@ -41,6 +41,7 @@ class CudaGraphs:
     def __init__(self, network: CentredNetwork, record: Callable[[Call, tuple[Tensor, ...]], Recorded] | None = None):
         self.network = network
         self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
+        self.hypotheses = network.hypotheses
         self._record: Callable[[Call, tuple[Tensor, ...]], Recorded] | None = record or Recorder().record
         self._recorded: dict[tuple[str, tuple[torch.Size, ...]], Recorded] = {}
 
@@ -48,13 +49,16 @@ class CudaGraphs:
         """As the network's."""
         return self._answer("encode", self.network.encode, image)
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
+    ) -> Tensor:
         """As the network's."""
 
-        def call(x_t: Tensor, t: Tensor, cumulative_mask: Tensor, *features: Tensor) -> ImageFeatures:
-            return (self.network.denoise(x_t, t, cumulative_mask, features),)
+        def call(x_t: Tensor, t: Tensor, cumulative_mask: Tensor, hypothesis: Tensor, *features: Tensor) -> ImageFeatures:
+            return (self.network.denoise(x_t, t, cumulative_mask, features, hypothesis),)
 
-        return self._answer("denoise", call, x_t, t, cumulative_mask, *image_features[: self.conditions])[0]
+        number = torch.zeros_like(t) if hypothesis is None else hypothesis
+        return self._answer("denoise", call, x_t, t, cumulative_mask, number, *image_features[: self.conditions])[0]
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's."""

@@ -31,7 +31,7 @@ class Card:
 
     Attributes:
         model_id: "name@sha256:..." of the weights.
-        prediction, blank, conditions: the network's, see `Network`.
+        prediction, blank, conditions, hypotheses: the network's, see `Network`.
         centres: whether the network has ways to centres.
         sha256: of each file.
         code: `code_version` of what wrote it.
@@ -41,6 +41,7 @@ class Card:
     prediction: str
     blank: float
     conditions: int
+    hypotheses: int
     centres: bool
     sha256: dict[str, str]
     code: str = ""
@@ -115,7 +116,14 @@ def export(model: Model, folder: Path, check: Callable[[Path, Card], CentredNetw
         digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(part.iterdir())}
         network = model.network
         card = Card(
-            model.model_id, network.prediction, network.blank, network.conditions, has_centres(network), digests, code_version()
+            model.model_id,
+            network.prediction,
+            network.blank,
+            network.conditions,
+            network.hypotheses,
+            has_centres(network),
+            digests,
+            code_version(),
         )
         (part / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
         difference = max(_difference(model, check(part, card), batch) for batch in (1, 3))
@@ -142,8 +150,8 @@ class _Denoiser(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, *features: Tensor) -> Tensor:
-        return self.network.denoise(x_t, t, cumulative_mask, features)
+    def forward(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, hypothesis: Tensor, *features: Tensor) -> Tensor:
+        return self.network.denoise(x_t, t, cumulative_mask, features, hypothesis)
 
 
 class _Centres(nn.Module):
@@ -155,19 +163,19 @@ class _Centres(nn.Module):
         return self.network.to_centres(layer, cumulative_mask, features)
 
 
-def _example(model: Model, batch: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """An image, and noise, timesteps and cumulative masks."""
+def _example(model: Model, batch: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
+    """An image; noise, timesteps and cumulative masks; and the hypotheses' numbers."""
     network, generator = model.settings.network, torch.Generator().manual_seed(0)
     side = getattr(network, "image_size", network.mask_size)
     image = torch.rand(batch, 3, side, side, generator=generator) * 2 - 1
     x_t, mask = (torch.randn(batch, 1, network.mask_size, network.mask_size, generator=generator) for _ in range(2))
-    return image, (x_t, torch.arange(batch) * 400 + 100, mask.sign())
+    return image, (x_t, torch.arange(batch) * 400 + 100, mask.sign()), torch.arange(batch) % model.network.hypotheses
 
 
 @torch.no_grad()
 def _write(model: Model, folder: Path) -> None:
     """Write all parts."""
-    image, masks = _example(model, BATCH)
+    image, masks, hypothesis = _example(model, BATCH)
     features = model.network.encode(image)
     conditions, others = features[: model.network.conditions], features[model.network.conditions :]
     batch = {0: torch.export.Dim("batch")}
@@ -178,9 +186,9 @@ def _write(model: Model, folder: Path) -> None:
         dynamic_shapes=(batch,), **options,
     )  # fmt: skip
     torch.onnx.export(
-        _Denoiser(model.network), (*masks, *conditions), folder / DENOISER,
-        input_names=["x_t", "t", "cumulative_mask", *names[: len(conditions)]], output_names=["prediction"],
-        dynamic_shapes=(batch, batch, batch, (batch,) * len(conditions)), **options,
+        _Denoiser(model.network), (*masks, hypothesis, *conditions), folder / DENOISER,
+        input_names=["x_t", "t", "cumulative_mask", "hypothesis", *names[: len(conditions)]], output_names=["prediction"],
+        dynamic_shapes=(batch, batch, batch, batch, (batch,) * len(conditions)), **options,
     )  # fmt: skip
     if has_centres(model.network):
         torch.onnx.export(
@@ -192,10 +200,10 @@ def _write(model: Model, folder: Path) -> None:
 
 @torch.no_grad()
 def _difference(model: Model, exported: CentredNetwork, batch: int) -> float:
-    image, masks = _example(model, batch)
+    image, masks, hypothesis = _example(model, batch)
     features = model.network.encode(image)
     pairs = [*zip(exported.encode(image), features, strict=True)]
-    pairs.append((exported.denoise(*masks, features), model.network.denoise(*masks, features)))
+    pairs.append((exported.denoise(*masks, features, hypothesis), model.network.denoise(*masks, features, hypothesis)))
     if has_centres(model.network):
         given = (-masks[2], masks[2], features[model.network.conditions :])
         pairs.append((exported.to_centres(*given), model.network.to_centres(*given)))

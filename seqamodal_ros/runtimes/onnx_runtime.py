@@ -22,6 +22,7 @@ class OnnxRuntimeNetwork:
         import onnxruntime
 
         self.prediction, self.blank, self.conditions = card.prediction, card.blank, card.conditions
+        self.hypotheses = card.hypotheses
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
         self._encoder, self._denoiser, *self._centres = (
@@ -33,9 +34,12 @@ class OnnxRuntimeNetwork:
         """As the network's."""
         return tuple(map(torch.from_numpy, self._encoder.run(None, {"image": image.numpy()})))
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
+    ) -> Tensor:
         """As the network's."""
-        return _run(self._denoiser, x_t, t, cumulative_mask, *image_features[: self.conditions])
+        number = torch.zeros_like(t) if hypothesis is None else hypothesis
+        return _run(self._denoiser, x_t, t, cumulative_mask, number, *image_features[: self.conditions])
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's, of a card with centres."""

@@ -28,6 +28,7 @@ class OpenVinoNetwork:
         import openvino
 
         self.prediction, self.blank, self.conditions = card.prediction, card.blank, card.conditions
+        self.hypotheses = card.hypotheses
         core = openvino.Core()
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bf16" if able else "f32")
@@ -46,9 +47,13 @@ class OpenVinoNetwork:
         answers = self._encoder([image.numpy()])
         return tuple(torch.from_numpy(answers[k]) for k in range(len(answers)))
 
-    def denoise(self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
+    ) -> Tensor:
         """As the network's."""
-        answers = self._denoiser([each.numpy() for each in (x_t, t, cumulative_mask, *image_features[: self.conditions])])
+        number = torch.zeros_like(t) if hypothesis is None else hypothesis
+        given = (x_t, t, cumulative_mask, number, *image_features[: self.conditions])
+        answers = self._denoiser([each.numpy() for each in given])
         return torch.from_numpy(answers[0])
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:

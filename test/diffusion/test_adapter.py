@@ -18,7 +18,7 @@ class Scripted:
     def encode(self, image):
         return (image,)
 
-    def denoise(self, x_t, t, cumulative_mask, image_features):
+    def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
         self.asked.append((x_t, t, cumulative_mask, image_features))
         return self.answer
 

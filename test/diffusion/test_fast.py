@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `fast` network: shapes and size; what it shares with the other is in test_networks.py."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -63,3 +65,26 @@ def test_timestep_embeddings_tell_timesteps_apart():
     embedding = timestep_embedding(torch.arange(1000), 16)
     assert embedding.shape == (1000, 16)
     assert torch.cdist(embedding, embedding).fill_diagonal_(1).min() > 1e-3
+
+
+@torch.no_grad()
+def test_hypotheses_are_told_apart_by_their_number(network, inputs):
+    """Number 0 is what a network draws that tells none apart."""
+    image, x_t, t, cumulative = inputs
+    several = FastNetwork(replace(SMALL, hypotheses=3)).eval()
+    several.load_state_dict({**several.state_dict(), **network.state_dict()})
+    features = network.encode(image)
+    alone = network.denoise(x_t, t, cumulative, features)
+    assert torch.equal(several.denoise(x_t, t, cumulative, features), alone)
+    assert torch.equal(several.denoise(x_t, t, cumulative, features, torch.zeros(3, dtype=torch.int64)), alone)
+    drawn = [several.denoise(x_t, t, cumulative, features, torch.full((3,), number)) for number in range(3)]
+    for one, other in ((0, 1), (1, 2), (2, 0)):
+        assert ((drawn[one] - drawn[other]).abs().amax(dim=(1, 2, 3)) > 1e-4).all()
+    mixed = several.denoise(x_t, t, cumulative, features, torch.tensor([2, 0, 1]))
+    for row, number in enumerate((2, 0, 1)):
+        torch.testing.assert_close(mixed[row], drawn[number][row], atol=1e-5, rtol=0)
+
+
+def test_a_number_of_hypotheses_below_one_is_refused():
+    with pytest.raises(ValueError, match="hypotheses must be 1 or more, not 0"):
+        replace(SMALL, hypotheses=0)

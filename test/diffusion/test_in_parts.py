@@ -12,7 +12,7 @@ from seqamodal_ros.diffusion.in_parts import InParts
 class Small:
     """A network with memory for so many at once."""
 
-    prediction, blank, conditions = "x0", -1.0, 1
+    prediction, blank, conditions, hypotheses = "x0", -1.0, 1, 4
 
     def __init__(self, room, error=None):
         self.room, self.encoded, self.denoised = room, [], []
@@ -27,9 +27,10 @@ class Small:
         self._check(self.encoded, image)
         return image * 2, image.mean(dim=(1, 2, 3))
 
-    def denoise(self, x_t, t, cumulative_mask, image_features):
+    def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
         self._check(self.denoised, x_t)
-        return x_t + t[:, None, None, None] * cumulative_mask + image_features[0]
+        number = 0 if hypothesis is None else hypothesis[:, None, None, None]
+        return x_t + t[:, None, None, None] * cumulative_mask + image_features[0] + number
 
     def to_centres(self, layer, cumulative_mask, image_features):
         self._check(self.denoised, layer)
@@ -52,6 +53,10 @@ def test_parts_give_what_the_whole_gives(room, caplog):
     with caplog.at_level(logging.WARNING):
         answer = wrapped.denoise(x_t, t, mask, features)
     torch.testing.assert_close(answer, whole.denoise(x_t, t, mask, features), rtol=0, atol=0)
+    number = torch.arange(7) % 4
+    torch.testing.assert_close(
+        wrapped.denoise(x_t, t, mask, features, number), whole.denoise(x_t, t, mask, features, number), rtol=0, atol=0
+    )
     ways = wrapped.to_centres(x_t, mask, features)
     torch.testing.assert_close(ways, whole.to_centres(x_t, mask, features), rtol=0, atol=0)
     assert bool(caplog.records) == (room < 7)
@@ -93,6 +98,6 @@ def test_another_error_is_the_callers():
 
 def test_it_says_what_the_network_says_of_itself():
     network = Small(1)
-    network.prediction, network.blank, network.conditions = "epsilon", 0.0, 2
+    network.prediction, network.blank, network.conditions, network.hypotheses = "epsilon", 0.0, 2, 3
     wrapped = InParts(network)
-    assert (wrapped.prediction, wrapped.blank, wrapped.conditions) == ("epsilon", 0.0, 2)
+    assert (wrapped.prediction, wrapped.blank, wrapped.conditions, wrapped.hypotheses) == ("epsilon", 0.0, 2, 3)

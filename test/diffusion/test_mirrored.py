@@ -39,6 +39,20 @@ def test_it_is_the_mean_of_both_views(case):
 
 
 @torch.no_grad()
+def test_both_views_are_of_the_same_hypothesis(case):
+    _, image, x_t, t, cumulative = case
+    network = FastNetwork(replace(SMALL, hypotheses=3)).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    both, number = Mirrored(network), torch.tensor([2, 0, 1])
+    straight = network.denoise(x_t, t, cumulative, network.encode(image), number)
+    mirrored = network.denoise(x_t.flip(-1), t, cumulative.flip(-1), network.encode(image.flip(-1)), number).flip(-1)
+    answer = both.denoise(x_t, t, cumulative, both.encode(image), number)
+    assert torch.allclose(answer, (straight + mirrored) / 2, atol=1e-5)
+    assert not torch.allclose(answer, both.denoise(x_t, t, cumulative, both.encode(image)), atol=1e-3)
+
+
+@torch.no_grad()
 def test_a_mirrored_image_gets_the_mirrored_answer(case):
     network, image, x_t, t, cumulative = case
     both = Mirrored(network)

@@ -149,7 +149,7 @@ def test_the_noise_alone_decides(sampler, x0):
     class Echo:
         prediction, blank = "epsilon", -1.0
 
-        def denoise(self, x_t, t, cumulative_mask, image_features):
+        def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
             return torch.cat([torch.sin(x_t), torch.cos(x_t)], dim=1)
 
     denoise = conditioned(Echo(), SCHEDULE, x0, ())
@@ -164,12 +164,12 @@ def test_proposals_are_in_one_scale_whatever_the_networks(sampler, blank, x0, dr
     """Eq. 11 with a network that knows the answer, in its own scale."""
 
     class Knowing:
-        prediction, conditions = "x0", 1
+        prediction, conditions, hypotheses = "x0", 1, 1
 
         def __init__(self):
             self.blank, self.asked = blank, []
 
-        def denoise(self, x_t, t, cumulative_mask, image_features):
+        def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
             self.asked.append((cumulative_mask, image_features))
             return torch.where(x0 > 0, 1.0, blank)
 
@@ -182,14 +182,16 @@ def test_proposals_are_in_one_scale_whatever_the_networks(sampler, blank, x0, dr
 class Watched:
     """Predicts a mask of its own for each cumulative mask, and remembers what it was asked."""
 
-    prediction, blank, conditions = "x0", -1.0, 1
+    prediction, blank, conditions, hypotheses = "x0", -1.0, 1, 1
 
     def __init__(self):
         self.asked = []
+        self.numbers = []
 
-    def denoise(self, x_t, t, cumulative_mask, image_features):
+    def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
         self.asked.append((x_t, t, cumulative_mask, image_features))
-        return torch.tanh(cumulative_mask + image_features[0][:, None, None, None] + x_t)
+        self.numbers.append(hypothesis.tolist())
+        return torch.tanh(cumulative_mask + (image_features[0] + hypothesis)[:, None, None, None] + x_t)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -207,6 +209,24 @@ def test_hypotheses_of_an_image_share_the_first_of_several_steps(sampler):
     for one, other in ((0, 1), (1, 2), (3, 4), (4, 5)):
         assert not torch.equal(second[one], second[other])
         assert not torch.equal(x0[one], x0[other])
+
+
+@pytest.mark.parametrize(
+    ("told_apart", "first", "numbers"), [(2, [0, 1, 0, 1], [0, 1, 0, 0, 1, 0]), (5, [0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 2])]
+)
+def test_each_hypothesis_that_is_told_apart_has_a_first_step(told_apart, first, numbers):
+    """Two images, three hypotheses each."""
+    network = Watched()
+    network.hypotheses = told_apart
+    draw, cumulative = Draw(6, 1, 8, 8), torch.zeros(6, 1, 8, 8)
+    x_t = Draw(6, 1, 8, 8)()
+    generate(network, SCHEDULE, cumulative, (torch.tensor([0.0, 0, 0, 1, 1, 1]),), draw, "ddim", 2, samples=3)
+    assert network.numbers == [first, numbers]
+    (signal, sigma), (signal_s, sigma_s) = (SCHEDULE.coefficients(torch.tensor([t])) for t in SCHEDULE.trailing(2))
+    own = [0, 1, 0, 3, 4, 3] if told_apart == 2 else [*range(6)]  # whose first answer each goes on from
+    bias = torch.tensor([0.0, 0, 0, 1, 1, 1]) + torch.tensor(numbers)
+    x0 = torch.tanh(bias[:, None, None, None] + x_t[own])
+    torch.testing.assert_close(network.asked[1][0], signal_s * x0 + sigma_s * (x_t - signal * x0) / sigma)
 
 
 def test_the_second_step_of_ddim_is_of_the_shared_mask_and_the_hypothesis_own_noise():
@@ -261,8 +281,8 @@ def test_where_the_first_step_sees_nothing_in_an_image_that_is_its_answer(sample
 @pytest.mark.parametrize("blank", [-1.0, 0.0])
 def test_one_pixel_of_some_probability_is_enough_to_look_again(blank):
     class Faint(Watched):
-        def denoise(self, x_t, t, cumulative_mask, image_features):
-            answer = torch.full_like(super().denoise(x_t, t, cumulative_mask, image_features), self.blank)
+        def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
+            answer = torch.full_like(super().denoise(x_t, t, cumulative_mask, image_features, hypothesis), self.blank)
             answer[..., 0, 0] += self.probability * (1 - self.blank)
             return answer
 

@@ -117,6 +117,15 @@ class TestMajorityNull:
         assert len(result.amodal) == 0
         assert not result.truncated
 
+    def test_on_a_majority_of_blanks_is_a_case_for_the_second_opinion(self):
+        """Which stands alone: what one of three saw is no proposal any more."""
+        script = [soft(A, A, A), soft(BLANK, C, BLANK), soft(BLANK, BLANK, C)]
+        said = [soft(B)[0], soft(BLANK)[0]]
+        result, _ = play(script, second=lambda *_: said.pop(0), majority_null=True)
+        assert np.array_equal(result.amodal, [A, B])
+        assert np.array_equal(result.hypotheses[1], [B, BLANK, BLANK])
+        assert not said
+
     def test_on_half_is_no_majority(self):
         result, _ = play([soft(BLANK, A), soft(BLANK, BLANK)], majority_null=True)
         assert np.array_equal(result.amodal, [A])

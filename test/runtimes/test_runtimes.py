@@ -44,6 +44,16 @@ def original_with_centres(centred_model, tmp_path_factory):
     return exported_to(tmp_path_factory.mktemp("cache"), centred_model)
 
 
+@pytest.fixture(scope="module")
+def original_of_numbered(numbered_model, tmp_path_factory):
+    return exported_to(tmp_path_factory.mktemp("cache"), numbered_model)
+
+
+@pytest.fixture
+def cache_of_numbered(original_of_numbered, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(original_of_numbered))
+
+
 @pytest.fixture
 def cache(original, tmp_path, monkeypatch):
     """A copy of it, which is the one that is looked into."""
@@ -139,6 +149,24 @@ def test_ways_to_centres_are_those_of_pytorch_in_float32(centred_model, cache_wi
         got = network.to_centres(layer, mask, views)
     assert got.shape == (5, 2, side, side)
     assert (got - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 1e-4), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
+def test_each_tells_hypotheses_apart_as_pytorch_does(numbered_model, cache_of_numbered, bfloat16_anywhere, runtime, tolerance):
+    model = load_model(str(numbered_model))
+    network, name = network_on(model, "cpu", runtime)
+    assert name == runtime and network.hypotheses == 3
+    side = model.settings.network.mask_size
+    rows = torch.randn(1, 1, side, side).expand(3, -1, -1, -1), torch.full((3,), 999), torch.full((3, 1, side, side), -1.0)
+    with torch.inference_mode():
+        features = tuple(f.expand(3, -1, -1, -1) for f in model.network.encode(torch.rand(1, 3, 4 * side, 4 * side)))
+        wanted = model.network.denoise(*rows, features, torch.tensor([0, 2, 1]))
+        got = network.denoise(*rows, features, torch.tensor([0, 2, 1]))
+        none = network.denoise(*rows, features)
+    assert (got - wanted).abs().mean() <= tolerance * wanted.abs().mean()
+    for one, other in ((0, 1), (1, 2), (2, 0)):
+        assert (got[one] - got[other]).abs().mean() > 2 * tolerance * wanted.abs().mean()
+    torch.testing.assert_close(none, got[:1].expand_as(none), atol=tolerance, rtol=0)
 
 
 def test_auto_takes_the_fastest_that_is_there(cache, small_model, monkeypatch):

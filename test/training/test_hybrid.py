@@ -153,7 +153,7 @@ def test_a_step_lowers_the_loss_and_more_steps_overfit():
 
 def test_only_layer_never_shows_a_cumulative_mask():
     class Listening(PaperNetwork):
-        def denoise(self, x_t, t, cumulative_mask, image_features):
+        def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
             self.shown = cumulative_mask
             return super().denoise(x_t, t, cumulative_mask, image_features)
 

@@ -23,7 +23,7 @@ RULES = SequenceSettings(max_layers=3, area_min=4)
 class Scripted(FastNetwork):
     """Draws the rows of an image that are brighter than 3/4 first, then those brighter than 1/4; nothing else is left then."""
 
-    def logits(self, x_t, t, cumulative_mask, image_features):
+    def logits(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
         bright = torch.nn.functional.adaptive_avg_pool2d(image_features[0], 32)
         layer = torch.where((cumulative_mask > 0).flatten(1).any(1)[:, None, None, None], bright > -0.5, bright > 0.5)
         return 20.0 * (layer & (cumulative_mask < 0)) - 10

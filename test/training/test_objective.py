@@ -15,7 +15,6 @@ from training.objective import (
     add_partial,
     algorithm_1_rows,
     balanced_rows,
-    dice_loss,
     imperfect_outline,
     loss,
     next_layer,
@@ -113,16 +112,6 @@ def test_imperfect_outline_moves_the_edge_and_leaves_the_core():
     assert not imperfect_outline(torch.zeros_like(mask), 1.0).any()  # a blank mask stays blank
 
 
-def test_dice_loss_at_its_ends():
-    target = torch.zeros(1, 1, 8, 8)
-    target[..., :4] = 1
-    assert dice_loss(target, target).item() == pytest.approx(0)
-    assert dice_loss(1 - target, target).item() == pytest.approx(1 - 8 / (64 + 8))
-    blank = torch.zeros_like(target)
-    assert dice_loss(blank, blank).item() == 0
-    assert dice_loss(torch.full_like(blank, 0.5), blank).item() == pytest.approx(1 - 8 / 40)
-
-
 @pytest.fixture
 def batch(material) -> Batch:
     settings = CompositeSettings(image_size=64, mask_size=16, area_min=2, counts=(0.1, 0.2, 0.4, 0.3))
@@ -173,12 +162,12 @@ def test_a_model_of_one_layer_sees_as_many_images_with_it_as_without():
 class Listening:
     """A network that keeps what it is given, and answers with nothing known."""
 
-    conditions = 1
+    conditions = hypotheses = 1
 
     def encode(self, image):
         return (torch.arange(len(image)).float().view(-1, 1, 1, 1),)
 
-    def logits(self, x_t, t, cumulative_mask, image_features):
+    def logits(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
         self.x_t, self.cumulative, self.images = x_t, cumulative_mask, image_features[0].flatten().long()
         return torch.zeros_like(x_t, requires_grad=True)
 

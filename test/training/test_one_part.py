@@ -187,6 +187,25 @@ def test_what_begins_anew_is_trained(tmp_path):
 
 
 @pytest.mark.parametrize("only", ["", "denoiser"])
+def test_weights_that_tell_no_hypotheses_apart_begin_a_run_that_does(tmp_path, only):
+    path, more = tmp_path / "weights.safetensors", replace(SMALL, hypotheses=3)
+    save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
+    composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
+    objective = ObjectiveSettings(only=only)
+    begun = begin(TrainSettings(network=more, composites=composites, objective=objective, repeated=5 if only else 0), path)
+    state = begun.state_dict()
+    for name, value in load_model(str(path)).network.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    assert begun.denoiser.numbers.weight.requires_grad
+    alone = ObjectiveSettings(only="centres")
+    with pytest.raises(ValueError, match="--init tells 1 hypotheses apart, the configuration 3"):
+        begin(TrainSettings(network=more, composites=composites, objective=alone, repeated=5), path)
+    save_model(path, state, ModelSettings(more))
+    with pytest.raises(ValueError, match="--init holds"):  # the file's would be lost
+        begin(TrainSettings(network=SMALL, composites=composites), path)
+
+
+@pytest.mark.parametrize("only", ["", "denoiser"])
 def test_a_denoiser_of_another_size_begins_anew(tmp_path, only):
     path, lighter = tmp_path / "weights.safetensors", replace(SMALL, denoiser_channels=(8, 8, 16))
     save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))

@@ -40,7 +40,7 @@ def test_each_layer_is_told_of_those_before():
     network = FastNetwork(FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16)))
     told: list[torch.Tensor] = []
 
-    def logits(x_t, t, cumulative_mask, features):
+    def logits(x_t, t, cumulative_mask, features, hypothesis=None):
         told.append(cumulative_mask > 0)
         assert (t == 999).all() and (cumulative_mask.abs() == 1).all()
         return torch.randn(2, 1, 16, 16)

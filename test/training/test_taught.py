@@ -144,9 +144,9 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
 class Watching(FastNetwork):
     """Remembers the cumulative masks that it was given."""
 
-    def logits(self, x_t, t, cumulative_mask, image_features):
+    def logits(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
         self.given = cumulative_mask
-        return super().logits(x_t, t, cumulative_mask, image_features)
+        return super().logits(x_t, t, cumulative_mask, image_features, hypothesis)
 
 
 def test_the_denoiser_sees_all_layers_as_the_encoder_draws_them():
