@@ -159,7 +159,8 @@ class Perceiver:
             network = self._at_hand()
             side = self.model.settings.network.image_size
             features = network.encode(torch.zeros(1, 3, side, side, device=self._device))
-            for rows in sorted({min(network.hypotheses, num_samples), num_samples}):  # first steps, and others; see `SharedStart`
+            shared = network.prediction == "x0" and self.model.settings.sampling_steps > 1  # see `SharedStart`
+            for rows in sorted({min(network.hypotheses, num_samples) if shared else num_samples, num_samples}):
                 masks = torch.zeros(rows, 1, size, size, device=self._device)
                 t = torch.full((rows,), self._schedule.steps - 1, device=self._device)
                 self._before_call()

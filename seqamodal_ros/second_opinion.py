@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def second_opinions(network: object, drawn: Tensor, inside: Sequence[np.ndarray], area_min: int) -> Sequence[Second | None]:
-    """For each image, what `sequence` asks where all proposals are null; None of a network whose encoder draws no layers.
+    """For each image, what `sequence` asks where it would stop; None of a network whose encoder draws no layers.
 
     Args:
         network: whose features they are.

@@ -110,7 +110,7 @@ def numbered_model(small_model, tmp_path_factory) -> Path:
     model = load_model(str(small_model))
     torch.manual_seed(2)
     network = FastNetwork(replace(model.settings.network, hypotheses=3))
-    torch.nn.init.normal_(network.denoiser.numbers.weight[1:], std=3.0)  # as far apart as training brings them
+    torch.nn.init.normal_(network.denoiser.numbers.weight[1:], std=3.0)  # farther apart than any rounding
     path = tmp_path_factory.mktemp("models") / "numbered.safetensors"
     state = {**network.state_dict(), **model.network.state_dict()}
     save_model(path, state, replace(model.settings, network=network.settings))

@@ -37,8 +37,7 @@ class Evaluation:
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
-        majority_null = True if args.majority_null else None
-        given = {"sampling_steps": args.steps, "majority_null": majority_null, "mirror": args.mirror}
+        given = {"sampling_steps": args.steps, "majority_null": args.majority_null, "mirror": args.mirror}
         self.perceiver = perceiver_on(args.model, args.runtime, **given)
         self.model = self.perceiver.model
         self.steps = self.model.settings.sampling_steps
@@ -59,7 +58,7 @@ class Evaluation:
         mirror = "with" if self.model.settings.mirror else "without"
         print(
             f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, {mirror} mirror images, "
-            f"{'a majority of nulls stops, ' if self.model.settings.sequence.majority_null else ''}"
+            f"{'a majority of nulls counts, ' if self.model.settings.sequence.majority_null else ''}"
             f"seed {args.seed} (of sample frames and bare textures always 0), "
             f"device {self.perceiver.device}, runtime {self.perceiver.runtime}"
         )
@@ -203,7 +202,11 @@ def main() -> None:
     )
     parser.add_argument("--runtime", default="torch", choices=RUNTIMES, help="see Perceiver.load (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of scenes and noise (default: %(default)s)")
-    parser.add_argument("--majority-null", action="store_true", help="stop where most hypotheses are null")
+    parser.add_argument(
+        "--majority-null",
+        action=argparse.BooleanOptionalAction,
+        help="take all hypotheses of a layer for null where most are (default: as the model does)",
+    )
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file too")
     parser.add_argument("--against", type=Path, help="a JSON file of --out: print differences to it, paired by scene")
     parser.add_argument(

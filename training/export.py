@@ -51,6 +51,12 @@ def main() -> None:
         "LOW_CONFIDENCE, cannot tell; chosen on val, bare backgrounds among it (default: as --like does, else 0)",
     )
     parser.add_argument(
+        "--majority-null",
+        action=argparse.BooleanOptionalAction,
+        help="take all hypotheses of a layer for null where most are, as a network needs whose hypotheses are told apart "
+        "(default: as --like does, else not)",
+    )
+    parser.add_argument(
         "--like",
         type=Path,
         help="take over the settings of this .safetensors file, but for those given here; for a run of `only: centres`, whose "
@@ -100,9 +106,9 @@ def _settings(args: argparse.Namespace) -> ModelSettings:
     given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures")}
     given = {name: value for name, value in given.items() if value is not None}
     held = like.bias if alone else 0.0  # training gave it back where it changed more
-    if args.first_sure is not None:
-        given["sequence"] = replace(like.sequence, first_sure=args.first_sure)
-    return replace(like, network=network, bias=held + args.bias, **given)
+    stops = {name: getattr(args, name) for name in ("first_sure", "majority_null")}
+    sequence = replace(like.sequence, **{name: value for name, value in stops.items() if value is not None})
+    return replace(like, network=network, sequence=sequence, bias=held + args.bias, **given)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

@@ -6,13 +6,13 @@ the rows each can have one way for itself (Guzman-Rivera et al., 2012: multiple 
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from training.losses import row_losses
 from training.own import TrainableNetwork
 
-MEAN = 0.3  # share of rows that teach number 0, whatever their target: the mean of all, and what cumulative masks are drawn by
-ASTRAY = 0.1  # of the others, share that teach any, or one that never came nearest would never learn (Rupprecht et al., 2017)
+TO_MEAN = 0.3  # share of rows that teach number 0, whatever their target: the mean of all, and what cumulative masks are drawn by
+TO_ANY = 0.1  # of the others, share that teach any, or one that never came nearest would never learn (Rupprecht et al., 2017)
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def to_teach(
     """The hypothesis that each row teaches: int64 [R]; None of a network that tells none apart.
 
     Args:
-        network, x_t, t, cumulative_mask, image_features: see `FastNetwork.logits`.
+        network, x_t, t, cumulative_mask, image_features: see `FastNetwork.denoise`.
         target: float [R, 1, h, w], 1 where the layer is.
         dice: weight of Dice beside binary cross-entropy.
     """
@@ -44,18 +44,5 @@ def to_teach(
     )
     nearest = 1 + losses.argmin(dim=0)
     any_of_them = torch.randint(1, network.hypotheses, (rows,), device=device)
-    taught = torch.where(torch.rand(rows, device=device) < ASTRAY, any_of_them, nearest)
-    return torch.where(torch.rand(rows, device=device) < MEAN, 0, taught)
-
-
-def row_losses(logits: Tensor, target: Tensor, dice: float) -> Tensor:
-    """Binary cross-entropy, and Dice weighed by `dice`, of each mask of float [R, 1, h, w]: float [R]."""
-    bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(1, 2, 3))
-    return bce + dice * dice_losses(logits.sigmoid(), target)
-
-
-def dice_losses(probability: Tensor, target: Tensor, smooth: float = 8.0) -> Tensor:
-    """1 - Dice of masks [R, 1, h, w], smoothed so that a blank target has a slope towards blank: float [R]."""
-    overlap = (probability * target).sum(dim=(1, 2, 3))
-    total = (probability + target).sum(dim=(1, 2, 3))
-    return 1 - (2 * overlap + smooth) / (total + smooth)
+    taught = torch.where(torch.rand(rows, device=device) < TO_ANY, any_of_them, nearest)
+    return torch.where(torch.rand(rows, device=device) < TO_MEAN, 0, taught)

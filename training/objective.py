@@ -13,7 +13,8 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from training.centres import centre_loss
 from training.data.batches import Batch, all_layers, union
 from training.edges import occlusion_edges
-from training.hypotheses import dice_losses, to_teach
+from training.hypotheses import to_teach
+from training.losses import mask_losses
 from training.own import TrainableNetwork, drawn_objects, own_layers
 from training.rows import check_rows, independent_rows, layer_alone, next_layers, omitted_layers
 from training.taught import TaughtNetwork
@@ -217,10 +218,3 @@ def noisy(x0: Tensor, schedule: Schedule, noise_only: float) -> tuple[Tensor, Te
     t = torch.randint(schedule.steps, (len(x0),), device=x0.device)
     t = torch.where(torch.rand(len(x0), device=x0.device) < noise_only, schedule.steps - 1, t)
     return schedule.add_noise(x0, torch.randn_like(x0), t), t
-
-
-def mask_losses(logits: Tensor, target: Tensor, dice: float) -> dict[str, Tensor]:
-    """Binary cross-entropy and Dice of masks float [R, C, h, w], scalars, and their sum, "loss"; `dice` weighs the latter."""
-    bce = F.binary_cross_entropy_with_logits(logits, target)
-    overlap = dice_losses(logits.sigmoid().flatten(0, 1)[:, None], target.flatten(0, 1)[:, None]).mean()
-    return {"loss": bce + dice * overlap, "bce": bce, "dice": overlap}

@@ -10,7 +10,8 @@ from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.fast import Denoiser, FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, all_layers
-from training.objective import mask_losses, noisy
+from training.losses import mask_losses
+from training.objective import noisy
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class OneShotSettings(FastSettings):
     kind: ClassVar[str] = "one_shot"
 
     max_layers: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hypotheses != 1:
+            raise ValueError(f"hypotheses must be 1 of a network that draws all layers at once, not {self.hypotheses}")
 
 
 @dataclass(frozen=True)

@@ -243,8 +243,8 @@ class Denoiser(nn.Module):
         c1, c2, c4, c8 = of_image
         x_t = self.posterior_mean(x_t, t)
         embedding = self.time(timestep_embedding(t, self.time_channels))
-        if self.numbers is not None and hypothesis is not None:
-            embedding = embedding + self.numbers(hypothesis)
+        if self.numbers is not None:
+            embedding = embedding + self.numbers(torch.zeros_like(t) if hypothesis is None else hypothesis)
         masks = torch.cat([x_t, cumulative_mask], dim=1)
         h2 = self.block_2(self.masks_in(F.pixel_unshuffle(masks, 2)) + c2, embedding)
         h4 = self.block_4(self.down_4(h2) + c4, embedding)
@@ -299,7 +299,7 @@ class FastNetwork(nn.Module):
         image_features: tuple[Tensor, ...],
         hypothesis: Tensor | None = None,
     ) -> Tensor:
-        """float [B, 1, h, w]: log-odds that a pixel belongs to the layer; training's losses take these."""
+        """float [B, 1, h, w]: log-odds that a pixel belongs to the layer; training's losses take these. See `denoise`."""
         return self.denoiser(x_t, t, cumulative_mask, image_features[: self.conditions], hypothesis)
 
     def denoise(

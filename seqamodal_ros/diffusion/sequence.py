@@ -22,8 +22,8 @@ class SequenceSettings:
         majority_null: take all proposals for null where more than half of them are. The paper ignores null votes, so one
             hallucination beats two blanks; and a network whose hypotheses are meant to differ has one more often.
         first_sure: probability in [0, 1), the mean over the proposals, before temperatures, that some pixel of the first layer
-            must reach. Where none does there is no layer, and nobody can tell whether something lies there. 0: the paper has no
-            such test.
+            must reach. Where none does, or most of its proposals are null and not all, there is no layer, and nobody can tell
+            whether something lies there. 0: the paper has no such test.
     """
 
     max_layers: int = 5
@@ -108,11 +108,10 @@ def sequence(
             x0 = second(len(amodal) + 1, cumulative)[None]
             candidates, null = binarise(x0, settings.area_min)
             stopped = bool(null.all())
-        if stopped:
-            continue
         soft = ((x0 + 1) / 2).clip(0, 1).mean(axis=0)
-        if not amodal and soft.max() < settings.first_sure:
+        if not amodal and settings.first_sure and not null.all() and (stopped or soft.max() < settings.first_sure):
             left_out, stopped = float(soft.max()), True
+        if stopped:
             continue
         selected = choose(candidates[~null])
         candidates = np.concatenate([candidates, np.zeros((samples - len(candidates), *shape), bool)])

@@ -35,22 +35,22 @@ class SharedStart:
     def denoise(
         self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
     ) -> Tensor:
-        """The network's prediction; that of the first call, from then on, for images where it saw nothing."""
+        """The network's prediction; that of the first call, from then on, for rows where it saw nothing."""
         if self._first is None:
-            others = min(self.samples, self.hypotheses)  # the first of each image's hypotheses have numbers of their own
+            distinct = min(self.samples, self.hypotheses)  # the first of an image's rows, each of a number of its own
 
-            def of_others(rows: Tensor) -> Tensor:
-                return rows.unflatten(0, (-1, self.samples))[:, :others].flatten(0, 1)
+            def of_distinct(rows: Tensor) -> Tensor:
+                return rows.unflatten(0, (-1, self.samples))[:, :distinct].flatten(0, 1)
 
             answer = self.network.denoise(
-                of_others(x_t),
-                of_others(t),
-                of_others(cumulative_mask),
-                tuple(map(of_others, image_features)),
-                None if hypothesis is None else of_others(hypothesis),
-            ).unflatten(0, (-1, others))
-            again = -(-self.samples // others)
-            self._first = answer.repeat(1, again, 1, 1, 1)[:, : self.samples].flatten(0, 1)
+                of_distinct(x_t),
+                of_distinct(t),
+                of_distinct(cumulative_mask),
+                tuple(map(of_distinct, image_features)),
+                None if hypothesis is None else of_distinct(hypothesis),
+            )
+            number = torch.arange(self.samples, device=answer.device) % distinct
+            self._first = answer.unflatten(0, (-1, distinct))[:, number].flatten(0, 1)
             masks = self._first[:, : x_t.shape[1]]  # a learned variance is none
             self._seen = (masks > self.blank + FAINT * (1 - self.blank)).flatten(1).any(dim=1)
             return self._first

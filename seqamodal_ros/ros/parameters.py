@@ -95,7 +95,9 @@ SPECS: dict[str, Spec] = {
         before_configure=True,
     ),
     "majority_null": Spec(
-        False, "Stop where most hypotheses of a layer are null too; false: as the model does.", before_configure=True
+        False,
+        "Take all hypotheses of a layer for null where most of them are; false: as the model does.",
+        before_configure=True,
     ),
     "num_samples": Spec(3, "K, the hypotheses of each layer.", 1, LARGEST_NUM_SAMPLES),
     "seed": Spec(0, "Of the noise; the same for every frame, so that a still scene stays still.", 0, 2**63 - 1),

@@ -278,6 +278,24 @@ def test_where_the_first_step_sees_nothing_in_an_image_that_is_its_answer(sample
     assert torch.equal(blank, every[3:6])
 
 
+@pytest.mark.parametrize(("device", "again"), [("cpu", [1, 2, 1]), pytest.param("cuda", [0, 1, 2, 0, 1], marks=NEEDS_CUDA)])
+def test_of_numbers_of_which_the_first_step_sees_nothing_it_is_the_answer(device, again):
+    """Five hypotheses, of three numbers; number 0 is blank."""
+
+    class FirstBlank(Watched):
+        def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
+            answer = super().denoise(x_t, t, cumulative_mask, image_features, hypothesis)
+            return torch.where(hypothesis[:, None, None, None] == 0, -1.0, answer)
+
+    network, noise = FirstBlank(), Draw(5, 1, 8, 8)
+    network.hypotheses = 3
+    masks, bias = torch.zeros(5, 1, 8, 8, device=device), torch.zeros(5, device=device)
+    x0 = generate(network, SCHEDULE, masks, (bias,), lambda: noise().to(device), "ddim", 2, samples=5)
+    assert network.numbers == [[0, 1, 2], again]
+    assert (x0[[0, 3]] == -1).all()
+    assert all((x0[row] > -1).any() for row in (1, 2, 4))
+
+
 @pytest.mark.parametrize("blank", [-1.0, 0.0])
 def test_one_pixel_of_some_probability_is_enough_to_look_again(blank):
     class Faint(Watched):

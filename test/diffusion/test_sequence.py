@@ -117,6 +117,14 @@ class TestMajorityNull:
         assert len(result.amodal) == 0
         assert not result.truncated
 
+    def test_on_a_first_layer_that_one_of_three_sees_is_left_out_and_not_nothing(self):
+        """Where the model is to say so: nobody can tell."""
+        seen = soft(A, BLANK, BLANK)
+        result, _ = play([seen], majority_null=True, first_sure=0.2)
+        assert len(result.amodal) == 0 and result.left_out == pytest.approx(1 / 3)
+        assert play([seen], majority_null=True)[0].left_out == 0
+        assert play([soft(BLANK, BLANK, BLANK)], majority_null=True, first_sure=0.2)[0].left_out == 0
+
     def test_on_a_majority_of_blanks_is_a_case_for_the_second_opinion(self):
         """Which stands alone: what one of three saw is no proposal any more."""
         script = [soft(A, A, A), soft(BLANK, C, BLANK), soft(BLANK, BLANK, C)]

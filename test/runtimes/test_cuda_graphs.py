@@ -16,7 +16,7 @@ from seqamodal_ros.runtimes import choice, cuda_graphs
 from seqamodal_ros.runtimes.bfloat16 import Bfloat16
 from seqamodal_ros.runtimes.cuda_graphs import CudaGraphs, Recorded
 
-SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), layers=2, centre_channels=(8, 8, 8))
+SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), layers=2, centre_channels=(8, 8, 8), hypotheses=3)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,14 @@ class Again:
 def of_all_calls(network, count, seed=0, device="cpu"):
     image, x_t, t, mask = inputs(count, seed, device)
     features = network.encode(image)
-    prediction = network.denoise(x_t, t, mask, features)
-    return (*features, prediction, network.to_centres(-mask, mask, features[network.conditions :]))
+    number = (torch.arange(count, device=device) + seed) % 3
+    prediction = network.denoise(x_t, t, mask, features, number)
+    return (
+        *features,
+        prediction,
+        network.denoise(x_t, t, mask, features),
+        network.to_centres(-mask, mask, features[network.conditions :]),
+    )
 
 
 @torch.inference_mode()

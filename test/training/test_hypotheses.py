@@ -10,8 +10,9 @@ from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from training import hypotheses
 from training.data.batches import Batch
-from training.hypotheses import dice_losses, row_losses, to_teach
-from training.objective import ObjectiveSettings, loss, mask_losses
+from training.hypotheses import to_teach
+from training.losses import dice_losses, mask_losses, row_losses
+from training.objective import ObjectiveSettings, loss
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(16, 16, 16), hypotheses=3)
 
@@ -36,8 +37,8 @@ def rows(*columns):
 
 
 def test_the_nearest_is_taught(monkeypatch):
-    monkeypatch.setattr(hypotheses, "MEAN", 0.0)
-    monkeypatch.setattr(hypotheses, "ASTRAY", 0.0)
+    monkeypatch.setattr(hypotheses, "TO_MEAN", 0.0)
+    monkeypatch.setattr(hypotheses, "TO_ANY", 0.0)
     given, target = rows(2, 1, 3, 3, 1)
     assert to_teach(Columns(4), *given, target, 1.0).tolist() == [2, 1, 3, 3, 1]
     given, target = rows(0, 0)  # which number 0, the mean, draws best: it takes part in no choice
@@ -48,8 +49,8 @@ def test_the_nearest_is_taught(monkeypatch):
 def test_some_rows_teach_the_mean_and_some_any():
     given, target = rows(*[2] * 4000)
     count = torch.bincount(to_teach(Columns(4), *given, target, 1.0), minlength=4) / 4000
-    assert count[0] == pytest.approx(hypotheses.MEAN, abs=0.04)
-    astray = (1 - hypotheses.MEAN) * hypotheses.ASTRAY / 3
+    assert count[0] == pytest.approx(hypotheses.TO_MEAN, abs=0.04)
+    astray = (1 - hypotheses.TO_MEAN) * hypotheses.TO_ANY / 3
     assert count[1] == pytest.approx(astray, abs=0.015) and count[3] == pytest.approx(astray, abs=0.015)
 
 
@@ -97,6 +98,9 @@ def test_two_truths_of_one_image_are_both_learned():
         with torch.no_grad():
             x_t, t, blank = torch.randn(count, 1, 16, 16), torch.full((count,), 999), -torch.ones(count, 1, 16, 16)
             drawn = network.logits(x_t, t, blank, tuple(f[:count] for f in features), torch.arange(count)) > 0
+        if count > 1:
+            numbers = network.denoiser.numbers.weight
+            assert not numbers[0].any() and numbers[1:].any(dim=1).all()  # number 0 stays what it would be without
         found[count] = [max(((one & true).sum() / (one | true).sum()).item() for one in drawn) for true in truths]
     assert min(found[3]) > 0.9
     assert min(found[1]) < 0.75

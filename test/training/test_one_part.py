@@ -201,8 +201,9 @@ def test_weights_that_tell_no_hypotheses_apart_begin_a_run_that_does(tmp_path, o
     with pytest.raises(ValueError, match="--init tells 1 hypotheses apart, the configuration 3"):
         begin(TrainSettings(network=more, composites=composites, objective=alone, repeated=5), path)
     save_model(path, state, ModelSettings(more))
-    with pytest.raises(ValueError, match="--init holds"):  # the file's would be lost
-        begin(TrainSettings(network=SMALL, composites=composites), path)
+    for other in (SMALL, replace(SMALL, hypotheses=5)):
+        with pytest.raises(ValueError, match="--init holds"):  # the file's would be lost
+            begin(TrainSettings(network=other, composites=composites), path)
 
 
 @pytest.mark.parametrize("only", ["", "denoiser"])

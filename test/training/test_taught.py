@@ -118,13 +118,13 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     assert any(name.startswith(TaughtNetwork.HEADS) for name in ema)
 
     bias = ema["denoiser.out.3.bias"].clone()
-    options = ["--mirror", "--bias", "0.5", "--temperatures", "1.5", "3", "--first-sure", "0.75"]
+    options = ["--mirror", "--bias", "0.5", "--temperatures", "1.5", "3", "--first-sure", "0.75", "--majority-null"]
     monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(weights), *options])
     training.export.main()
     exported = load_model(str(weights))
     assert exported.network.all_layers is not None
     assert exported.settings.mirror and exported.settings.temperatures == (1.5, 3)
-    assert exported.settings.sequence == SequenceSettings(max_layers=3, area_min=2, first_sure=0.75)
+    assert exported.settings.sequence == SequenceSettings(max_layers=3, area_min=2, first_sure=0.75, majority_null=True)
     assert exported.network.denoiser.out[3].bias.item() == pytest.approx(bias.item() - 0.5, abs=1e-3)
 
     again = tmp_path / "again.safetensors"
