@@ -152,6 +152,7 @@ class Perceiver:
         import torch
 
         from seqamodal_ros.diffusion.fast import has_centres
+        from seqamodal_ros.diffusion.shared_start import shares_start
 
         num_samples, size = check_whole("num_samples", num_samples), self.model.settings.network.mask_size
         with torch.inference_mode():
@@ -159,8 +160,9 @@ class Perceiver:
             network = self._at_hand()
             side = self.model.settings.network.image_size
             features = network.encode(torch.zeros(1, 3, side, side, device=self._device))
-            shared = network.prediction == "x0" and self.model.settings.sampling_steps > 1  # see `SharedStart`
-            for rows in sorted({min(network.hypotheses, num_samples) if shared else num_samples, num_samples}):
+            shared = shares_start(network, self.model.settings.sampling_steps)
+            first = min(network.hypotheses, num_samples) if shared else num_samples
+            for rows in sorted({first, num_samples}):
                 masks = torch.zeros(rows, 1, size, size, device=self._device)
                 t = torch.full((rows,), self._schedule.steps - 1, device=self._device)
                 self._before_call()

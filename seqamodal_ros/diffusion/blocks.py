@@ -8,6 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def numbers(hypothesis: Tensor | None, t: Tensor) -> Tensor:
+    """Each row's number as `Network.denoise` takes it, int64 [B] as its timesteps `t`: 0 for all where it is None."""
+    return torch.zeros_like(t) if hypothesis is None else hypothesis
+
+
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
     """Sinusoidal embedding float32 [B, channels] of timesteps int64 [B]."""
     frequencies = torch.exp(-math.log(10000) * torch.arange(channels // 2, device=t.device) / (channels // 2))

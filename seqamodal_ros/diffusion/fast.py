@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqamodal_ros.diffusion.backbone import CHANNELS, Backbone
-from seqamodal_ros.diffusion.blocks import Attention, timestep_embedding
+from seqamodal_ros.diffusion.blocks import Attention, numbers, timestep_embedding
 from seqamodal_ros.diffusion.schedule import Schedule
 
 GROUPS = 8
@@ -244,7 +244,7 @@ class Denoiser(nn.Module):
         x_t = self.posterior_mean(x_t, t)
         embedding = self.time(timestep_embedding(t, self.time_channels))
         if self.numbers is not None:
-            embedding = embedding + self.numbers(torch.zeros_like(t) if hypothesis is None else hypothesis)
+            embedding = embedding + self.numbers(numbers(hypothesis, t))
         masks = torch.cat([x_t, cumulative_mask], dim=1)
         h2 = self.block_2(self.masks_in(F.pixel_unshuffle(masks, 2)) + c2, embedding)
         h4 = self.block_4(self.down_4(h2) + c4, embedding)

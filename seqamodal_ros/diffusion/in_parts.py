@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
+from seqamodal_ros.diffusion.blocks import numbers
 
 Answer = TypeVar("Answer")
 
@@ -34,13 +35,10 @@ class InParts:
         self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
     ) -> Tensor:
         """As the network's."""
+        number = numbers(hypothesis, t)
         parts, self._denoises = in_parts(
             lambda part: self.network.denoise(
-                x_t[part],
-                t[part],
-                cumulative_mask[part],
-                tuple(f[part] for f in image_features),
-                None if hypothesis is None else hypothesis[part],
+                x_t[part], t[part], cumulative_mask[part], tuple(f[part] for f in image_features), number[part]
             ),
             len(x_t),
             self._denoises,

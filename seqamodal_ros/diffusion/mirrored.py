@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
+from seqamodal_ros.diffusion.blocks import numbers
 
 
 class Mirrored:
@@ -24,8 +25,8 @@ class Mirrored:
     ) -> Tensor:
         """The mean of the predictions of both, of the shape that the network gives."""
         features = tuple(f.flatten(0, 1) for f in image_features)
-        hypothesis = None if hypothesis is None else hypothesis.repeat_interleave(2)
-        answer = self.network.denoise(_both(x_t), t.repeat_interleave(2), _both(cumulative_mask), features, hypothesis)
+        number = numbers(hypothesis, t).repeat_interleave(2)
+        answer = self.network.denoise(_both(x_t), t.repeat_interleave(2), _both(cumulative_mask), features, number)
         return mean_of_views(answer.unflatten(0, (-1, 2)))
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:

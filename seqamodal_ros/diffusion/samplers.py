@@ -9,7 +9,7 @@ from torch import Tensor
 from seqamodal_ros.diffusion.adapter import Denoise, ImageFeatures, Network, conditioned, rescaled
 from seqamodal_ros.diffusion.posterior import posterior
 from seqamodal_ros.diffusion.schedule import Schedule
-from seqamodal_ros.diffusion.shared_start import SharedStart
+from seqamodal_ros.diffusion.shared_start import SharedStart, shares_start
 
 # () -> standard normal noise, float [B, 1, h, w], new at each call
 Draw = Callable[[], Tensor]
@@ -91,7 +91,7 @@ def generate(
     Returns:
         Soft masks, float [B, 1, h, w] in [-1, 1], whatever the scale of the network's own.
     """
-    if network.prediction == "x0" and steps > 1:
+    if shares_start(network, steps):
         network = SharedStart(network, samples)
     number = torch.arange(samples, device=cumulative_mask.device) % network.hypotheses
     hypothesis = number.repeat(len(cumulative_mask) // samples)

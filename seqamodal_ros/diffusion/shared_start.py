@@ -5,8 +5,14 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+from seqamodal_ros.diffusion.blocks import numbers
 
 FAINT = 0.05  # probability below which no pixel is worth another look
+
+
+def shares_start(network: Network, steps: int) -> bool:
+    """Whether hypotheses share the first of so many sampling steps: where it says x0, and is not the last."""
+    return network.prediction == "x0" and steps > 1
 
 
 class SharedStart:
@@ -36,6 +42,7 @@ class SharedStart:
         self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
     ) -> Tensor:
         """The network's prediction; that of the first call, from then on, for rows where it saw nothing."""
+        number = numbers(hypothesis, t)
         if self._first is None:
             distinct = min(self.samples, self.hypotheses)  # the first of an image's rows, each of a number of its own
 
@@ -47,22 +54,20 @@ class SharedStart:
                 of_distinct(t),
                 of_distinct(cumulative_mask),
                 tuple(map(of_distinct, image_features)),
-                None if hypothesis is None else of_distinct(hypothesis),
+                of_distinct(number),
             )
-            number = torch.arange(self.samples, device=answer.device) % distinct
-            self._first = answer.unflatten(0, (-1, distinct))[:, number].flatten(0, 1)
+            self._first = answer.unflatten(0, (-1, distinct))[:, number[: self.samples]].flatten(0, 1)
             masks = self._first[:, : x_t.shape[1]]  # a learned variance is none
             self._seen = (masks > self.blank + FAINT * (1 - self.blank)).flatten(1).any(dim=1)
             return self._first
         seen = self._seen
         if seen.device.type != "cpu":  # to leave rows out, the GPU would have to be waited for
-            second = self.network.denoise(x_t, t, cumulative_mask, image_features, hypothesis)
+            second = self.network.denoise(x_t, t, cumulative_mask, image_features, number)
             return torch.where(seen[:, None, None, None], second, self._first)
         if seen.all():
-            return self.network.denoise(x_t, t, cumulative_mask, image_features, hypothesis)
+            return self.network.denoise(x_t, t, cumulative_mask, image_features, number)
         answer = self._first.clone()
         if seen.any():
-            number = None if hypothesis is None else hypothesis[seen]
             rows = (x_t[seen], t[seen], cumulative_mask[seen])
-            answer[seen] = self.network.denoise(*rows, tuple(f[seen] for f in image_features), number)
+            answer[seen] = self.network.denoise(*rows, tuple(f[seen] for f in image_features), number[seen])
         return answer

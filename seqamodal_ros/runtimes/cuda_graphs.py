@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
+from seqamodal_ros.diffusion.blocks import numbers
 
 LOGGER = logging.getLogger(__name__)
 MOST = 32  # graphs that are kept; each holds its inputs and answers
@@ -57,7 +58,7 @@ class CudaGraphs:
         def call(x_t: Tensor, t: Tensor, cumulative_mask: Tensor, hypothesis: Tensor, *features: Tensor) -> ImageFeatures:
             return (self.network.denoise(x_t, t, cumulative_mask, features, hypothesis),)
 
-        number = torch.zeros_like(t) if hypothesis is None else hypothesis
+        number = numbers(hypothesis, t)
         return self._answer("denoise", call, x_t, t, cumulative_mask, number, *image_features[: self.conditions])[0]
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import ImageFeatures
+from seqamodal_ros.diffusion.blocks import numbers
 from seqamodal_ros.runtimes.exported import CENTRES, DENOISER, ENCODER, Card, threads
 
 
@@ -38,7 +39,7 @@ class OnnxRuntimeNetwork:
         self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
     ) -> Tensor:
         """As the network's."""
-        number = torch.zeros_like(t) if hypothesis is None else hypothesis
+        number = numbers(hypothesis, t)
         return _run(self._denoiser, x_t, t, cumulative_mask, number, *image_features[: self.conditions])
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros.diffusion.adapter import ImageFeatures
+from seqamodal_ros.diffusion.blocks import numbers
 from seqamodal_ros.runtimes.exported import CENTRES, DENOISER, ENCODER, Card, threads
 
 
@@ -51,7 +52,7 @@ class OpenVinoNetwork:
         self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
     ) -> Tensor:
         """As the network's."""
-        number = torch.zeros_like(t) if hypothesis is None else hypothesis
+        number = numbers(hypothesis, t)
         given = (x_t, t, cumulative_mask, number, *image_features[: self.conditions])
         answers = self._denoiser([each.numpy() for each in given])
         return torch.from_numpy(answers[0])
