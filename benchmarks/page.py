@@ -33,7 +33,7 @@ def text(found: dict[str, Any]) -> str:
     ]
     if "missing" not in found["growth"]:
         parts.append(
-            f"What a frame costs, ms p50, with `{found['runtime']}` and {found['steps']} steps where nothing else is said:"
+            f"What a frame costs, ms p50, with `{found['runtime']}`, sampling steps: {found['steps']}, unless told otherwise:"
         )
         parts += [_table([what, *ms], [["ms", *(f"{each:.0f}" for each in ms.values())]]) for what, ms in found["growth"].items()]
     if "missing" not in found["floor"]:
