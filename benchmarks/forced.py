@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from seqamodal_ros import Perceiver
-from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, WithTraitsOf
 
 
-class Forced:
+class Forced(WithTraitsOf):
     """Wraps a network that predicts x0; see `Network`. Draws so many layers, each over the one before, and then a blank one.
 
     Attributes:
@@ -18,8 +18,7 @@ class Forced:
 
     def __init__(self, network: CentredNetwork, layers: int, steps: int):
         self.network, self.layers, self.steps = network, layers, steps
-        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
-        self.hypotheses = network.hypotheses
+        super().__init__(network)
         self.encodes = self.denoises = self.rows = 0
 
     def encode(self, image: Tensor) -> ImageFeatures:

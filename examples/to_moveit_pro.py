@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqamodal_ros.messages import LOW_SCORE, InvalidMessage, fill_image, message_to_scene
+from seqamodal_ros.messages import InvalidMessage, fill_image, message_to_scene
 from seqamodal_ros.scene.picking import free_objects
+from seqamodal_ros.scene.status import LOW_SCORE
 
 
 class PickMask(NamedTuple):

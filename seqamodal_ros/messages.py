@@ -11,11 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.captions import CANNOT_TELL, without_layers
+from seqamodal_ros.scene.captions import CANNOT_TELL
 from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.image_files import checked_size, decode_image
 from seqamodal_ros.scene.report import source_box
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject, Stated
+from seqamodal_ros.scene.status import Status, status_of
 
 # encoding -> dtype, channels
 ENCODINGS: dict[str, tuple[type, int]] = {
@@ -37,8 +38,6 @@ COLOURS: dict[str, int | None] = {
     "mono8": cv2.COLOR_GRAY2RGB,
 }
 
-OK, EMPTY, LOW_CONFIDENCE = 0, 1, 2  # LayeredMasks.status
-LOW_SCORE = 0.6  # a scene is of low confidence where an object of the front layer scores less
 
 BUILD_MESSAGES = (
     "the message package seqamodal_msgs is not built or not sourced: run `colcon build` in the repository, or in an outer "
@@ -268,7 +267,7 @@ def scene_to_message(scene: LayeredScene, header: Any, model_id: str, types: Mes
 
     message = types.layered_masks()
     message.header = header
-    message.status, message.status_message = _status(scene)
+    message.status, message.status_message = status_of(scene)
     message.source_height, message.source_width = scene.geometry.height, scene.geometry.width
     message.mask_height, message.mask_width = scene.amodal.shape[1:]
     affine = scene.geometry.affine(scene.amodal.shape[2])
@@ -305,6 +304,7 @@ def message_to_scene(message: Any) -> LayeredScene:
     )
     layers = message.layers
     samples = len(layers[0].hypotheses) if layers else message.num_samples
+    nobody_can_tell = not layers and message.status == Status.LOW_CONFIDENCE
     if any(len(layer.hypotheses) != samples for layer in layers):
         raise InvalidMessage("layers have different numbers of hypotheses")
     return LayeredScene(
@@ -330,7 +330,7 @@ def message_to_scene(message: Any) -> LayeredScene:
         truncated=message.truncated,
         seed=message.seed,
         seconds=message.inference_time.sec + message.inference_time.nanosec / 1e9,
-        doubt="" if layers or message.status != LOW_CONFIDENCE else message.status_message.removeprefix(f"{CANNOT_TELL}: "),
+        doubt=message.status_message.removeprefix(f"{CANNOT_TELL}: ") if nobody_can_tell else "",
         stated=None if samples else Stated(message.num_samples, np.array([layer.agreement for layer in layers], np.float32)),
     )
 
@@ -351,13 +351,3 @@ def _probability(message: Any, shape: tuple[int, int]) -> np.ndarray:
     if message.encoding != "32FC1" or probability.shape != shape:
         raise InvalidMessage(f"a probability must be 32FC1 of {shape[1]}x{shape[0]} pixels")
     return probability
-
-
-def _status(scene: LayeredScene) -> tuple[int, str]:
-    if not len(scene.amodal):
-        return LOW_CONFIDENCE if scene.doubt else EMPTY, without_layers(scene)
-    front = [obj.score for obj in scene.objects if obj.layer == 1]
-    if not front or min(front) < LOW_SCORE:
-        reason = f"an object of the front layer scores {min(front):.2f}, below {LOW_SCORE}" if front else "specks alone in front"
-        return LOW_CONFIDENCE, reason
-    return OK, ""

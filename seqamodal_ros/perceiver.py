@@ -18,6 +18,7 @@ from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.layers import cumulative_masks
 from seqamodal_ros.scene.probability import calibrated, tempered
 from seqamodal_ros.scene.scene import LayeredScene
+from seqamodal_ros.settings import overridden
 
 if TYPE_CHECKING:
     from seqamodal_ros.diffusion.adapter import CentredNetwork
@@ -110,11 +111,9 @@ class Perceiver:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         loaded = load_model(model)
-        given: dict[str, Any] = {"max_layers": max_layers, "area_min": area_min, "majority_null": majority_null}
-        sequence = replace(loaded.settings.sequence, **{k: v for k, v in given.items() if v is not None})
-        steps = loaded.settings.sampling_steps if sampling_steps is None else sampling_steps
-        mirror = loaded.settings.mirror if mirror is None else mirror
-        settings = replace(loaded.settings, sequence=sequence, sampling_steps=steps, mirror=mirror)
+        own = loaded.settings
+        sequence = overridden(own.sequence, max_layers=max_layers, area_min=area_min, majority_null=majority_null)
+        settings = overridden(own, sequence=sequence, sampling_steps=sampling_steps, mirror=mirror)
         return cls(replace(loaded, settings=settings), device, fit, runtime, before_call)
 
     @property

@@ -3,7 +3,7 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -33,6 +33,12 @@ def from_mapping(cls: type[Settings], values: Mapping[str, Any], where: str = "s
         if each.name not in filled and each.default is MISSING and each.default_factory is MISSING:
             raise ValueError(f"{where}: {each.name!r} is missing")
     return cls(**filled)
+
+
+def overridden(settings: Settings, **given: Any) -> Settings:
+    """A dataclass with the values that were given; None keeps its own."""
+    changed = {name: value for name, value in given.items() if value is not None}
+    return replace(settings, **changed)  # type: ignore[type-var]
 
 
 def _check(hint: Any, value: Any, where: str) -> Any:

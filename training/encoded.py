@@ -30,4 +30,5 @@ class EncodedOnce:
                 with torch.random.fork_rng([images.device] if images.is_cuda else []):
                     torch.manual_seed(int.from_bytes(key[:8], "big"))
                     self._kept[key] = tuple(each[0].half() for each in encode(normalised(image[None])))
-        return tuple(torch.stack(each).float() for each in zip(*(self._kept[key] for key in keys), strict=True))
+        # float32 first: a CPU's autocast cannot stack float16
+        return tuple(torch.stack([of.float() for of in each]) for each in zip(*(self._kept[key] for key in keys), strict=True))

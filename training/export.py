@@ -3,7 +3,6 @@
 
 import argparse
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, build_network, load_model, save_model
+from seqamodal_ros.settings import overridden
 from training.one_shot import OneShotSettings
 from training.taught import without_heads
 from training.train import only_part, read_settings
@@ -104,11 +104,9 @@ def _settings(args: argparse.Namespace) -> ModelSettings:
         sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
         like = ModelSettings(network, sequence, network.sampling_steps, network.sampler)
     given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures")}
-    given = {name: value for name, value in given.items() if value is not None}
     held = like.bias if alone else 0.0  # training gave it back where it changed more
     stops = {name: getattr(args, name) for name in ("first_sure", "majority_null")}
-    sequence = replace(like.sequence, **{name: value for name, value in stops.items() if value is not None})
-    return replace(like, network=network, sequence=sequence, bias=held + args.bias, **given)
+    return overridden(like, network=network, sequence=overridden(like.sequence, **stops), bias=held + args.bias, **given)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

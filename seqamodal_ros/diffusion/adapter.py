@@ -12,8 +12,8 @@ from seqamodal_ros.diffusion.schedule import Schedule
 ImageFeatures = tuple[Tensor, ...]
 
 
-class Network(Protocol):
-    """What a network must offer.
+class Traits(Protocol):
+    """What a network says of itself.
 
     Attributes:
         prediction: "x0" or "epsilon".
@@ -22,10 +22,26 @@ class Network(Protocol):
         hypotheses: how many hypotheses of a layer it tells apart by their number; 1 where they differ by their noise alone.
     """
 
-    prediction: str
-    blank: float
-    conditions: int
-    hypotheses: int
+    @property
+    def prediction(self) -> str: ...
+    @property
+    def blank(self) -> float: ...
+    @property
+    def conditions(self) -> int: ...
+    @property
+    def hypotheses(self) -> int: ...
+
+
+class WithTraitsOf:
+    """Base of what stands for a network, or computes one that was exported: it has the `Traits` of that."""
+
+    def __init__(self, other: Traits):
+        self.prediction, self.blank = other.prediction, other.blank
+        self.conditions, self.hypotheses = other.conditions, other.hypotheses
+
+
+class Network(Traits, Protocol):
+    """What a network must offer."""
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B."""

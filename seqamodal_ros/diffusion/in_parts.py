@@ -8,13 +8,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, WithTraitsOf
 from seqamodal_ros.diffusion.blocks import numbers
 
 Answer = TypeVar("Answer")
 
 
-class InParts:
+class InParts(WithTraitsOf):
     """Wraps a network; see `Network`. Where the memory runs out, the batch is halved, and stays so; noise and masks are the same.
 
     Where a batch of one is too much, torch.OutOfMemoryError goes on to the caller.
@@ -22,8 +22,7 @@ class InParts:
 
     def __init__(self, network: CentredNetwork):
         self.network = network
-        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
-        self.hypotheses = network.hypotheses
+        super().__init__(network)
         self._encodes = self._denoises = self._tells = 0  # the largest batch of each that there is memory for; 0 while any was
 
     def encode(self, image: Tensor) -> ImageFeatures:

@@ -4,17 +4,16 @@
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, WithTraitsOf
 from seqamodal_ros.diffusion.blocks import numbers
 
 
-class Mirrored:
+class Mirrored(WithTraitsOf):
     """Wraps a network; see `Network`. Where it is not sure, the two views err in different places; it costs twice the time."""
 
     def __init__(self, network: CentredNetwork):
         self.network = network
-        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
-        self.hypotheses = network.hypotheses
+        super().__init__(network)
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """Features of images float [B, 3, S, S]; each tensor is [B, 2, ...], of the image and of its mirror image."""

@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import ImageFeatures, Network
+from seqamodal_ros.diffusion.adapter import ImageFeatures, Network, WithTraitsOf
 from seqamodal_ros.diffusion.blocks import numbers
 
 FAINT = 0.05  # probability below which no pixel is worth another look
@@ -15,7 +15,7 @@ def shares_start(network: Network, steps: int) -> bool:
     return network.prediction == "x0" and steps > 1
 
 
-class SharedStart:
+class SharedStart(WithTraitsOf):
     """Wraps a network that predicts x0, for the sampling steps of one layer; see `Network`.
 
     At t = T - 1 x_t is noise and next to nothing else, so what the network says comes from the image, the cumulative mask and the
@@ -29,8 +29,7 @@ class SharedStart:
 
     def __init__(self, network: Network, samples: int):
         self.network, self.samples = network, samples
-        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
-        self.hypotheses = network.hypotheses
+        super().__init__(network)
         self._first: Tensor | None = None
         self._seen = torch.empty(0, dtype=torch.bool)  # of each row, whether the first step saw something
 

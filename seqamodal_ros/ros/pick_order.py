@@ -16,9 +16,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.utilities import remove_ros_args
 
-from seqamodal_ros.messages import EMPTY, LOW_CONFIDENCE, MessageTypes
+from seqamodal_ros.messages import MessageTypes
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach, under
+from seqamodal_ros.scene.status import Status
 
 TOPIC = "seqamodal/layered_masks"
 COLUMNS = f"{'id':>5} {'layer':>5} {'visible':>7} {'score':>5}  x y width height"
@@ -72,9 +73,9 @@ def _heading(masks: Any) -> list[str]:
     stamp = masks.header.stamp
     counts = f"{len(masks.objects)} objects in {len(masks.layers)} layers"
     lines = [f"{masks.header.frame_id} at {stamp.sec}.{stamp.nanosec:09d}: {counts}"]
-    if masks.status == EMPTY:
+    if masks.status == Status.EMPTY:
         lines.append(masks.status_message or "nothing found")
-    if masks.status == LOW_CONFIDENCE:
+    if masks.status == Status.LOW_CONFIDENCE:
         lines.append(f"look before you pick: {masks.status_message}")
     if masks.truncated:
         lines.append("the limit of layers was reached: more objects may lie below")

@@ -50,7 +50,6 @@ class Recorder(Node):
             self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos),
             self.create_subscription(MessageTypes.ros().layered_masks, "seqamodal/layered_masks", self._on_masks, qos),
         ]
-        print(COLUMNS, flush=True)
 
     def _write(self, topic: str, message: Any) -> None:
         self.heard += 1
@@ -80,9 +79,8 @@ class Recorder(Node):
         name = f"frame_{len(self.frames) + 1:03d}"
         write_image(self.out / f"{name}.png", contact_sheet(image, scene, name))
         self._page.add(name, image, scene)
-        said = {"model_id": message.model_id, "status_message": message.status_message}
-        self.frames.append({"frame": name, **said, **layers_json(scene)})
-        print(row(name, scene), flush=True)
+        self.frames.append({"frame": name, "model_id": message.model_id, **layers_json(scene)})
+        print(*[COLUMNS] * (len(self.frames) == 1), row(name, scene), sep="\n", flush=True)
 
     def close(self) -> None:
         """Finish the bag; write layers.json and the page, each whether or not the others can be. Nothing where no masks came.
@@ -114,7 +112,7 @@ def bag_opener(out: Path) -> Callable[[], Any]:
     if out.is_dir() and any(out.iterdir()) and not marker.is_file():
         raise FileExistsError(f"{out} holds files that are no recording: set the parameter 'out' to a new or empty folder")
     out.mkdir(parents=True, exist_ok=True)
-    marker.touch()
+    marker.write_text("a recording of seqamodal_ros: the next one takes its place\n")
 
     def open_bag() -> Bag:
         for old in out.glob("frame_*.png"):

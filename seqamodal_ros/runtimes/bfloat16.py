@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, WithTraitsOf
 
 IN_CPUS = ("avx512_bf16", "amx_bf16", "bf16")  # what PyTorch calls it on x86 and on ARM
 
@@ -24,7 +24,7 @@ def computes_bfloat16(device: str) -> bool:
     return any(able.get(name) for name in IN_CPUS)
 
 
-class Bfloat16:
+class Bfloat16(WithTraitsOf):
     """A copy of a PyTorch network, computed in bfloat16 where autocast does; predictions are float32.
 
     The weights of what autocast computes in bfloat16 are kept in it, to the same result as if each call rounded them anew. On a
@@ -32,8 +32,7 @@ class Bfloat16:
     """
 
     def __init__(self, network: CentredNetwork, device: str):
-        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
-        self.hypotheses = network.hypotheses
+        super().__init__(network)
         copy = deepcopy(cast(nn.Module, network))
         for name, module in copy.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear) and not name.startswith("centres."):

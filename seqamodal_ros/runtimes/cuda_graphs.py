@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures
+from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, WithTraitsOf
 from seqamodal_ros.diffusion.blocks import numbers
 
 LOGGER = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Recorded(NamedTuple):
     replay: Callable[[], None]
 
 
-class CudaGraphs:
+class CudaGraphs(WithTraitsOf):
     """Wraps a network on a GPU; see `Network`. For each kind of call and batch size the first call is recorded, and takes longer.
 
     Where a call cannot be recorded, or its graph does not answer as the network does, that is told, all graphs go, and from then
@@ -41,8 +41,7 @@ class CudaGraphs:
 
     def __init__(self, network: CentredNetwork, record: Callable[[Call, tuple[Tensor, ...]], Recorded] | None = None):
         self.network = network
-        self.prediction, self.blank, self.conditions = network.prediction, network.blank, network.conditions
-        self.hypotheses = network.hypotheses
+        super().__init__(network)
         self._record: Callable[[Call, tuple[Tensor, ...]], Recorded] | None = record or Recorder().record
         self._recorded: dict[tuple[str, tuple[torch.Size, ...]], Recorded] = {}
 

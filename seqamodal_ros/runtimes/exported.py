@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -46,6 +47,11 @@ class Card:
     sha256: dict[str, str]
     code: str = ""
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The files of encoder, denoiser and, where it has one, ways to centres."""
+        return (ENCODER, DENOISER, CENTRES) if self.centres else (ENCODER, DENOISER)
+
 
 def threads() -> int:
     """How many a runtime takes: as many as PyTorch would."""
@@ -74,8 +80,8 @@ def read_card(folder: Path, model_id: str) -> Card:
         ValueError: it is of other weights, or damaged; the message says how to make it anew.
     """
     if not (folder / CARD).is_file():
-        raise FileNotFoundError(f"{folder} holds no exported model: `python -m seqamodal_ros export` makes it")
-    anew = "remove that folder and make it anew with `python -m seqamodal_ros export`"
+        raise FileNotFoundError(f"{folder} holds no exported model: `{_command()}` makes it")
+    anew = f"remove that folder and make it anew with `{_command()}`"
     try:
         described = json.loads((folder / CARD).read_text())
         ours = described["code"] == code_version()  # first: another version's card may have other keys
@@ -90,6 +96,11 @@ def read_card(folder: Path, model_id: str) -> Card:
     if any(hashlib.sha256(content).hexdigest() != card.sha256[name] for name, content in files.items()):
         raise ValueError(f"the export in {folder} is not what was written there: {anew}")
     return card
+
+
+def _command() -> str:
+    """What makes an export, by the Python that has this package and what it needs."""
+    return f"{sys.executable} -m seqamodal_ros export"
 
 
 def export(model: Model, folder: Path, check: Callable[[Path, Card], CentredNetwork]) -> float:

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import ImageFeatures
+from seqamodal_ros.diffusion.adapter import ImageFeatures, WithTraitsOf
 from seqamodal_ros.diffusion.blocks import numbers
-from seqamodal_ros.runtimes.exported import CENTRES, DENOISER, ENCODER, Card, threads
+from seqamodal_ros.runtimes.exported import Card, threads
 
 
-class OnnxRuntimeNetwork:
+class OnnxRuntimeNetwork(WithTraitsOf):
     """See `Network`; on the CPU, with as many threads as PyTorch has.
 
     Raises:
@@ -22,13 +22,11 @@ class OnnxRuntimeNetwork:
     def __init__(self, folder: Path, card: Card):
         import onnxruntime
 
-        self.prediction, self.blank, self.conditions = card.prediction, card.blank, card.conditions
-        self.hypotheses = card.hypotheses
+        super().__init__(card)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
         self._encoder, self._denoiser, *self._centres = (
-            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-            for name in (ENCODER, DENOISER, *([CENTRES] if card.centres else []))
+            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"]) for name in card.parts
         )
 
     def encode(self, image: Tensor) -> ImageFeatures:

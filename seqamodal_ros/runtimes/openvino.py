@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import ImageFeatures
+from seqamodal_ros.diffusion.adapter import ImageFeatures, WithTraitsOf
 from seqamodal_ros.diffusion.blocks import numbers
-from seqamodal_ros.runtimes.exported import CENTRES, DENOISER, ENCODER, Card, threads
+from seqamodal_ros.runtimes.exported import Card, threads
 
 
-class OpenVinoNetwork:
+class OpenVinoNetwork(WithTraitsOf):
     """See `Network`; on the CPU, with as many threads as PyTorch has.
 
     Attributes:
@@ -28,8 +28,7 @@ class OpenVinoNetwork:
     def __init__(self, folder: Path, card: Card, precision: str | None = None):
         import openvino
 
-        self.prediction, self.blank, self.conditions = card.prediction, card.blank, card.conditions
-        self.hypotheses = card.hypotheses
+        super().__init__(card)
         core = openvino.Core()
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bf16" if able else "f32")
@@ -38,10 +37,9 @@ class OpenVinoNetwork:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads(),
         }
-        self._encoder, self._denoiser = (core.compile_model(folder / name, "CPU", settings) for name in (ENCODER, DENOISER))
-        if card.centres:  # in float32: places of pixels are counted in it
-            exact = {**settings, "INFERENCE_PRECISION_HINT": "f32"}
-            self._centres = core.compile_model(folder / CENTRES, "CPU", exact)
+        self._encoder, self._denoiser, *self._centres = (
+            core.compile_model(folder / name, "CPU", settings) for name in card.parts
+        )
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's."""
@@ -59,5 +57,6 @@ class OpenVinoNetwork:
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's, of a card with centres."""
-        answers = self._centres([each.numpy() for each in (layer, cumulative_mask, *image_features)])
+        (centres,) = self._centres
+        answers = centres([each.numpy() for each in (layer, cumulative_mask, *image_features)])
         return torch.from_numpy(answers[0])

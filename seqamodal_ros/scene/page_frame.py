@@ -9,11 +9,12 @@ from html import escape
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts, without_layers
+from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
 from seqamodal_ros.scene.layers import cumulative_masks
 from seqamodal_ros.scene.picking import under
 from seqamodal_ros.scene.pictures import check_size, layer_colour, roundest_spot
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
+from seqamodal_ros.scene.status import Status, status_of
 
 LONGEST = 1280  # pixels of the image's longer side on the page; a longer one is made smaller
 QUALITY = 82  # of its JPEG
@@ -37,19 +38,22 @@ def frame_html(number: int, name: str, image: np.ndarray, scene: LayeredScene) -
     check_size(image, scene)
     words = [f"{scene.geometry.width} × {scene.geometry.height}", *scene_facts(scene), f"seed {scene.seed}"]
     facts = " · ".join(fact.replace(" ", "&nbsp;") for fact in words)
+    status, why = status_of(scene)
     key = f"frame-{number}"
     if len(scene.amodal):
         drawing = _Drawing(key, scene)
         over, controls, beside = drawing.html(), _controls(key, scene), _objects(scene)
         caption = drawing.caption
+        doubt = f'<p class="doubt">{status.name}: {escape(why)}</p>' if status is Status.LOW_CONFIDENCE else ""
     else:
-        over, controls = "", ""
-        said = escape(without_layers(scene))
+        over, controls, doubt = "", "", ""
+        said = escape(why)
         caption = f"{said[0].upper()}{said[1:]}{'' if said.endswith('?') else '.'}"
         beside = f'<p class="nothing">{caption}</p>'
     return f"""<article class="frame" id="{key}" aria-labelledby="{key}-name">
 <h2 id="{key}-name">{escape(name)}</h2>
 <p class="facts">{facts}</p>
+{doubt}
 <div class="columns">
 <figure>
 <div class="picture" style="--aspect: {scene.geometry.width / scene.geometry.height:.4f}">

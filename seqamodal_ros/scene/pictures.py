@@ -13,6 +13,7 @@ from seqamodal_ros.files import write_whole
 from seqamodal_ros.scene.captions import CANNOT_TELL, layer_facts, ordinal, scene_facts, without_layers
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
+from seqamodal_ros.scene.status import Status, status_of
 
 # Okabe and Ito's palette, told apart by the colour-blind too; the front layer first
 LAYER_COLOURS = (
@@ -90,7 +91,9 @@ def contact_sheet(image: np.ndarray, scene: LayeredScene, title: str) -> np.ndar
         panels.append((panel, f"layer {index + 1}", "   ".join(layer_facts(scene, index)), layer_colour(index + 1)))
     if not len(amodal):
         panels.append((_empty_panel(image, without_layers(scene)), "no layers", "", FAINT))
-    return _arrange(panels, title, "   ".join(scene_facts(scene)))
+    status, _ = status_of(scene)  # why is too long for it
+    doubt = [status.name] if status is Status.LOW_CONFIDENCE else []
+    return _arrange(panels, title, "   ".join([*scene_facts(scene), *doubt]))
 
 
 def write_image(path: Path | str, rgb: np.ndarray) -> None:

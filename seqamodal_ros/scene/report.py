@@ -7,8 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.captions import without_layers
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
+from seqamodal_ros.scene.status import Status, status_of
 
 COLUMNS = f"{'frame':<16} {'layers':>6} {'objects':>7} {'seconds':>7}  pick order"
 
@@ -20,9 +20,11 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
         source, mask: width and height in pixels; affine: mask column or row to source pixel, see `Geometry.affine`;
         layers: index, agreement and pixels (of the amodal mask) of each; objects: see `SceneObject`, with the box
         x, y, width, height of the amodal mask in source pixels, clipped to the source; pick_order;
-        truncated; doubt: see `LayeredScene`; seconds; num_samples; seed.
+        status and status_message: as in LayeredMasks.msg, the status by its name; truncated; doubt: see `LayeredScene`; seconds;
+        num_samples; seed.
     """
     mask_height, mask_width = scene.amodal.shape[1:]
+    status, why = status_of(scene)
     affine = zip(("scale_x", "scale_y", "offset_x", "offset_y"), scene.geometry.affine(mask_width), strict=True)
     return {
         "source": {"width": scene.geometry.width, "height": scene.geometry.height},
@@ -45,6 +47,8 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
             for obj in scene.objects
         ],
         "pick_order": list(scene.pick_order),
+        "status": status.name,
+        "status_message": why,
         "truncated": bool(scene.truncated),
         "doubt": scene.doubt,
         "seconds": _number(scene.seconds),
@@ -73,8 +77,9 @@ def source_box(scene: LayeredScene, obj: SceneObject) -> tuple[int, int, int, in
 
 def row(name: str, scene: LayeredScene) -> str:
     """One line for the screen, under `COLUMNS`."""
-    picks = " ".join(map(str, scene.pick_order)) or (without_layers(scene) if scene.doubt else "-")
-    return f"{name:<16} {len(scene.amodal):>6} {len(scene.objects):>7} {scene.seconds:>7.2f}  {picks}"
+    picks, (status, why) = " ".join(map(str, scene.pick_order)) or "-", status_of(scene)
+    remark = "" if status is Status.OK else f"  {status.name}: {why}"
+    return f"{name:<16} {len(scene.amodal):>6} {len(scene.objects):>7} {scene.seconds:>7.2f}  {picks}{remark}"
 
 
 def _number(value: float) -> float | None:

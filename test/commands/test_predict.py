@@ -74,7 +74,9 @@ def test_what_it_writes(predict, images, tmp_path):
     rows = [line.split() for line in out.splitlines() if line.startswith(("a ", "b "))]
     for row, frame in zip(rows, frames, strict=True):
         assert row[:3] == [frame["frame"], str(len(frame["layers"])), str(len(frame["objects"]))]
-        assert row[4:] == [str(name) for name in frame["pick_order"]] or row[4:] == ["-"]
+        picks = [str(name) for name in frame["pick_order"]] or ["-"]
+        assert row[4 : 4 + len(picks)] == picks
+        assert (frame["status"] == "OK") == (row[4 + len(picks) :] == [])
 
 
 def test_the_same_seed_gives_the_same_masks(predict, images, tmp_path):

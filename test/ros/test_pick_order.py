@@ -24,7 +24,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_msgs.msg import LayeredMasks
-from seqamodal_ros.messages import LOW_CONFIDENCE, MessageTypes, fill_image, image_array, scene_to_message
+from seqamodal_ros.messages import MessageTypes, fill_image, image_array, scene_to_message
 from seqamodal_ros.ros.pick_order import main, report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,7 +170,7 @@ class TestReport:
         assert "then no object that is known lies on it:" in on_the_way and "free" not in on_the_way
 
     def test_warnings_come_first(self, masks):
-        masks.status, masks.status_message, masks.truncated = LOW_CONFIDENCE, "unsure", True
+        masks.status, masks.status_message, masks.truncated = LayeredMasks.LOW_CONFIDENCE, "unsure", True
         masks.objects[0].touches_border = True
         masks.objects[0].score = masks.objects[0].visible_ratio = float("nan")
         lines = report(masks).splitlines()

@@ -135,7 +135,7 @@ def test_objects_are_told_apart_whatever_the_runtime(centred_model, cache_with_c
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch-bf16"])
-def test_ways_to_centres_are_those_of_pytorch_in_float32(centred_model, cache_with_centres, bfloat16_anywhere, runtime):
+def test_ways_to_centres_are_those_of_pytorch(centred_model, cache_with_centres, bfloat16_anywhere, runtime):
     model = load_model(str(centred_model))
     network, name = network_on(model, "cpu", runtime)
     assert name == runtime
@@ -148,7 +148,8 @@ def test_ways_to_centres_are_those_of_pytorch_in_float32(centred_model, cache_wi
         views = tuple(torch.stack([f, f.flip(-1)], dim=1)[:, 0] for f in features)  # as of mirror images: not contiguous
         got = network.to_centres(layer, mask, views)
     assert got.shape == (5, 2, side, side)
-    assert (got - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+    bfloat16 = getattr(network.network, "precision", "") == "bf16"  # OpenVINO, where the CPU computes in it
+    assert (got - wanted).abs().max() <= (BFLOAT16 if bfloat16 else 1e-4) * wanted.abs().max()
 
 
 @pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 1e-4), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
@@ -196,7 +197,7 @@ def test_a_named_one_that_is_missing_is_told_and_the_next_best_takes_its_place(c
     caplog.clear()
     shutil.rmtree(folder_of(small_model))
     assert Perceiver.load(str(small_model), "cpu", runtime="onnxruntime").runtime == "torch"
-    assert "python -m seqamodal_ros export" in caplog.text
+    assert f"`{sys.executable} -m seqamodal_ros export`" in caplog.text
 
 
 def _truncate(folder):

@@ -83,4 +83,4 @@ def test_row_stands_under_its_columns(make_scene, rectangles):
     line = row("frame_01", make_scene(rectangles((0, 0, 8, 8), (4, 4, 20, 20)), seconds=0.125))
     assert line.split() == ["frame_01", "2", "2", "0.12", "1", "2"]
     assert line.index("1 2") == COLUMNS.index("pick order")
-    assert row("bare", make_scene(np.zeros((0, 8, 8)))).split()[-1] == "-"
+    assert row("bare", make_scene(np.zeros((0, 8, 8)))).endswith("  -  EMPTY: no layer found")

@@ -41,6 +41,13 @@ def test_an_image_that_comes_again_is_encoded_once():
         assert torch.equal(other[:2], one[[2, 0]]) and not torch.equal(other[2], one[0])
 
 
+def test_what_was_encoded_comes_back_where_training_is_in_bfloat16():
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16):
+        (features,) = EncodedOnce()(lambda inputs: (inputs[:, :1],), images)
+    assert features.dtype == torch.float32 and features.shape == (2, 1, 8, 8)
+
+
 def test_repeated_scenes_are_drawn_once_each():
     drawn: list[float] = []
 

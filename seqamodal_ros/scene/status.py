@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far an answer can be trusted, in the words and numbers of LayeredMasks.msg, and why."""
+
+from enum import IntEnum
+
+from seqamodal_ros.scene.captions import without_layers
+from seqamodal_ros.scene.scene import LayeredScene
+
+LOW_SCORE = 0.6  # of an object of the front layer; below it, look before you pick
+
+
+class Status(IntEnum):
+    """As in LayeredMasks.msg."""
+
+    OK = 0
+    EMPTY = 1
+    LOW_CONFIDENCE = 2
+
+
+def status_of(scene: LayeredScene) -> tuple[Status, str]:
+    """The status of a scene, and why it is not OK: of EMPTY and LOW_CONFIDENCE in a few words, else empty."""
+    if not len(scene.amodal):
+        return Status.LOW_CONFIDENCE if scene.doubt else Status.EMPTY, without_layers(scene)
+    front = [obj.score for obj in scene.objects if obj.layer == 1]
+    if not front:
+        return Status.LOW_CONFIDENCE, "specks alone in front"
+    if min(front) < LOW_SCORE:
+        return Status.LOW_CONFIDENCE, f"an object of the front layer scores {min(front):.2f}, below {LOW_SCORE}"
+    return Status.OK, ""

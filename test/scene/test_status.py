@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far an answer can be trusted: the same word in a message, in layers.json, on the screen, on the sheet and on the page."""
+
+import numpy as np
+import pytest
+
+from seqamodal_ros.scene.page_frame import frame_html
+from seqamodal_ros.scene.pictures import contact_sheet
+from seqamodal_ros.scene.report import layers_json, row
+from seqamodal_ros.scene.status import Status, status_of
+
+
+@pytest.fixture
+def unsure(make_scene, rectangles):
+    """A large object of score 0.9 and a small one of 0.4, both in front."""
+    masks = rectangles((2, 2, 14, 14)) | rectangles((20, 20, 28, 28))
+    probability = np.where(masks, 0.9, 0.1).astype(np.float32)
+    probability[0, 20:28, 20:28] = 0.4
+    return make_scene(masks, probability=probability)
+
+
+def test_an_unsure_object_in_front(unsure):
+    assert status_of(unsure) == (Status.LOW_CONFIDENCE, "an object of the front layer scores 0.40, below 0.6")
+
+
+def test_an_unsure_object_behind_is_no_reason(make_scene, rectangles):
+    masks = rectangles((2, 2, 14, 14), (10, 10, 28, 28))
+    probability = np.where(masks, 0.9, 0.1).astype(np.float32)
+    probability[1, 10:28, 10:28] = 0.4
+    assert status_of(make_scene(masks, probability=probability)) == (Status.OK, "")
+
+
+def test_specks_alone(make_scene, rectangles):
+    assert status_of(make_scene(rectangles((2, 2, 4, 4)))) == (Status.LOW_CONFIDENCE, "specks alone in front")
+
+
+def test_the_values_are_the_messages():
+    masks = pytest.importorskip("seqamodal_msgs.msg", reason="needs seqamodal_msgs: `make build`").LayeredMasks
+    assert {each.name: each.value for each in Status} == {each.name: getattr(masks, each.name) for each in Status}
+
+
+def test_it_is_said_wherever_an_answer_is_shown(unsure, make_scene):
+    sure = make_scene(unsure.amodal)
+    image = np.zeros((32, 32, 3), np.uint8)
+    report = layers_json(unsure)
+    assert (report["status"], report["status_message"]) == ("LOW_CONFIDENCE", status_of(unsure)[1])
+    assert row("one", unsure).endswith(f"  1 2  LOW_CONFIDENCE: {status_of(unsure)[1]}")
+    assert f'<p class="doubt">LOW_CONFIDENCE: {status_of(unsure)[1]}</p>' in frame_html(1, "one", image, unsure)
+    assert (layers_json(sure)["status"], layers_json(sure)["status_message"]) == ("OK", "")
+    assert "LOW_CONFIDENCE" not in row("one", sure) + frame_html(1, "one", image, sure)
+    headlines = [contact_sheet(image, scene, "one")[:52] for scene in (unsure, sure)]
+    assert (headlines[0] != headlines[1]).any()
