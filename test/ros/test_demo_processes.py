@@ -113,12 +113,19 @@ def test_a_demo_of_nothing_is_one_line_and_leaves_the_last_one(tmp_path: Path):
     assert (out / "frame_001.png").read_bytes() == b"a sheet"
 
 
-def test_a_recorder_that_heard_nothing_leaves_the_last_recording(start, tmp_path: Path):
+def _until_it_listens(peer) -> None:
+    until = time.monotonic() + 60
+    while peer.images.get_subscription_count() == 0:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_recorder_that_heard_nothing_leaves_the_last_recording(start, peer, tmp_path: Path):
     pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
     (tmp_path / ".recording").touch()
     (tmp_path / "frame_001.png").write_bytes(b"a sheet")
     process = start("recorder", f"out:={tmp_path}")
-    assert process.stdout.readline().startswith("frame ")  # it listens
+    _until_it_listens(peer)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, output) == (1, NOTHING)
@@ -130,10 +137,7 @@ def test_images_without_masks_leave_the_last_recording_too(start, peer, tmp_path
     (tmp_path / ".recording").touch()
     (tmp_path / "frame_001.png").write_bytes(b"a sheet")
     process = start("recorder", f"out:={tmp_path}")
-    until = time.monotonic() + 60
-    while peer.images.get_subscription_count() == 0:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    _until_it_listens(peer)
     for _ in range(5):
         peer.send()
         time.sleep(0.05)
@@ -178,10 +182,7 @@ def test_the_recorder_deletes_nothing_of_others(start, tmp_path: Path):
 def test_the_recorder_stops_though_the_camera_does_not(start, peer, tmp_path: Path):
     pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
     process = start("recorder", f"out:={tmp_path / 'out'}")
-    until = time.monotonic() + 60
-    while peer.images.get_subscription_count() == 0:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    _until_it_listens(peer)
     process.send_signal(signal.SIGINT)
     until = time.monotonic() + 30
     while process.poll() is None:
