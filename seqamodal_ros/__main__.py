@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = bool(arguments) and arguments[0] in ("-h", "--help")
     lines = ["usage: python -m seqamodal_ros COMMAND ...  (COMMAND --help says more)"]
     lines += [f"  {name}: {purpose}" for name, purpose in COMMANDS.items()]
-    lines += ["those that need ROS 2 are run by it: ros2 run seqamodal_ros pick_order"]
+    lines += ["with ROS 2: ros2 launch seqamodal_ros perception.launch.py, ros2 run seqamodal_ros pick_order"]
     print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2
 

@@ -38,7 +38,6 @@ COLOURS: dict[str, int | None] = {
     "mono8": cv2.COLOR_GRAY2RGB,
 }
 
-
 BUILD_MESSAGES = (
     "the message package seqamodal_msgs is not built or not sourced: run `colcon build` in the repository, or in an outer "
     "workspace `colcon build --base-paths src src/seqamodal_ros/seqamodal_msgs`, then `source install/setup.bash`"
@@ -330,7 +329,7 @@ def message_to_scene(message: Any) -> LayeredScene:
         truncated=message.truncated,
         seed=message.seed,
         seconds=message.inference_time.sec + message.inference_time.nanosec / 1e9,
-        doubt=message.status_message.removeprefix(f"{CANNOT_TELL}: ") if nobody_can_tell else "",
+        doubt=(message.status_message.removeprefix(f"{CANNOT_TELL}: ") or "no reason given") if nobody_can_tell else "",
         stated=None if samples else Stated(message.num_samples, np.array([layer.agreement for layer in layers], np.float32)),
     )
 

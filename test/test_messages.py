@@ -143,6 +143,12 @@ def test_where_nothing_is_seen_of_an_image_in_doubt_that_is_no_empty_place(make_
     assert message_to_scene(message).doubt == ("" if layers else scene.doubt)
 
 
+def test_a_message_that_nobody_can_tell_and_not_why_is_none_of_an_empty_place(make_scene):
+    message = scene_to_message(make_scene(np.zeros((0, 32, 32)), doubt="too dark"), HEADER, "m", TYPES)
+    message.status_message = ""
+    assert message_to_scene(message).doubt == "no reason given"
+
+
 @pytest.mark.parametrize("score,status", [(0.9, 0), (0.4, 2)])
 def test_a_doubtful_front_layer_is_of_low_confidence(score, status):
     amodal = np.ones((1, 16, 16), bool)

@@ -80,7 +80,9 @@ class Recorder(Node):
         write_image(self.out / f"{name}.png", contact_sheet(image, scene, name))
         self._page.add(name, image, scene)
         self.frames.append({"frame": name, "model_id": message.model_id, **layers_json(scene)})
-        print(*[COLUMNS] * (len(self.frames) == 1), row(name, scene), sep="\n", flush=True)
+        if len(self.frames) == 1:
+            print(COLUMNS)
+        print(row(name, scene), flush=True)
 
     def close(self) -> None:
         """Finish the bag; write layers.json and the page, each whether or not the others can be. Nothing where no masks came.

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -80,8 +81,8 @@ def read_card(folder: Path, model_id: str) -> Card:
         ValueError: it is of other weights, or damaged; the message says how to make it anew.
     """
     if not (folder / CARD).is_file():
-        raise FileNotFoundError(f"{folder} holds no exported model: `{_command()}` makes it")
-    anew = f"remove that folder and make it anew with `{_command()}`"
+        raise FileNotFoundError(f"{folder} holds no exported model: `{_command(model_id)}` makes it")
+    anew = f"remove that folder and make it anew with `{_command(model_id)}`"
     try:
         described = json.loads((folder / CARD).read_text())
         ours = described["code"] == code_version()  # first: another version's card may have other keys
@@ -98,9 +99,9 @@ def read_card(folder: Path, model_id: str) -> Card:
     return card
 
 
-def _command() -> str:
-    """What makes an export, by the Python that has this package and what it needs."""
-    return f"{sys.executable} -m seqamodal_ros export"
+def _command(model_id: str) -> str:
+    """What makes an export, by the Python that runs this; a model that was loaded from a file is named without its folder."""
+    return f"{shlex.quote(sys.executable)} -m seqamodal_ros export --model {shlex.quote(model_id.partition('@')[0])}"
 
 
 def export(model: Model, folder: Path, check: Callable[[Path, Card], CentredNetwork]) -> float:

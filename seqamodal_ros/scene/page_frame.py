@@ -39,21 +39,20 @@ def frame_html(number: int, name: str, image: np.ndarray, scene: LayeredScene) -
     words = [f"{scene.geometry.width} × {scene.geometry.height}", *scene_facts(scene), f"seed {scene.seed}"]
     facts = " · ".join(fact.replace(" ", "&nbsp;") for fact in words)
     status, why = status_of(scene)
+    caution = f'\n<p class="caution">{status.name}: {escape(why)}</p>' if status is Status.LOW_CONFIDENCE else ""
     key = f"frame-{number}"
     if len(scene.amodal):
         drawing = _Drawing(key, scene)
         over, controls, beside = drawing.html(), _controls(key, scene), _objects(scene)
         caption = drawing.caption
-        doubt = f'<p class="doubt">{status.name}: {escape(why)}</p>' if status is Status.LOW_CONFIDENCE else ""
     else:
-        over, controls, doubt = "", "", ""
+        over, controls = "", ""
         said = escape(why)
         caption = f"{said[0].upper()}{said[1:]}{'' if said.endswith('?') else '.'}"
         beside = f'<p class="nothing">{caption}</p>'
     return f"""<article class="frame" id="{key}" aria-labelledby="{key}-name">
 <h2 id="{key}-name">{escape(name)}</h2>
-<p class="facts">{facts}</p>
-{doubt}
+<p class="facts">{facts}</p>{caution}
 <div class="columns">
 <figure>
 <div class="picture" style="--aspect: {scene.geometry.width / scene.geometry.height:.4f}">

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.files import write_whole
-from seqamodal_ros.scene.captions import CANNOT_TELL, layer_facts, ordinal, scene_facts, without_layers
+from seqamodal_ros.scene.captions import CANNOT_TELL, layer_facts, ordinal, scene_facts
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 from seqamodal_ros.scene.status import Status, status_of
@@ -89,11 +89,13 @@ def contact_sheet(image: np.ndarray, scene: LayeredScene, title: str) -> np.ndar
     for index in range(len(amodal)):
         panel = _layer_panel(image, scene, index, amodal[index], visible[index])
         panels.append((panel, f"layer {index + 1}", "   ".join(layer_facts(scene, index)), layer_colour(index + 1)))
+    status, why = status_of(scene)
     if not len(amodal):
-        panels.append((_empty_panel(image, without_layers(scene)), "no layers", "", FAINT))
-    status, _ = status_of(scene)  # why is too long for it
-    doubt = [status.name] if status is Status.LOW_CONFIDENCE else []
-    return _arrange(panels, title, "   ".join([*scene_facts(scene), *doubt]))
+        panels.append((_empty_panel(image, why), "no layers", "", FAINT))
+    facts = scene_facts(scene)
+    if status is Status.LOW_CONFIDENCE:
+        facts.append(status.name)  # why would be too long
+    return _arrange(panels, title, "   ".join(facts))
 
 
 def write_image(path: Path | str, rgb: np.ndarray) -> None:

@@ -20,8 +20,8 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
         source, mask: width and height in pixels; affine: mask column or row to source pixel, see `Geometry.affine`;
         layers: index, agreement and pixels (of the amodal mask) of each; objects: see `SceneObject`, with the box
         x, y, width, height of the amodal mask in source pixels, clipped to the source; pick_order;
-        status and status_message: as in LayeredMasks.msg, the status by its name; truncated; doubt: see `LayeredScene`; seconds;
-        num_samples; seed.
+        status and status_message: as a LayeredMasks message has them, the status by its name; truncated; doubt: see
+        `LayeredScene`; seconds; num_samples; seed.
     """
     mask_height, mask_width = scene.amodal.shape[1:]
     status, why = status_of(scene)
@@ -77,7 +77,8 @@ def source_box(scene: LayeredScene, obj: SceneObject) -> tuple[int, int, int, in
 
 def row(name: str, scene: LayeredScene) -> str:
     """One line for the screen, under `COLUMNS`."""
-    picks, (status, why) = " ".join(map(str, scene.pick_order)) or "-", status_of(scene)
+    picks = " ".join(map(str, scene.pick_order)) or "-"
+    status, why = status_of(scene)
     remark = "" if status is Status.OK else f"  {status.name}: {why}"
     return f"{name:<16} {len(scene.amodal):>6} {len(scene.objects):>7} {scene.seconds:>7.2f}  {picks}{remark}"
 

@@ -149,7 +149,7 @@ def test_ways_to_centres_are_those_of_pytorch(centred_model, cache_with_centres,
         got = network.to_centres(layer, mask, views)
     assert got.shape == (5, 2, side, side)
     bfloat16 = getattr(network.network, "precision", "") == "bf16"  # OpenVINO, where the CPU computes in it
-    assert (got - wanted).abs().max() <= (BFLOAT16 if bfloat16 else 1e-4) * wanted.abs().max()
+    assert (got - wanted).abs().max() <= (0.02 if bfloat16 else 1e-4) * wanted.abs().max()
 
 
 @pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 1e-4), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
@@ -197,7 +197,7 @@ def test_a_named_one_that_is_missing_is_told_and_the_next_best_takes_its_place(c
     caplog.clear()
     shutil.rmtree(folder_of(small_model))
     assert Perceiver.load(str(small_model), "cpu", runtime="onnxruntime").runtime == "torch"
-    assert f"`{sys.executable} -m seqamodal_ros export`" in caplog.text
+    assert f"`{sys.executable} -m seqamodal_ros export --model {small_model.stem}`" in caplog.text
 
 
 def _truncate(folder):

@@ -23,6 +23,12 @@ def test_an_unsure_object_in_front(unsure):
     assert status_of(unsure) == (Status.LOW_CONFIDENCE, "an object of the front layer scores 0.40, below 0.6")
 
 
+def test_a_score_next_to_the_bound_is_not_rounded_up_to_it(make_scene, rectangles):
+    masks = rectangles((2, 2, 14, 14))
+    scene = make_scene(masks, probability=np.where(masks, 0.597, 0.1).astype(np.float32))
+    assert "scores 0.59, below 0.6" in status_of(scene)[1]
+
+
 def test_an_unsure_object_behind_is_no_reason(make_scene, rectangles):
     masks = rectangles((2, 2, 14, 14), (10, 10, 28, 28))
     probability = np.where(masks, 0.9, 0.1).astype(np.float32)
@@ -45,8 +51,18 @@ def test_it_is_said_wherever_an_answer_is_shown(unsure, make_scene):
     report = layers_json(unsure)
     assert (report["status"], report["status_message"]) == ("LOW_CONFIDENCE", status_of(unsure)[1])
     assert row("one", unsure).endswith(f"  1 2  LOW_CONFIDENCE: {status_of(unsure)[1]}")
-    assert f'<p class="doubt">LOW_CONFIDENCE: {status_of(unsure)[1]}</p>' in frame_html(1, "one", image, unsure)
+    assert f'<p class="caution">LOW_CONFIDENCE: {status_of(unsure)[1]}</p>' in frame_html(1, "one", image, unsure)
     assert (layers_json(sure)["status"], layers_json(sure)["status_message"]) == ("OK", "")
     assert "LOW_CONFIDENCE" not in row("one", sure) + frame_html(1, "one", image, sure)
     headlines = [contact_sheet(image, scene, "one")[:52] for scene in (unsure, sure)]
     assert (headlines[0] != headlines[1]).any()
+
+
+def test_so_it_is_where_nothing_is_seen(make_scene):
+    image, said = np.zeros((8, 8, 3), np.uint8), "LOW_CONFIDENCE: cannot tell: too dark"
+    doubtful, empty = (make_scene(np.zeros((0, 8, 8)), doubt=doubt) for doubt in ("too dark", ""))
+    assert (layers_json(doubtful)["status"], layers_json(empty)["status"]) == ("LOW_CONFIDENCE", "EMPTY")
+    assert row("one", doubtful).endswith(f"  -  {said}") and row("one", empty).endswith("  -  EMPTY: no layer found")
+    assert said in frame_html(1, "one", image, doubtful)
+    assert "LOW_CONFIDENCE" not in frame_html(1, "one", image, empty)
+    assert (contact_sheet(image, doubtful, "one")[:52] != contact_sheet(image, empty, "one")[:52]).any()
