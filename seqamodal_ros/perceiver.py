@@ -168,9 +168,8 @@ class Perceiver:
                 network.denoise(masks, t, masks - 1, tuple(f.repeat_interleave(rows, 0) for f in features[: network.conditions]))
             if has_centres(self.model.network):
                 others = features[network.conditions :]
-                # on a GPU each number of layers is a graph of its own, see `CudaGraphs`
-                most = min(self.model.settings.sequence.max_layers, 8) if self._device == "cuda" else 1
-                for layers in range(1, most + 1):
+                # each number of layers is a graph of its own on a GPU, and compiled by itself by OpenVINO
+                for layers in range(1, min(self.model.settings.sequence.max_layers, 8) + 1):
                     blank = torch.zeros(layers, 1, size, size, device=self._device) - 1
                     self._before_call()
                     network.to_centres(-blank, blank, tuple(f.expand(layers, *f.shape[1:]) for f in others))

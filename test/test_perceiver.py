@@ -108,9 +108,10 @@ class TestSeeing:
         for name, part in warm.model.network.named_children():
             part.register_forward_hook(lambda module, inputs, output, name=name: called.append((name, len(inputs[0]))))
         warm.warm_up(num_samples=4)
-        views = 1 + mirror
-        assert called == [("encoder", views), ("denoiser", views), ("denoiser", 4 * views), ("centres", views)]
-        assert len(begun) == 4
+        views, numbers_of_layers = 1 + mirror, range(1, warm.model.settings.sequence.max_layers + 1)
+        of_centres = [("centres", number * views) for number in numbers_of_layers]
+        assert called == [("encoder", views), ("denoiser", views), ("denoiser", 4 * views), *of_centres]
+        assert len(begun) == 3 + len(numbers_of_layers)
         image = picture(48, 64)
         cold = Perceiver.load(str(centred_model), "cpu", mirror=mirror)
         np.testing.assert_array_equal(warm(image).hypotheses, cold(image).hypotheses)

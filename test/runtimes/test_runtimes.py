@@ -18,6 +18,7 @@ from seqamodal_ros.runtimes import choice, exported
 from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
 from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.runtimes.exported import CARD, DENOISER, export_folder, read_card
+from seqamodal_ros.runtimes.openvino import SIZES
 
 pytest.importorskip("onnxscript", reason="needs the exporter: `pip install -r requirements/runtimes.txt`")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: `pip install -r requirements/runtimes.txt`")
@@ -122,6 +123,29 @@ def test_images_of_a_batch_are_seen_as_if_alone(cache, small_model, runtime, tol
         alone = perceiver(image)
         assert scene.amodal.shape == alone.amodal.shape and len(alone.amodal)
         assert (scene.amodal != alone.amodal).mean() <= tolerance
+
+
+def test_openvino_compiles_for_each_batch_size_up_to_a_number_of_them(cache, small_model, monkeypatch):
+    openvino = sys.modules["openvino"]
+    compile_model, compiled = openvino.Core.compile_model, []
+
+    def counted(core, model, *others):
+        compiled.append(model)
+        return compile_model(core, model, *others)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", counted)
+    model = load_model(str(small_model))
+    network, name = network_on(model, "cpu", "openvino")
+    assert name == "openvino"
+    sizes = [*range(1, SIZES + 4), 2]  # the last is known
+    with torch.inference_mode():
+        for size in sizes:
+            image = torch.rand(size, 3, 128, 128) * 2 - 1
+            for got, wanted in zip(network.encode(image), model.network.encode(image), strict=True):
+                assert got.shape == wanted.shape
+                assert (got - wanted).abs().max() <= BFLOAT16 * wanted.abs().max()
+    assert len(compiled) == SIZES + 1  # one more is of any size
+    assert [each.is_dynamic() for each in compiled] == [False] * SIZES + [True]
 
 
 def test_objects_are_told_apart_whatever_the_runtime(centred_model, cache_with_centres):
