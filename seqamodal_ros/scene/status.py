@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far an answer can be trusted, in the words and numbers of LayeredMasks.msg, and why."""
 
-import math
 from enum import IntEnum
 
 from seqamodal_ros.scene.captions import without_layers
@@ -26,6 +25,6 @@ def status_of(scene: LayeredScene) -> tuple[Status, str]:
     if not front:
         return Status.LOW_CONFIDENCE, "specks alone in front"
     if min(front) < LOW_SCORE:
-        score = math.floor(100 * min(front)) / 100  # 0.597 is no 0.60 here
+        score = min(round(min(front), 2), LOW_SCORE - 0.01)  # 0.597 is no 0.60 here
         return Status.LOW_CONFIDENCE, f"an object of the front layer scores {score:.2f}, below {LOW_SCORE}"
     return Status.OK, ""
