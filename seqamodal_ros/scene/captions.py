@@ -41,5 +41,5 @@ def layer_facts(scene: LayeredScene, index: int) -> list[str]:
     facts = [counted(count, "object"), f"{hidden:.0%} hidden"]
     agreement = scene.agreement[index]
     if np.isnan(agreement):
-        return facts if scene.num_samples == 1 else [*facts, "seen but once"]
+        return facts if scene.num_samples == 1 else [*facts, f"seen by 1 of {scene.num_samples}"]
     return [*facts, f"agreement {agreement:.2f}"]

@@ -32,4 +32,4 @@ def test_a_layer_that_one_hypothesis_saw_says_so(make_scene, rectangles):
     scene = make_scene(rectangles((0, 0, 8, 8), (4, 0, 12, 8)), samples=3)
     hypotheses = scene.hypotheses.copy()
     hypotheses[1, 1:] = False
-    assert layer_facts(replace(scene, hypotheses=hypotheses), 1) == ["1 object", "50% hidden", "seen but once"]
+    assert layer_facts(replace(scene, hypotheses=hypotheses), 1) == ["1 object", "50% hidden", "seen by 1 of 3"]
