@@ -91,9 +91,14 @@ class LayeredScene:
         """A scene from its layers; see the attributes.
 
         Its objects are the connected components of at least `area_min` pixels, or, given `to_centres`, float [L, 2, h, w], the
-        parts of such an area whose pixels point to one centre.
+        parts of such an area whose pixels point to one centre. A layer behind the first that one of several hypotheses saw alone
+        makes none: four of five of those would be of things that are not there, or in another layer (docs/experiments.md).
         """
-        objects = _objects(parts_of_layers(amodal, to_centres, area_min), visible_masks(amodal), probability)
+        parts = parts_of_layers(amodal, to_centres, area_min)
+        if hypotheses.shape[1] > 1:
+            seen_by = hypotheses.any(axis=(2, 3)).sum(axis=1)
+            parts = [masks if seen_by[layer] > 1 or not layer else [] for layer, masks in enumerate(parts)]
+        objects = _objects(parts, visible_masks(amodal), probability)
         return cls(amodal, probability, hypotheses, geometry, objects, truncated, seed, seconds, doubt)
 
     @property

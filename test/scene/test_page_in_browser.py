@@ -64,8 +64,8 @@ def scene(make_scene, rectangles) -> LayeredScene:
     """Three layers of 640x480, objects 1 and 2 in the first; the samples of the second and the third differ."""
     front = rectangles((6, 14, 30, 30), (44, 30, 58, 44), size=64).any(axis=0)
     amodal = np.array([front, *rectangles((20, 22, 50, 42), (24, 26, 38, 52), size=64)])
-    hypotheses = np.repeat(amodal[:, None], 2, axis=1)
-    hypotheses[1, 1] = rectangles((12, 22, 50, 50), size=64)[0]
+    hypotheses = np.repeat(amodal[:, None], 3, axis=1)
+    hypotheses[1, 2] = rectangles((12, 22, 50, 50), size=64)[0]
     hypotheses[2, 0] = False
     return make_scene(amodal, width=640, height=480, hypotheses=hypotheses)
 
@@ -123,10 +123,10 @@ class TestSliders:
         browser.press("ArrowRight")
         browser.press("Tab")  # now that one layer is chosen
         browser.press("End")
-        assert (shown(browser), badges(browser)) == (["2/2"], [])
-        assert outputs(browser) == ["2 of 3", "hypothesis 2 of 2"]
-        assert browser.evaluate("document.activeElement.getAttribute('aria-valuetext')") == "hypothesis 2 of 2"
-        assert caption(browser).startswith("Layer 2 of 3, hypothesis 2 of 2: 21% hidden, IOU 0.56")
+        assert (shown(browser), badges(browser)) == (["2/3"], [])
+        assert outputs(browser) == ["2 of 3", "hypothesis 3 of 3"]
+        assert browser.evaluate("document.activeElement.getAttribute('aria-valuetext')") == "hypothesis 3 of 3"
+        assert caption(browser).startswith("Layer 2 of 3, hypothesis 3 of 3: 21% hidden, IOU 0.56")
 
     def test_all_layers_have_no_samples(self, opened, scene):
         browser = opened(("a", scene))
@@ -148,7 +148,7 @@ class TestSliders:
         browser = opened(("a", scene))
         slide(browser, "layer", "End")
         slide(browser, "sample", "ArrowRight")
-        assert caption(browser) == "Layer 3 of 3, hypothesis 1 of 2: blank, it sees no such layer."
+        assert caption(browser) == "Layer 3 of 3, hypothesis 1 of 3: blank, it sees no such layer."
         check_painted(browser, scene, np.zeros((64, 64), bool), np.zeros((64, 64), bool))
 
     def test_the_frames_do_not_mind_each_other(self, opened, scene):
@@ -159,7 +159,7 @@ class TestSliders:
 
 class TestMasks:
     @pytest.mark.parametrize("layer", [1, 2, 3])
-    @pytest.mark.parametrize("sample", [0, 1, 2])
+    @pytest.mark.parametrize("sample", [0, 1, 3])
     def test_the_right_one_is_painted_where_it_lies(self, opened, scene, layer, sample):
         browser = opened(("a", scene))
         slide(browser, "layer", *["ArrowRight"] * layer)
