@@ -19,11 +19,6 @@ def ordinal(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def without_layers(scene: LayeredScene) -> str:
-    """What is said of a scene without layers: that nothing was found, or why nobody can tell."""
-    return f"{CANNOT_TELL}: {scene.doubt}" if scene.doubt else "no layer found"
-
-
 def scene_facts(scene: LayeredScene) -> list[str]:
     """How many layers, objects and hypotheses; whether truncated; how long it took, where known."""
     facts = [counted(len(scene.amodal), "layer"), counted(len(scene.objects), "object"), f"K = {scene.num_samples}"]

@@ -94,10 +94,9 @@ class LayeredScene:
         parts of such an area whose pixels point to one centre. A layer behind the first that one of several hypotheses saw alone
         makes none: four of five of those would be of things that are not there, or in another layer (docs/experiments.md).
         """
-        parts = parts_of_layers(amodal, to_centres, area_min)
-        if hypotheses.shape[1] > 1:
-            seen_by = hypotheses.any(axis=(2, 3)).sum(axis=1)
-            parts = [masks if seen_by[layer] > 1 or not layer else [] for layer, masks in enumerate(parts)]
+        named = hypotheses.any(axis=(2, 3)).sum(axis=1) >= min(2, hypotheses.shape[1])
+        named[:1] = True
+        parts = parts_of_layers(amodal & named[:, None, None], to_centres, area_min)
         objects = _objects(parts, visible_masks(amodal), probability)
         return cls(amodal, probability, hypotheses, geometry, objects, truncated, seed, seconds, doubt)
 

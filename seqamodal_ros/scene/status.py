@@ -3,7 +3,7 @@
 
 from enum import IntEnum
 
-from seqamodal_ros.scene.captions import without_layers
+from seqamodal_ros.scene.captions import CANNOT_TELL
 from seqamodal_ros.scene.scene import LayeredScene
 
 LOW_SCORE = 0.6  # of an object of the front layer; below it, look before you pick
@@ -20,7 +20,7 @@ class Status(IntEnum):
 def status_of(scene: LayeredScene) -> tuple[Status, str]:
     """The status of a scene, and why it is not OK: of EMPTY and LOW_CONFIDENCE in a few words, else empty."""
     if not len(scene.amodal):
-        return Status.LOW_CONFIDENCE if scene.doubt else Status.EMPTY, without_layers(scene)
+        return (Status.LOW_CONFIDENCE, f"{CANNOT_TELL}: {scene.doubt}") if scene.doubt else (Status.EMPTY, "no layer found")
     front = [obj.score for obj in scene.objects if obj.layer == 1]
     if not front:
         return Status.LOW_CONFIDENCE, "specks alone in front"
