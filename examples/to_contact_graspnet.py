@@ -21,8 +21,7 @@ import numpy as np
 from seqamodal_ros.clouds import check_same_camera, depth_metres, pinhole
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import InvalidMessage, message_to_scene
-from seqamodal_ros.scene.picking import free_objects
-from seqamodal_ros.scene.status import LOW_SCORE
+from seqamodal_ros.scene.picking import LOW_SCORE, free_objects
 
 MAX_SKEW = 0.05  # seconds between the image that was segmented and the depth image
 KEPT_DEPTHS = 100  # images: masks come later than the depth of their moment, by as long as inference takes

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqamodal_ros.messages import InvalidMessage, fill_image, message_to_scene
-from seqamodal_ros.scene.picking import free_objects
-from seqamodal_ros.scene.status import LOW_SCORE
+from seqamodal_ros.scene.picking import LOW_SCORE, free_objects
 
 
 class PickMask(NamedTuple):

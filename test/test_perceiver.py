@@ -12,6 +12,7 @@ import pytest
 
 from seqamodal_ros import LayeredScene, Perceiver
 from seqamodal_ros.scene.components import components
+from seqamodal_ros.scene.picking import LOW_SCORE
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -193,7 +194,10 @@ class TestSeeing:
             for layer, mask in enumerate(scene.amodal, start=1):
                 parts = [obj.amodal for obj in scene.objects if obj.layer == layer]
                 large = np.logical_or.reduce(components(mask, 4) or [np.zeros_like(mask)])
-                assert (sum(part.astype(int) for part in parts) == large).all()  # each pixel but of specks in one of them
+                owners = sum((part.astype(int) for part in parts), np.zeros(mask.shape, int))
+                assert owners.max(initial=0) <= 1 and large[owners == 1].all()
+                scraps = large & (owners == 0)
+                assert not scraps.any() or scene.probability[layer - 1][scraps].mean() < LOW_SCORE
         assert len(scenes[0].objects) > len(scenes[0].amodal)
 
     def test_temperatures_change_probabilities_alone(self, perceiver, tempered_model):

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol, TypeVar
 
+LOW_SCORE = 0.6  # below it, look before you pick; and a part of a larger thing is no object of its own (scraps.py)
+
 
 class SeenObject(Protocol):
     """What is asked of an object; see `SceneObject` for what the fields mean."""

@@ -3,10 +3,14 @@
 
 from enum import IntEnum
 
+import numpy as np
+
 from seqamodal_ros.scene.captions import CANNOT_TELL
+from seqamodal_ros.scene.components import components
+from seqamodal_ros.scene.picking import LOW_SCORE
 from seqamodal_ros.scene.scene import LayeredScene
 
-LOW_SCORE = 0.6  # of an object of the front layer; below it, look before you pick
+SPECK = 10  # mask pixels; what is smaller is no scrap
 
 
 class Status(IntEnum):
@@ -21,10 +25,13 @@ def status_of(scene: LayeredScene) -> tuple[Status, str]:
     """The status of a scene, and why it is not OK: of EMPTY and LOW_CONFIDENCE in a few words, else empty."""
     if not len(scene.amodal):
         return (Status.LOW_CONFIDENCE, f"{CANNOT_TELL}: {scene.doubt}") if scene.doubt else (Status.EMPTY, "no layer found")
-    front = [obj.score for obj in scene.objects if obj.layer == 1]
+    front = [obj for obj in scene.objects if obj.layer == 1]
     if not front:
-        return Status.LOW_CONFIDENCE, "specks alone in front"
-    if min(front) < LOW_SCORE:
-        score = min(round(min(front), 2), LOW_SCORE - 0.01)  # 0.597 is no 0.60 here
-        return Status.LOW_CONFIDENCE, f"an object of the front layer scores {score:.2f}, below {LOW_SCORE}"
+        return Status.LOW_CONFIDENCE, "specks or scraps alone in front"
+    rest = scene.amodal[0] & ~np.logical_or.reduce([obj.amodal for obj in front])
+    scores = [(float(scene.probability[0][scrap].mean()), "a scrap") for scrap in components(rest, SPECK)]
+    score, what = min(scores + [(obj.score, "an object") for obj in front])
+    if score < LOW_SCORE:
+        shown = min(round(score, 2), LOW_SCORE - 0.01)  # 0.597 is no 0.60 here
+        return Status.LOW_CONFIDENCE, f"{what} of the front layer scores {shown:.2f}, below {LOW_SCORE}"
     return Status.OK, ""
