@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's 1000 steps by us and by the peer, of the same weights and noise; ``python -m benchmarks.same_weights --help``."""
+"""The paper's 1000 steps by us and by the peer, of the same weights and noise; `python -m benchmarks.same_weights --help`."""
 
 import argparse
 import json

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures a model on a packed set, or on composites, textures and the sample frames: ``python -m training.evaluate --help``."""
+"""Measures a model on a packed set, or on composites, textures and the sample frames: `python -m training.evaluate --help`."""
 
 import argparse
 import json

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a run's moving-average weights as safetensors: ``python -m training.export RUN CONFIG --out FILE``."""
+"""Writes a run's moving-average weights as safetensors: `python -m training.export RUN CONFIG --out FILE`."""
 
 import argparse
 import pickle

@@ -95,6 +95,8 @@ class LoopSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, not {self.seed}")
         if self.again < 1:
             raise ValueError(f"again must be 1 or more steps a batch, not {self.again}")
         if self.parts < 1 or self.batch_size % self.parts:
@@ -179,6 +181,8 @@ class Run:
                 group.update(asked)  # the settings of now, not those of the checkpoint
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{self.checkpoint} is of another network: give another --out ({error})") from None
+        if state["seed"] != self.settings.seed:
+            raise ValueError(f"{self.checkpoint} was begun with seed {state['seed']}: give that one, or another --out")
         self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
 
     def save(self) -> None:
@@ -193,6 +197,7 @@ class Run:
             "ema": self.ema,
             "step": self.step,
             "seconds": self.seconds,
+            "seed": self.settings.seed,
         }
         part = self.folder / "checkpoint.part"
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training material small enough to travel to a GPU, images as WebP: ``python -m training.parcel pack | unpack --help``."""
+"""Training material small enough to travel to a GPU, images as WebP: `python -m training.parcel pack | unpack --help`."""
 
 import argparse
 import json

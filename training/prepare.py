@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares data, once, before training: ``python -m training.prepare sprites | coco | folders --help``."""
+"""Prepares data, once, before training: `python -m training.prepare sprites | coco | folders --help`."""
 
 import argparse
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is left of a model's layers in other light, out of focus, in noise: ``python -m training.robustness --help``."""
+"""What is left of a model's layers in other light, out of focus, in noise: `python -m training.robustness --help`."""
 
 import argparse
 import json

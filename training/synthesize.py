@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes scenes, says how hard they are: ``python -m training.synthesize samples | composite | render | minis | stats --help``."""
+"""Makes scenes, says how hard they are: `python -m training.synthesize samples | composite | render | minis | stats --help`."""
 
 import argparse
 import sys

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's Tables 1-5 and the 2x2 of baselines on a set of one's own: ``python -m training.tables CONFIG --help``.
+"""The paper's Tables 1-5 and the 2x2 of baselines on a set of one's own: `python -m training.tables CONFIG --help`.
 
-Trains the models that the tables compare, each in a folder of its own, and writes ``tables.md``. A cell whose model is not
+Trains the models that the tables compare, each in a folder of its own, and writes `tables.md`. A cell whose model is not
 trained to its end says "not run". Trained models, and figures that were worked out once, are kept: the same command goes on where
 it stopped.
 """

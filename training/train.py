@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a network: ``python -m training.train CONFIG --data DIR --sprites DIR --out DIR``."""
+"""Trains a network: `python -m training.train CONFIG --data DIR --sprites DIR --out DIR`."""
 
 import argparse
 from collections.abc import Sequence
@@ -340,6 +340,7 @@ def main() -> None:
     parser.add_argument(
         "--packed", type=Path, nargs="+", help="sets of training.prepare or training.synthesize, for the share `packed`"
     )
+    parser.add_argument("--seed", type=int, help="of weights, rows, noise and scenes (default: the configuration's)")
     parser.add_argument("--minutes", type=float, help="end after so many, with a checkpoint")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, where there is one")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
@@ -349,6 +350,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         settings = read_settings(args.config)
+        if args.seed is not None:
+            settings = replace(settings, loop=replace(settings.loop, seed=args.seed))
         begun = (args.out / "checkpoint.pt").is_file()
         if begun and not args.resume:
             raise ValueError(f"{args.out} holds a run: go on with it by --resume, or give another --out")

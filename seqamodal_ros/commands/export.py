@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a model for ONNX Runtime and OpenVINO, where `runtime` finds it: ``export [--model NAME]``. No ROS."""
+"""Writes a model for ONNX Runtime and OpenVINO, where `runtime` finds it: `export [--model NAME]`. No ROS."""
 
 import logging
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sees the layers in image files and writes pictures and numbers of them: ``predict IMAGE... --out DIR``. No ROS."""
+"""Sees the layers in image files and writes pictures and numbers of them: `predict IMAGE... --out DIR`. No ROS."""
 
 import argparse
 import io

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds layered masks to a recorded bag: ``process_bag IN OUT``. No ROS; bags are read and written by the library rosbags."""
+"""Adds layered masks to a recorded bag: `process_bag IN OUT`. No ROS; bags are read and written by the library rosbags."""
 
 import argparse
 import hashlib

@@ -596,6 +596,24 @@ def run_command(monkeypatch, *words) -> None:
     training.train.main()
 
 
+def test_another_seed_is_another_run(tmp_path, packed, monkeypatch, capsys):
+    config = write_config(tmp_path / "config.yaml", packed=1.0)
+    words = [config, "--packed", packed, "--resume", "--out"]
+    runs = {"configured": (), "same": ("--seed", 0), "other": ("--seed", 3)}
+    for name, options in runs.items():
+        run_command(monkeypatch, *words, tmp_path / name, *options)
+    configured, same, other = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"] for name in runs)
+    for name, value in configured.items():
+        assert torch.equal(value, same[name]), name
+    assert any(not torch.equal(value, other[name]) for name, value in configured.items())
+    with pytest.raises(SystemExit):
+        run_command(monkeypatch, *words, tmp_path / "other")
+    assert "was begun with seed 3: give that one, or another --out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_command(monkeypatch, *words, tmp_path / "none", "--seed", -1)
+    assert "seed must be 0 or more, not -1" in capsys.readouterr().err
+
+
 def test_a_run_is_gone_on_with_only_when_asked(tmp_path, packed, monkeypatch, capsys):
     config = write_config(tmp_path / "config.yaml", packed=1.0)
     words = [config, "--packed", packed, "--out", tmp_path / "run"]
