@@ -30,10 +30,13 @@ def hull_layers(scene: Scene) -> np.ndarray:
 
 
 def predicted_hull_layers(scene: LayeredScene) -> np.ndarray:
-    """bool [L, h, w], what is left of a prediction without its hidden parts: the convex hull of each predicted visible object."""
+    """bool [L, h, w], what is left of a prediction without its hidden parts: the convex hull of each predicted visible object,
+    and of each connected part of what makes no objects."""
     hulls = np.zeros_like(scene.amodal)
-    for thing in scene.objects:
-        hulls[thing.layer - 1] |= _hull(thing.visible)
+    for layer, (hull, rest) in enumerate(zip(hulls, scene.visible, strict=True), start=1):
+        things = [thing.visible for thing in scene.objects if thing.layer == layer]
+        for part in (*things, *components(rest & ~np.logical_or.reduce(things, initial=False), area_min=1)):
+            hull |= _hull(part)
     return hulls
 
 

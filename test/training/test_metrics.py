@@ -192,6 +192,10 @@ def test_the_hull_of_what_was_predicted_visible_knows_no_more(make_scene):
     assert not (hull[1] & ~layers[1]).any()
     assert (hull[1] >= layers[1] & ~layers[0]).all()
     assert 6 <= (hull[1] & corner).sum() <= 10  # of 16
+    one_of_three = np.repeat(layers[:, None], 3, axis=1)
+    one_of_three[1, 1:] = False  # then it makes no objects
+    scene = make_scene(layers, hypotheses=one_of_three)
+    assert {obj.layer for obj in scene.objects} == {1} and (predicted_hull_layers(scene) == hull).all()
 
 
 def test_baselines_of_a_bare_scene(make_scene):
