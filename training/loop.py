@@ -181,8 +181,9 @@ class Run:
                 group.update(asked)  # the settings of now, not those of the checkpoint
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{self.checkpoint} is of another network: give another --out ({error})") from None
-        if state["seed"] != self.settings.seed:
-            raise ValueError(f"{self.checkpoint} was begun with seed {state['seed']}: give that one, or another --out")
+        seed = state.get("seed", self.settings.seed)  # older checkpoints hold none
+        if seed != self.settings.seed:
+            raise ValueError(f"{self.checkpoint} was begun with seed {seed}: give that one, or another --out")
         self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
 
     def save(self) -> None:

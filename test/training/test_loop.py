@@ -609,6 +609,10 @@ def test_another_seed_is_another_run(tmp_path, packed, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run_command(monkeypatch, *words, tmp_path / "other")
     assert "was begun with seed 3: give that one, or another --out" in capsys.readouterr().err
+    older = torch.load(tmp_path / "other" / "checkpoint.pt", weights_only=True)
+    del older["seed"]
+    torch.save(older, tmp_path / "other" / "checkpoint.pt")
+    run_command(monkeypatch, *words, tmp_path / "other")  # whatever it began with is not known
     with pytest.raises(SystemExit):
         run_command(monkeypatch, *words, tmp_path / "none", "--seed", -1)
     assert "seed must be 0 or more, not -1" in capsys.readouterr().err
