@@ -129,11 +129,13 @@ class PerceptionNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
-        """Stop the worker before the node goes."""
+        """Stop the worker before the node goes, and leave the graph at once."""
         self._release()
         self._watchdog.end()
         self._end_log()
         super().destroy_node()
+        # rclpy leaves it to the garbage collector, and until then others see the node and wait for its services.
+        self._state_machine.destroy_when_not_in_use()
 
     def _acquire(self) -> Worker:
         """Load the model, start the worker, open topics and services; `_release` undoes what was done, in reverse."""

@@ -22,8 +22,10 @@ from harness import WITHIN, Bench
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 
 from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.ros.perception_node import PerceptionNode
 
 CYCLES, WARM_UP = 100, 20
 ANSWERED_EVERY = 10  # cycles; to find one another takes a peer longer than all the rest
@@ -166,6 +168,15 @@ def test_shutdown_from_each_state_is_for_good(bench, before, shutdown):
     assert state(b) == "finalized"
 
 
+def test_a_destroyed_node_leaves_the_graph_at_once(peer, eager_model):
+    overrides = [Parameter("model", value=str(eager_model)), Parameter("device", value="cpu")]
+    node = PerceptionNode(context=peer.context, parameter_overrides=overrides)
+    assert "seqamodal" in peer.get_node_names()
+    node.destroy_node()
+    assert "seqamodal" not in peer.get_node_names()
+    assert not any(name.endswith("/change_state") for name, _ in peer.get_service_names_and_types())
+
+
 def test_a_transition_that_does_not_fit_the_state_is_refused_and_changes_nothing(bench):
     b = bench(**QUICK)
     change = changer(b)
@@ -217,6 +228,7 @@ def failing(*_: object) -> None:
 NODE = """
 import sys, time
 from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.ros.perception_node import PerceptionNode
 from seqamodal_ros.ros import heartbeat, perception_node
 
 see = Perceiver.batch
