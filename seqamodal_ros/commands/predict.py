@@ -13,7 +13,7 @@ import numpy as np
 
 from seqamodal_ros.commands.arguments import Parser, interruptible, one_line, whole_number
 from seqamodal_ros.files import write_whole
-from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, Perceiver
+from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES, Perceiver
 from seqamodal_ros.scene.image_files import OPENCV_LOG, find_images, read_image
 from seqamodal_ros.scene.page import PAGE, Page, is_page
 from seqamodal_ros.scene.pictures import contact_sheet, overlay, write_image
@@ -40,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
             arguments.device,
             sampling_steps=arguments.sampling_steps,
             max_layers=arguments.max_layers,
+            mirror=arguments.mirror,
+            runtime=arguments.runtime,
         )
     except (ImportError, OSError, ValueError) as error:
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     for path, name in zip(images, names, strict=True):
         try:
             image = read_image(path)
-            scene = perceiver(image, arguments.num_samples, arguments.seed)
+            scene = _see(perceiver, path, image, arguments)
             write_outputs(out, name, image, scene)
             page.add(name, image, scene)
         except (OSError, RuntimeError, ValueError) as error:  # PyTorch's want of memory is a RuntimeError
@@ -78,6 +80,14 @@ def main(argv: list[str] | None = None) -> int:
     return 130 if interrupted else 1 if failed else 0
 
 
+def _see(perceiver: Perceiver, path: Path, image: np.ndarray, arguments: argparse.Namespace) -> LayeredScene:
+    """One image's layers; where something is wrong with it, a ValueError that names its file."""
+    try:
+        return perceiver(image, arguments.num_samples, arguments.seed, region=arguments.region)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def write_outputs(folder: Path, name: str, image: np.ndarray, scene: LayeredScene) -> None:
     """Write contact sheet, overlay and masks (amodal, visible, probability, hypotheses at mask size) of one image.
 
@@ -100,10 +110,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)")
     add("--device", default="auto", choices=DEVICES, help="where the network runs (default: %(default)s)")
+    add("--runtime", default="auto", choices=RUNTIMES,
+        help="what computes it: auto takes what the command export wrote, where there is (default: %(default)s)")  # fmt: skip
+    add("--region", nargs=4, type=int, metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="look at this part of each image alone, such as a table: pixels (default: all of it)")  # fmt: skip
     add("--num-samples", type=number(1, LARGEST_NUM_SAMPLES), default=3, metavar="K",
         help="hypotheses of each layer (default: %(default)s)")  # fmt: skip
     add("--seed", type=number(0, 2**64 - 1), default=0, metavar="N", help="of the noise (default: %(default)s)")
     add("--sampling-steps", type=number(1, 1000), metavar="N", help="network calls a layer (default: the model's own)")
+    add("--mirror", action=argparse.BooleanOptionalAction, help="look at mirror images, too (default: as the model does)")
     add("--max-layers", type=number(1, 100), metavar="N", help="layers at most (default: the model's own)")
     return parser.parse_args(argv)
 

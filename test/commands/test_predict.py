@@ -94,6 +94,23 @@ def test_options_reach_the_model(predict, images, tmp_path):
     assert frame["seed"] == 2**64 - 1
 
 
+def test_a_region_alone_is_looked_at(predict, images, tmp_path):
+    height, width = read_image(images / "b.png").shape[:2]
+    left = width // 2
+    code, out, _ = predict(images / "b.png", "--region", left, 0, width - left, height, "--runtime", "torch", "--no-mirror")
+    assert code == 0 and " by torch, " in out
+    changed = (read_image(tmp_path / "out" / "b_overlay.png") != read_image(images / "b.png")).any(axis=2)
+    assert changed[: height // 2, left + 8 :].any()
+    assert not changed[: height // 2, : left - 8].any()  # below stands the legend
+
+
+def test_a_region_outside_an_image_fails_by_the_image_alone(predict, images, tmp_path):
+    height, width = read_image(images / "b.png").shape[:2]
+    code, _, err = predict(images / "b.png", "--region", 0, 0, width + 1, height)
+    assert code == 1
+    assert f"b.png: the region x=0 y=0 {width + 1}x{height} must be non-empty" in err
+
+
 class TestFailedImages:
     def test_a_truncated_file_fails_and_the_others_are_seen(self, predict, images, tmp_path):
         whole = (images / "b.png").read_bytes()
