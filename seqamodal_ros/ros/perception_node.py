@@ -129,13 +129,14 @@ class PerceptionNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
-        """Stop the worker before the node goes, and leave the graph at once."""
+        """Stop the worker before the node goes; its name and lifecycle services leave the graph at once."""
         self._release()
         self._watchdog.end()
         self._end_log()
         super().destroy_node()
-        # rclpy leaves it to the garbage collector, and until then others see the node and wait for its services.
-        self._state_machine.destroy_when_not_in_use()
+        # The state machine holds those services, and rclpy keeps it until the node is collected as garbage: others would wait for
+        # them. To destroy it here would crash a transition that another thread is in.
+        self.__dict__.pop("_state_machine", None)
 
     def _acquire(self) -> Worker:
         """Load the model, start the worker, open topics and services; `_release` undoes what was done, in reverse."""

@@ -14,6 +14,7 @@ import pytest
 
 from seqamodal_ros.__main__ import main as package_main
 from seqamodal_ros.commands.predict import main
+from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.scene.image_files import read_image
 
 
@@ -97,11 +98,18 @@ def test_options_reach_the_model(predict, images, tmp_path):
 def test_a_region_alone_is_looked_at(predict, images, tmp_path):
     height, width = read_image(images / "b.png").shape[:2]
     left = width // 2
-    code, out, _ = predict(images / "b.png", "--region", left, 0, width - left, height, "--runtime", "torch", "--no-mirror")
-    assert code == 0 and " by torch, " in out
+    assert predict(images / "b.png", "--region", left, 0, width - left, height)[0] == 0
     changed = (read_image(tmp_path / "out" / "b_overlay.png") != read_image(images / "b.png")).any(axis=2)
     assert changed[: height // 2, left + 8 :].any()
     assert not changed[: height // 2, : left - 8].any()  # below stands the legend
+
+
+def test_runtime_and_mirror_images_are_the_callers_choice(predict, images, monkeypatch):
+    given, load = [], Perceiver.load
+    monkeypatch.setattr(Perceiver, "load", lambda *args, **others: given.append(others) or load(*args, **others))
+    assert predict(images / "b.png")[0] == 0
+    assert predict(images / "b.png", "--runtime", "torch", "--no-mirror")[0] == 0
+    assert [(each["runtime"], each["mirror"]) for each in given] == [("auto", None), ("torch", False)]
 
 
 def test_a_region_outside_an_image_fails_by_the_image_alone(predict, images, tmp_path):

@@ -22,7 +22,6 @@ from harness import WITHIN, Bench
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
 
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros.perception_node import PerceptionNode
@@ -168,13 +167,15 @@ def test_shutdown_from_each_state_is_for_good(bench, before, shutdown):
     assert state(b) == "finalized"
 
 
-def test_a_destroyed_node_leaves_the_graph_at_once(peer, eager_model):
-    overrides = [Parameter("model", value=str(eager_model)), Parameter("device", value="cpu")]
-    node = PerceptionNode(context=peer.context, parameter_overrides=overrides)
+def test_a_destroyed_nodes_name_and_lifecycle_services_leave_the_graph_at_once(peer):
+    node = PerceptionNode(context=peer.context)
     assert "seqamodal" in peer.get_node_names()
     node.destroy_node()
     assert "seqamodal" not in peer.get_node_names()
     assert not any(name.endswith("/change_state") for name, _ in peer.get_service_names_and_types())
+    node.destroy_node()
+    with pytest.raises(AttributeError):  # and no crash
+        node.trigger_configure()
 
 
 def test_a_transition_that_does_not_fit_the_state_is_refused_and_changes_nothing(bench):
@@ -228,7 +229,6 @@ def failing(*_: object) -> None:
 NODE = """
 import sys, time
 from seqamodal_ros.perceiver import Perceiver
-from seqamodal_ros.ros.perception_node import PerceptionNode
 from seqamodal_ros.ros import heartbeat, perception_node
 
 see = Perceiver.batch

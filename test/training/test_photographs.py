@@ -13,7 +13,19 @@ import yaml
 import training.photographs
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, save_model
-from training.photographs import BOXES, Answer, Photograph, box_iou, box_of, matches, picture, read_photographs, row
+from seqamodal_ros.perceiver import Perceiver
+from training.photographs import (
+    BOXES,
+    FOUND,
+    MISSED,
+    Answer,
+    Photograph,
+    box_iou,
+    matches,
+    picture,
+    read_photographs,
+    table_row,
+)
 
 IMAGE = np.full((48, 64, 3), 90, np.uint8)
 
@@ -27,34 +39,35 @@ def folder(tmp_path) -> Path:
 
 def test_boxes_are_read_with_their_photographs(folder):
     (photograph,) = read_photographs(folder, folder / "boxes.yaml")
-    assert photograph.name == "a.png" and np.array_equal(photograph.image, IMAGE)
+    assert np.array_equal(photograph.image, IMAGE)
     assert photograph.boxes == [(4, 4, 24, 24), (30, 10, 50, 40)] and photograph.free == 1
-    assert photograph.region == (
-        0,
-        0,
-        57,
-        45,
-    )  # 46x36 pixels from (4, 4) on, and 7 and 5 around them
+    assert photograph.region == (0, 0, 57, 45)  # 46x36 pixels from (4, 4) on, and 7 and 5 around them
+    (folder / "boxes.yaml").write_text("a.png: {free: [[4, 4, 24, 24]], covered:}\n")
+    assert read_photographs(folder, folder / "boxes.yaml")[0].boxes == [(4, 4, 24, 24)]
 
 
 @pytest.mark.parametrize(
     "text,words",
     [
         ("a.png: [", "is no YAML"),
+        ("a.png: \xff", "is no YAML"),
         ("", "names no photographs"),
-        ("a.png: [[1, 2, 3, 4]]", "needs `free` and `covered`"),
-        ("a.png: {front: []}", "needs `free` and `covered`"),
-        ("a.png: {covered: [[4, 4, 24, 24]]}", "no free object"),
+        ("null: {free: [[4, 4, 24, 24]]}", "names no photographs"),
+        ("a.png: [[1, 2, 3, 4]]", "one box at least under `free`"),
+        ("a.png: {free: [[4, 4, 24, 24]], front: []}", "one box at least under `free`"),
+        ("a.png: {covered: [[4, 4, 24, 24]]}", "one box at least under `free`"),
+        ("a.png: {free: 4}", "4 is no box"),
         ("a.png: {free: [[4, 4, 24]]}", "is no box"),
         ("a.png: {free: [[4, 4, 65, 24]]}", "inside 64x48 pixels"),
         ("a.png: {free: [[24, 4, 4, 24]]}", "is no box"),
-        ("a.png: {free: [[a, 4, 24, 24]]}", "is no box"),
+        ("a.png: {free: [[no, 4, yes, 24]]}", "is no box"),
     ],
 )
 def test_a_file_of_another_form_is_refused(folder, text, words):
-    (folder / "boxes.yaml").write_text(text)
-    with pytest.raises(ValueError, match=words):
+    (folder / "boxes.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=words) as refused:
         read_photographs(folder, folder / "boxes.yaml")
+    assert "boxes.yaml" in str(refused.value)
 
 
 def test_a_photograph_that_is_not_there_is_named(folder):
@@ -70,10 +83,7 @@ def test_our_boxes_have_the_form():
     assert all(0 <= left < right and 0 <= top < bottom for left, top, right, bottom in boxes)
 
 
-def test_boxes_match_once_and_the_nearest_first():
-    mask = np.zeros((20, 30), bool)
-    mask[3:8, 5:17] = True
-    assert box_of(mask) == (5, 3, 17, 8)
+def test_boxes_match_once_and_the_largest_iou_first():
     assert box_iou((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
     assert box_iou((0, 0, 10, 10), (10, 0, 20, 10)) == 0.0
     named = [(0, 0, 10, 8), (0, 0, 10, 10), (50, 0, 60, 10)]
@@ -82,21 +92,26 @@ def test_boxes_match_once_and_the_nearest_first():
 
 
 def test_the_table_and_the_picture(make_scene, rectangles):
-    """Of three things one is found free, one is said to be free and is covered, and one is missed."""
-    scene = make_scene(rectangles((2, 2, 12, 12), (18, 18, 28, 28)).any(axis=0)[None], width=320, height=320)
-    image = np.full((320, 320, 3), 90, np.uint8)
-    photograph = Photograph("a.png", image, [(20, 20, 120, 120), (200, 20, 300, 120), (180, 180, 280, 280)], 2)
+    """Of three things that are named the surest is a covered one, a less sure one is free, a speck is none; one is missed."""
+    masks = rectangles((2, 2, 12, 12), (18, 18, 28, 28), (20, 2, 23, 5))
+    probability = (0.7 * masks[0] + 0.9 * masks[1] + 0.5 * masks[2])[None].astype(np.float32)
+    scene = make_scene(masks.any(axis=0)[None], width=240, height=320, probability=probability, area_min=4)
+    boxes = [(0, 20, 80, 120), (190, 200, 230, 300), (140, 180, 240, 280)]
+    photograph = Photograph(np.full((320, 240, 3), 90, np.uint8), boxes, 2)
     answer = Answer.of(scene, photograph)
-    assert sorted(answer.found.values()) == [0, 2]
-    cells = row("whole", [photograph], [answer]).split(" | ")
-    assert cells[0] == "| whole"
+    assert len(answer.named) == 3 and sorted(answer.found.values()) == [0, 2]
+    cells = table_row("whole", [photograph], [answer]).split(" | ")
+    told = [cell.split(":")[0] for cell in cells[1:]]
+    assert cells[0] == "| whole" and told == ["2 of 3", "2 of 3", "1 of 3", "0 of 1", "0 of 1", "0 of 1"]
     assert cells[1].startswith("2 of 3: 66.7 [")
-    assert cells[2].startswith("100.0 [") and cells[2].endswith("of 2")
-    assert cells[3].startswith("50.0 [") and "of 2; first" in cells[3]
-    drawn = picture([photograph], [answer])
+    drawn = picture([photograph], [answer])  # of a portrait, whose lower end is there, too
     assert drawn.shape == (480, 1920, 3) and drawn.dtype == np.uint8
-    assert row("none", [photograph], [Answer(make_scene(np.zeros((0, 32, 32)), width=320, height=320), {})]) == (
-        "| none | 0 of 3: 0.0 [0.0, 79.3] % | - of 0 | - of 0; first 0 of 0 | - of 0; first 0 of 0 | - of 0; first 0 of 0 |"
+    assert np.abs(drawn[400, 0].astype(int) - 90).max() < 60 and not drawn[:, 640:].any()
+    for colour, where in ((FOUND, (100, slice(0, 4))), (MISSED, (440, slice(282, 290)))):
+        assert (np.abs(drawn[where].astype(int) - colour).max(axis=1) < 60).any()
+    blank = Answer(make_scene(np.zeros((0, 32, 32))), [], {})
+    assert table_row("none", [photograph], [blank]) == (
+        "| none | 0 of 3: 0.0 [0.0, 79.3] % | 0 of 0 | 0 of 0 | 0 of 0 | 0 of 0 | 0 of 0 |"
     )
 
 
@@ -105,14 +120,28 @@ def test_the_command(folder, monkeypatch, capsys):
     network, model = FastNetwork(FastSettings(64, 16, (8, 8, 8, 8), (8, 8, 8))), folder / "small.safetensors"
     save_model(model, network.state_dict(), ModelSettings(network.settings))
     words = ["photographs", folder, "--boxes", folder / "boxes.yaml", "--model", model, "--runtime", "torch", "--samples", 1]
+    regions = []
+    see = Perceiver.__call__
+
+    def watched(*args, region):
+        regions.append(region)
+        return see(*args, region=region)
+
+    monkeypatch.setattr(Perceiver, "__call__", watched)
     monkeypatch.setattr(sys, "argv", [*map(str, words), "--sheet", str(folder / "sheet.png")])
     training.photographs.main()
+    assert regions == [None, (0, 0, 57, 45)]
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(table) == 4 and {line.count("|") for line in table} == {7}
-    assert table[2].startswith("| the whole photograph | ") and table[3].startswith("| a region, 15% around")
+    assert len(table) == 4 and {line.count("|") for line in table} == {8}
+    assert table[2].startswith("| the whole photograph | ") and table[3].startswith("| a region, 15% around the boxes | ")
     assert cv2.imread(str(folder / "sheet.png")).shape == (480, 1920, 3)
-    for wrong, said in ((["--sheet", str(folder / "absent" / "s.png")], "there is no folder"), (["--boxes", "b"], "b")):
-        monkeypatch.setattr(sys, "argv", [*map(str, words), *wrong])
-        with pytest.raises(SystemExit):
+    for wrong, said in (
+        (["--sheet", folder / "absent" / "s.png"], "there is no folder"),
+        (["--sheet", folder / "s.txt"], "use .png or .jpg"),
+        (["--boxes", folder / "absent.yaml"], "absent.yaml"),
+        (["--samples", 0], "must be a whole number in 1..64"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*map(str, words), *map(str, wrong)])
+        with pytest.raises(SystemExit) as ended:
             training.photographs.main()
-        assert said in capsys.readouterr().err
+        assert ended.value.code == 2 and said in capsys.readouterr().err.splitlines()[-1]
