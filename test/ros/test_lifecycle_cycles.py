@@ -173,8 +173,18 @@ def test_a_destroyed_nodes_name_and_lifecycle_services_leave_the_graph_at_once(p
     node.destroy_node()
     assert "seqamodal" not in peer.get_node_names()
     assert not any(name.endswith("/change_state") for name, _ in peer.get_service_names_and_types())
-    node.destroy_node()
-    with pytest.raises(AttributeError):  # and no crash
+    node.destroy_node()  # once more changes nothing
+
+
+def test_a_node_that_is_destroyed_within_a_transition_does_not_crash(peer, monkeypatch):
+    node = PerceptionNode(context=peer.context)
+
+    def check() -> None:  # on_configure calls it first
+        node.destroy_node()
+        raise ValueError("the node is gone")
+
+    monkeypatch.setattr(node.parameters, "check", check)
+    with pytest.raises(AttributeError):
         node.trigger_configure()
 
 
