@@ -112,7 +112,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)")
     add("--device", default="auto", choices=DEVICES, help="where the network runs (default: %(default)s)")
     add("--runtime", default="auto", choices=RUNTIMES,
-        help="what computes it: auto the fastest that is there; one that is missing gives way with a warning (default: auto)")  # fmt: skip
+        help="what computes it; auto: the fastest at hand; a missing one gives way, with a warning (default: auto)")  # fmt: skip
     add("--region", nargs=4, type=number(0, LARGEST_SIDE), metavar=("X", "Y", "WIDTH", "HEIGHT"),
         help="look at this part of each image alone, such as a table: pixels (default: all of it)")  # fmt: skip
     add("--num-samples", type=number(1, LARGEST_NUM_SAMPLES), default=3, metavar="K",

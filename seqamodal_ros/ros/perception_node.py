@@ -135,7 +135,7 @@ class PerceptionNode(LifecycleNode):
         self._end_log()
         super().destroy_node()
         # The state machine holds those services, and rclpy keeps it until the node is collected as garbage: others would wait for
-        # them. To destroy it here would crash the process where another thread is in a transition, which now ends in AttributeError.
+        # them. To destroy it here would crash the process where another thread is in a transition, which ends in AttributeError.
         self.__dict__.pop("_state_machine", None)
 
     def _acquire(self) -> Worker:
