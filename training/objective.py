@@ -114,16 +114,6 @@ def balanced_rows(batch: Batch, rows: int) -> list[Tensor]:
     return [batch.layers < 1 + chosen[:, row : row + 1] for row in range(rows)]
 
 
-def own_numbers(batch: Batch, rows: int) -> Tensor:
-    """For each row, behind how many of the model's own layers it starts: int64 [rows, B].
-
-    The rows of an image are distinct numbers of 1..N, drawn uniformly; of 1..rows where it has fewer layers.
-    """
-    deepest = batch.layers.amax(dim=1).clamp(min=rows)
-    first = (torch.rand_like(deepest, dtype=torch.float32) * deepest).long()
-    return torch.stack([1 + (first + row) % deepest for row in range(rows)])
-
-
 def add_partial(batch: Batch, drawn: Tensor, share: float) -> Tensor:
     """In a `share` of rows, count some objects of the layer that comes next as drawn too: bool [B, O]."""
     blocked = (batch.occluded_by & ~drawn[:, None, :]).any(dim=2)
@@ -197,11 +187,8 @@ def _drawn(
     """For all rows, the objects drawn before bool [rows * B, O], and the cumulative masks bool [rows * B, 1, h, w]."""
     if step >= settings.own_from and torch.rand(()) < settings.own:
         detached = tuple(f.detach() for f in features)
-        numbers = own_numbers(batch, settings.rows)
-        layers = own_layers(network, detached, schedule, batch.amodal.shape[-1], int(numbers.max()))
-        image = torch.arange(len(layers), device=layers.device)
-        behind = layers.cumsum(dim=1, dtype=torch.uint8) > 0  # cumulative masks
-        own = [behind[image, number - 1, None] for number in numbers]
+        layers = own_layers(network, detached, schedule, batch.amodal.shape[-1], settings.rows)
+        own = [layers[:, :number].any(dim=1, keepdim=True) for number in range(1, settings.rows + 1)]
         return torch.cat([drawn_objects(batch, mask) for mask in own]), torch.cat(own)
     rows = (balanced_rows if settings.balanced else algorithm_1_rows)(batch, settings.rows)
     drawn = [add_partial(batch, row, settings.partial) for row in rows]

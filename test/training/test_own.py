@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers as the network draws them itself, and the objects that it has drawn then."""
 
-from types import SimpleNamespace
-
 import torch
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, union
-from training.objective import own_numbers
 from training.own import drawn_objects, own_layers
 
 
@@ -55,17 +52,3 @@ def test_each_layer_is_told_of_those_before():
     assert len(told) == 4 and not told[0].any()
     for number, before in enumerate(told):
         assert torch.equal(before, layers[:, :number].any(dim=1, keepdim=True))
-
-
-def test_rows_start_behind_any_of_an_images_layers():
-    torch.manual_seed(0)
-    layers = torch.tensor([[1, 2, 3, 4, 5], [1, 1, 2, 0, 0], [0, 0, 0, 0, 0]])  # of the objects; 0 where there is none
-    batch = SimpleNamespace(layers=layers)
-    seen = [set[int](), set[int](), set[int]()]
-    for _ in range(60):
-        numbers = own_numbers(batch, 3)
-        assert numbers.shape == (3, 3)
-        for image, of_image in enumerate(numbers.T.tolist()):
-            assert len(set(of_image)) == 3
-            seen[image] |= set(of_image)
-    assert seen == [{1, 2, 3, 4, 5}, {1, 2, 3}, {1, 2, 3}]
