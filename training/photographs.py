@@ -50,7 +50,7 @@ class Photograph:
     free: int
 
     @property
-    def region(self) -> Box:
+    def region(self) -> tuple[int, int, int, int]:
         """x, y, width, height of all objects and `MARGIN` around them, inside the photograph."""
         lefts, tops, rights, bottoms = zip(*self.boxes, strict=True)
         height, width = self.image.shape[:2]
