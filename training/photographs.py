@@ -173,7 +173,7 @@ def _share(part: Sequence[int], whole: Sequence[int]) -> str:
 
 
 def picture(photographs: Sequence[Photograph], answers: Sequence[Answer]) -> np.ndarray:
-    """The overlays in three columns, uint8 [h, w, 3] RGB; the box of each object is green where it was found, red where not."""
+    """The overlays in three columns at most, uint8 [h, w, 3] RGB; boxes of objects that were found are green, others red."""
     width, height = TILE
     tiles = []
     for photograph, answer in zip(photographs, answers, strict=True):
@@ -186,8 +186,9 @@ def picture(photographs: Sequence[Photograph], answers: Sequence[Answer]) -> np.
         tile = np.zeros((height, width, 3), np.uint8)
         tile[: small.shape[0], : small.shape[1]] = small
         tiles.append(tile)
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 3)
-    return np.vstack([np.hstack(tiles[k : k + 3]) for k in range(0, len(tiles), 3)])
+    columns = min(3, len(tiles))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)])
 
 
 def main() -> None:
@@ -207,11 +208,11 @@ def main() -> None:
         photographs = read_photographs(args.photographs, args.boxes)
         perceiver = perceiver_on(args.model, args.runtime)
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        parser.error(f"{error} (boxes: {args.boxes})")
     print(f"{perceiver.model_id}, {len(photographs)} photographs, K = {args.samples}, seed {args.seed}, {perceiver.runtime}\n")
     heads = ["looked at", "found [95 %]", "of those named, right"]
     for least in LEAST_SCORES:
-        heads += [f"can be picked, of a score of {least:g} or more", "the surest of each photograph"]
+        heads += [f"can be picked, of a score of {least:g} or more", f"the surest of each photograph, of {least:g} or more"]
     print(f"| {' | '.join(heads)} |\n{'| --- ' * len(heads)}|")
     answers: dict[str, list[Answer]] = {}
     whole, closer = "the whole photograph", f"a region, {MARGIN:.0%} around the boxes"

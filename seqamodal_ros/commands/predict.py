@@ -48,8 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 2
     where = f"{perceiver.model_id[:40]} on {perceiver.device} by {perceiver.runtime}"
-    print(f"{where}, K = {arguments.num_samples}, seed {arguments.seed}")
-    print(COLUMNS)
+    print(f"{where}, K = {arguments.num_samples}, seed {arguments.seed}\n{COLUMNS}", flush=True)
     frames: list[dict[str, Any]] = []
     page, interrupted, failed = Page(), False, 0
     for path, name in zip(images, names, strict=True):
@@ -84,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
 def _see(perceiver: Perceiver, path: Path, image: np.ndarray, arguments: argparse.Namespace) -> LayeredScene:
     """One image's layers; where something is wrong with it, a ValueError that names its file."""
     try:
-        return perceiver(image, arguments.num_samples, arguments.seed, region=arguments.region)
+        return perceiver(image, arguments.num_samples, arguments.seed, region=arguments.region if any(arguments.region) else None)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -113,8 +112,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--device", default="auto", choices=DEVICES, help="where the network runs (default: %(default)s)")
     add("--runtime", default="auto", choices=RUNTIMES,
         help="what computes it; auto: the fastest at hand; a missing one gives way, with a warning (default: auto)")  # fmt: skip
-    add("--region", nargs=4, type=number(0, LARGEST_SIDE), metavar=("X", "Y", "WIDTH", "HEIGHT"),
-        help="look at this part of each image alone, such as a table: pixels (default: all of it)")  # fmt: skip
+    add("--region", nargs=4, type=number(0, LARGEST_SIDE), default=(0, 0, 0, 0), metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="look at this part of each image alone, such as a table: pixels (default, and zeros: all of it)")  # fmt: skip
     add("--num-samples", type=number(1, LARGEST_NUM_SAMPLES), default=3, metavar="K",
         help="hypotheses of each layer (default: %(default)s)")  # fmt: skip
     add("--seed", type=number(0, 2**64 - 1), default=0, metavar="N", help="of the noise (default: %(default)s)")

@@ -104,6 +104,13 @@ def test_a_region_alone_is_looked_at(predict, images, tmp_path):
     assert not changed[: height // 2, : left - 8].any()  # below stands the legend
 
 
+def test_a_region_of_zeros_is_all_of_it(predict, images, tmp_path):
+    assert predict(images / "b.png", "--out", tmp_path / "one")[0] == 0
+    assert predict(images / "b.png", "--out", tmp_path / "two", "--region", 0, 0, 0, 0)[0] == 0
+    one, two = (np.load(tmp_path / name / "b_layers.npz")["probability"] for name in ("one", "two"))
+    assert np.array_equal(one, two)
+
+
 def test_runtime_and_mirror_images_are_the_callers_choice(predict, images, monkeypatch):
     given, load = [], Perceiver.load
     monkeypatch.setattr(Perceiver, "load", lambda *args, **others: given.append(others) or load(*args, **others))

@@ -105,8 +105,8 @@ def test_the_table_and_the_picture(make_scene, rectangles):
     assert cells[0] == "| whole" and told == ["2 of 3", "2 of 3", "1 of 3", "0 of 1", "0 of 1", "0 of 1"]
     assert cells[1].startswith("2 of 3: 66.7 [")
     drawn = picture([photograph], [answer])  # of a portrait, whose lower end is there, too
-    assert drawn.shape == (480, 1920, 3) and drawn.dtype == np.uint8
-    assert np.abs(drawn[400, 0].astype(int) - 90).max() < 60 and not drawn[:, 640:].any()
+    assert drawn.shape == (480, 640, 3) and drawn.dtype == np.uint8
+    assert np.abs(drawn[400, 0].astype(int) - 90).max() < 60 and not drawn[:, 360:].any()
     for colour, where in ((FOUND, (100, slice(0, 4))), (MISSED, (440, slice(282, 290)))):
         assert (np.abs(drawn[where].astype(int) - colour).max(axis=1) < 60).any()
     blank = Answer(make_scene(np.zeros((0, 32, 32))), [], {})
@@ -134,7 +134,7 @@ def test_the_command(folder, monkeypatch, capsys):
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 4 and {line.count("|") for line in table} == {8}
     assert table[2].startswith("| the whole photograph | ") and table[3].startswith("| a region, 15% around the boxes | ")
-    assert cv2.imread(str(folder / "sheet.png")).shape == (480, 1920, 3)
+    assert cv2.imread(str(folder / "sheet.png")).shape == (480, 640, 3)
     for wrong, said in (
         (["--sheet", folder / "absent" / "s.png"], "there is no folder"),
         (["--sheet", folder / "s.txt"], "use .png or .jpg"),
