@@ -21,6 +21,7 @@ from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.picking import free_objects
 from seqamodal_ros.scene.pictures import overlay, write_image
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
+from training.data.sheets import in_columns
 from training.figures import percent
 from training.instances import MATCHED
 from training.metrics import share_interval
@@ -85,7 +86,10 @@ def read_photographs(folder: Path, boxes: Path) -> list[Photograph]:
     for name, lists in told.items():
         if not isinstance(lists, Mapping) or set(lists) - {"free", "covered"} or not lists.get("free"):
             raise ValueError(f"{boxes}: {name} needs one box at least under `free`; what is covered goes under `covered`")
-        image = read_image(folder / name)
+        try:
+            image = read_image(folder / name)
+        except OSError as error:
+            raise OSError(f"{boxes}: {error}") from error
         free, covered = (_boxes(f"{boxes}: {name}", lists.get(key) or [], image.shape) for key in ("free", "covered"))
         photographs.append(Photograph(image, free + covered, len(free)))
     return photographs
@@ -186,9 +190,7 @@ def picture(photographs: Sequence[Photograph], answers: Sequence[Answer]) -> np.
         tile = np.zeros((height, width, 3), np.uint8)
         tile[: small.shape[0], : small.shape[1]] = small
         tiles.append(tile)
-    columns = min(3, len(tiles))
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
-    return np.vstack([np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)])
+    return in_columns(tiles, min(3, len(tiles)))
 
 
 def main() -> None:
@@ -208,7 +210,7 @@ def main() -> None:
         photographs = read_photographs(args.photographs, args.boxes)
         perceiver = perceiver_on(args.model, args.runtime)
     except (OSError, ValueError) as error:
-        parser.error(f"{error} (boxes: {args.boxes})")
+        parser.error(str(error))
     print(f"{perceiver.model_id}, {len(photographs)} photographs, K = {args.samples}, seed {args.seed}, {perceiver.runtime}\n")
     heads = ["looked at", "found [95 %]", "of those named, right"]
     for least in LEAST_SCORES:

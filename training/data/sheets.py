@@ -30,8 +30,12 @@ def answer_sheet(scenes: Sequence[Scene], predicted: Sequence[np.ndarray], colum
 
 
 def _arranged(rows: list[list[np.ndarray]], columns: int) -> np.ndarray:
-    cells = [np.hstack([_fit(picture) for picture in row]) for row in rows]
-    cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
+    return in_columns([np.hstack([_fit(picture) for picture in row]) for row in rows], columns)
+
+
+def in_columns(cells: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Pictures uint8 [h, w, 3] of one size, row by row, as one; what is left of the last row is black."""
+    cells = [*cells, *[np.zeros_like(cells[0])] * (-len(cells) % columns)]
     return np.vstack([np.hstack(cells[k : k + columns]) for k in range(0, len(cells), columns)])
 
 
