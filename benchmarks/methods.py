@@ -61,7 +61,7 @@ def iou_of_layers(predicted: list[np.ndarray]) -> Result:
 def paper(sampler: str, steps: int, device: str) -> Result:
     """The paper's network, ours, with a sampler of ours; random weights, as none are trained. On a GPU as `auto` has it."""
     model = Model(PaperNetwork(PaperSettings()).eval(), ModelSettings(PaperSettings()), "random")
-    network, runtime = network_on(model, device, "auto" if device == "cuda" else "torch")
+    network, runtime, _ = network_on(model, device, "auto" if device == "cuda" else "torch")
     schedule = Schedule.linear()
     features = network.encode(normalised(torch.from_numpy(frames()[0][:256, :256]).permute(2, 0, 1)[None].to(device)))
     features = tuple(f.expand(K, -1, -1, -1) for f in features)

@@ -42,7 +42,7 @@ def compare(model: Path, packed: Path, device: str, images: int, samples: int, r
     if scenes.meta["image_size"] % side:
         raise ValueError(f"images of {packed} are {scenes.meta['image_size']} a side, no multiple of the model's {side}")
     theirs = peer.with_weights_of(loaded.network).to(device)
-    ours, taken = network_on(loaded, device, runtime)
+    ours, taken, _ = network_on(loaded, device, runtime)
     schedule = Schedule.linear()
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     overlaps = []

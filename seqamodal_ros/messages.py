@@ -14,7 +14,6 @@ import numpy as np
 from seqamodal_ros.scene.captions import CANNOT_TELL
 from seqamodal_ros.scene.geometry import LARGEST_SIDE, Geometry
 from seqamodal_ros.scene.image_files import checked_size, decode_image
-from seqamodal_ros.scene.report import source_box
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject, Stated
 from seqamodal_ros.scene.status import Status, status_of
 
@@ -256,11 +255,11 @@ def scene_to_message(scene: LayeredScene, header: Any, model_id: str, types: Mes
     def object_message(obj: SceneObject) -> Any:
         message = types.object()
         message.id, message.layer = obj.id, obj.layer
-        x, y, width, height = box = source_box(scene, obj)
+        x, y, width, height = scene.geometry.box(obj.amodal)
         message.roi = types.region_of_interest(x_offset=x, y_offset=y, width=width, height=height, do_rectify=False)
         message.amodal, message.visible = mask_image(obj.amodal), mask_image(obj.visible)
         message.score, message.visible_ratio, message.uncertainty = obj.score, obj.visible_ratio, obj.uncertainty
-        message.touches_border = _touches_border(scene, box)
+        message.touches_border = obj.touches_border
         message.occluded_by = list(obj.occluded_by)
         return message
 
@@ -281,14 +280,6 @@ def scene_to_message(scene: LayeredScene, header: Any, model_id: str, types: Mes
     message.inference_time = types.duration(sec=int(seconds), nanosec=int(seconds % 1 * 1e9))
     message.model_id = model_id
     return message
-
-
-def _touches_border(scene: LayeredScene, box: tuple[int, int, int, int]) -> bool:
-    """Whether an object's box comes within half a mask pixel of the edge of what the network saw: nearer cannot be told."""
-    scale_x, scale_y, _, _ = scene.geometry.affine(scene.amodal.shape[2])
-    left, top, right, bottom = scene.geometry.seen
-    x, y, width, height = box
-    return bool(min(x - left, right - x - width) < scale_x / 2 or min(y - top, bottom - y - height) < scale_y / 2)
 
 
 def message_to_scene(message: Any) -> LayeredScene:
@@ -322,6 +313,7 @@ def message_to_scene(message: Any) -> LayeredScene:
                 visible_ratio=obj.visible_ratio,
                 score=obj.score,
                 uncertainty=obj.uncertainty,
+                touches_border=obj.touches_border,
                 occluded_by=tuple(obj.occluded_by),
             )
             for obj in message.objects

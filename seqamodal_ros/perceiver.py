@@ -36,6 +36,7 @@ class Perceiver:
     Attributes:
         model: the weights that it was loaded with, and its settings.
         runtime: what computes it, one of `RUNTIMES` but "auto".
+        precision: what that computes in, "float32" or "bfloat16".
     """
 
     def __init__(self, model: Model, device: str, fit: str, runtime: str, before_call: Callable[[], None]):
@@ -45,7 +46,7 @@ class Perceiver:
         self.model = model
         self._device = device
         self._network: CentredNetwork | None  # None while it rests
-        self._network, self.runtime = network_on(model, device, runtime)
+        self._network, self.runtime, self.precision = network_on(model, device, runtime)
         self._fit = fit
         self._schedule = Schedule.linear()
         self._before_call = before_call
@@ -125,6 +126,11 @@ class Perceiver:
     def device(self) -> str:
         """ "cpu" or "cuda", where the network runs."""
         return self._device
+
+    @property
+    def computed_by(self) -> str:
+        """In a line: which weights, on which device, by which runtime and in which precision."""
+        return f"{self.model_id[:40]} on {self.device} by {self.runtime} in {self.precision}"
 
     @property
     def gpu_memory(self) -> int | None:
@@ -293,7 +299,7 @@ class Perceiver:
         from seqamodal_ros.runtimes.choice import network_on
 
         if self._network is None:
-            self._network, self.runtime = network_on(self.model, self._device, self.runtime)
+            self._network, self.runtime, self.precision = network_on(self.model, self._device, self.runtime)
         return self._network
 
     def _second_opinions(self, features: tuple[Any, ...], inside: Sequence[np.ndarray]) -> Sequence[Second | None]:

@@ -48,6 +48,7 @@ class Evaluation:
         self.result: dict[str, Any] = {
             "model": self.perceiver.model_id,
             "runtime": self.perceiver.runtime,
+            "precision": self.perceiver.precision,
             "samples": args.samples,
             "steps": self.steps,
             "mirror": self.model.settings.mirror,
@@ -60,7 +61,7 @@ class Evaluation:
             f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, {mirror} mirror images, "
             f"{'a majority of nulls counts, ' if self.model.settings.sequence.majority_null else ''}"
             f"seed {args.seed} (of sample frames and bare textures always 0), "
-            f"device {self.perceiver.device}, runtime {self.perceiver.runtime}"
+            f"device {self.perceiver.device}, runtime {self.perceiver.runtime} in {self.perceiver.precision}"
         )
 
     def of(

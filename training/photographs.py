@@ -211,7 +211,7 @@ def main() -> None:
         perceiver = perceiver_on(args.model, args.runtime)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(f"{perceiver.model_id}, {len(photographs)} photographs, K = {args.samples}, seed {args.seed}, {perceiver.runtime}\n")
+    print(f"{perceiver.computed_by}, {len(photographs)} photographs, K = {args.samples}, seed {args.seed}\n")
     heads = ["looked at", "found [95 %]", "of those named, right"]
     for least in LEAST_SCORES:
         heads += [f"can be picked, of a score of {least:g} or more", f"the surest of each photograph, of {least:g} or more"]

@@ -83,9 +83,7 @@ def main() -> None:
     scenes = in_turns(compositor, compositor.material, args.count, args.seed)
     area_min = perceiver.model.settings.sequence.area_min
     ways = [{CLEAN: scene, **disturbed(scene, args.seed + k, area_min)} for k, scene in enumerate(scenes)]
-    print(
-        f"{perceiver.model_id}, {args.count} {args.split} composites, K = {args.samples}, seed {args.seed}, {perceiver.runtime}"
-    )
+    print(f"{perceiver.computed_by}, {args.count} {args.split} composites, K = {args.samples}, seed {args.seed}")
     results, seen = [], []
     for name in ways[0]:
         these = [each[name] for each in ways]

@@ -47,8 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ImportError, OSError, ValueError) as error:
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 2
-    where = f"{perceiver.model_id[:40]} on {perceiver.device} by {perceiver.runtime}"
-    print(f"{where}, K = {arguments.num_samples}, seed {arguments.seed}\n{COLUMNS}", flush=True)
+    print(f"{perceiver.computed_by}, K = {arguments.num_samples}, seed {arguments.seed}\n{COLUMNS}", flush=True)
     frames: list[dict[str, Any]] = []
     page, interrupted, failed = Page(), False, 0
     for path, name in zip(images, names, strict=True):

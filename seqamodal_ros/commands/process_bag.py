@@ -78,8 +78,7 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
         return codec.masks(scene, header, perceiver.model_id, arguments.hypotheses)
 
     images = sum(connection.msgcount for connection in bag.connections if connection.topic == topic)
-    where = f"{perceiver.model_id[:40]} on {perceiver.device} by {perceiver.runtime}"
-    print(f"{where}: {images} images of {topic}, {len(answers)} answers kept", flush=True)
+    print(f"{perceiver.computed_by}: {images} images of {topic}, {len(answers)} answers kept", flush=True)
     progress = Progress(-(-images // arguments.every))
     answerer = Answerer(see, answers, progress, arguments.every)
     new = part / NEW / out.name

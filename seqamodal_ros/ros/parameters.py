@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's parameters: descriptions, ranges, what may change when, and one frozen object to read them from."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,6 +114,16 @@ SPECS: dict[str, Spec] = {
     "max_depth_skew": Spec(0.05, "Seconds by which a depth image's stamp may differ from the image's.", 0.0, 10.0),
     "publish_hypotheses": Spec(True, "Send the K hypotheses of each layer, too."),
 }
+
+
+def meanings() -> dict[str, str]:
+    """Of each parameter what it means, its choices or range, and its default, for people."""
+    said = {}
+    for name, spec in SPECS.items():
+        within = f" In {spec.least}..{spec.most}." if spec.least is not None else ""
+        choices = f" One of {', '.join(spec.choices)}." if spec.choices else ""
+        said[name] = f"{spec.description}{within}{choices} Default: {json.dumps(spec.default)}."
+    return said
 
 
 class ParameterError(ValueError):

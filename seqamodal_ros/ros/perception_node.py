@@ -18,9 +18,10 @@ from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros import malloc
 from seqamodal_ros.ros.camera import Camera
+from seqamodal_ros.ros.command_line import only_ros_arguments
 from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.library_log import to_ros
-from seqamodal_ros.ros.parameters import Parameters
+from seqamodal_ros.ros.parameters import Parameters, meanings
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.ros.watchdog import Watchdog
 from seqamodal_ros.ros.worker import Worker
@@ -84,7 +85,7 @@ class PerceptionNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._refused = ""
         self.parameters.locked = True
-        self.get_logger().info(f"configured: {perceiver.model_id[:40]} on {perceiver.device}, {perceiver.runtime}")
+        self.get_logger().info(f"configured: {perceiver.computed_by}")
         return TransitionCallbackReturn.SUCCESS
 
     @_remembered
@@ -230,7 +231,8 @@ class PerceptionNode(LifecycleNode):
         else:
             state = "active" if self._active else "inactive"
             perceiver = self._worker.perceiver
-            about = {**memory(), "model": perceiver.model_id, "device": perceiver.device, "runtime": perceiver.runtime}
+            about = {**memory(), "model": perceiver.model_id, "device": perceiver.device}
+            about |= {"runtime": perceiver.runtime, "precision": perceiver.precision}
             if self._worker.gpu_memory is not None:
                 about["gpu_memory_mb"] = f"{self._worker.gpu_memory / 1e6:.0f}"
             for camera in self.cameras.values():
@@ -257,6 +259,7 @@ class PerceptionNode(LifecycleNode):
 
 def main() -> None:
     """Run the node until SIGINT or SIGTERM; it ends once the network call at work has, or at once where it loads a model."""
+    only_ros_arguments("perception_node", __doc__ or "", meanings())
     malloc.share_arenas()
     with until_signalled() as stop:
         node, executor = PerceptionNode(), SingleThreadedExecutor()

@@ -14,9 +14,9 @@ from typing import Any
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.utilities import remove_ros_args
 
 from seqamodal_ros.messages import MessageTypes
+from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach, under
 from seqamodal_ros.scene.status import Status
@@ -127,14 +127,14 @@ def _ids(numbers: Any) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pick_order", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--target", type=int, metavar="ID", help="what to remove first to reach this object; ids hold for one message")
     add("--follow", action="store_true", help="print each message until Ctrl-C")
     add("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="wait so long for a message (default: %(default)g)")
     add("--min-score", type=_share, default=0.0, metavar="SCORE", help="pick now only what scores so much, in [0, 1]")
-    return parser.parse_args(arguments)
+    return parser.parse_args(own_arguments(parser, argv))
 
 
 def _seconds(text: str) -> float:
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns 0; 1 with one line where no message came or it cannot be used; 130 where interrupted while it waited for one.
     """
     argv = sys.argv if argv is None else argv
-    arguments = _parse(remove_ros_args(argv)[1:])
+    arguments = _parse(argv)
     try:
         layered_masks = MessageTypes.ros().layered_masks
     except ImportError as error:

@@ -19,9 +19,16 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.messages import MessageTypes, fill_image
+from seqamodal_ros.ros.command_line import only_ros_arguments
 from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
+PARAMETERS = {
+    "source": "A folder of images, an image, a video, or a camera such as /dev/video0; empty: the sample frames.",
+    "rate": "Images a second at most, in (0, 1000].",
+    "listeners": "How many must listen before the first image is sent, so that a recorder misses none.",
+    "frame_id": "Of the headers.",
+}
 FIND_WITHIN = 60.0  # seconds until a perception node must have been found
 SEND_AGAIN_AFTER = 10.0  # seconds without an answer after which a frame counts as lost
 SEND_AT_MOST = 3
@@ -36,16 +43,14 @@ class Player(Node):
 
     def __init__(self) -> None:
         super().__init__("player")
-        source = self.declare_parameter("source", "").value
+        source = self._parameter("source", "")
         self.source = Path(source).expanduser() if source else share_folder("samples")
-        any_number = ParameterDescriptor(dynamic_typing=True, description="Images a second at most, above 0.")
-        rate = self.declare_parameter("rate", 2.0, any_number).value
+        rate = self._parameter("rate", 2.0, dynamic_typing=True)  # 2 will do for 2.0
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1000:
             raise PlayError(f"parameter 'rate' must be in (0, 1000] images a second, not {rate!r}")
         self.period = 1 / rate
-        # how many must listen before the first image is sent, so that a recorder misses none
-        self.listeners = self.declare_parameter("listeners", 1).value
-        self.frame_id = self.declare_parameter("frame_id", "camera_optical_frame").value
+        self.listeners = self._parameter("listeners", 1)
+        self.frame_id = self._parameter("frame_id", "camera_optical_frame")
         self.endless = is_camera(self.source)
         self._shots = shots(self.source, self.period)
         self._camera_info = read_camera_info(self.source / "camera_info.yaml")
@@ -54,6 +59,10 @@ class Player(Node):
         masks = MessageTypes.ros().layered_masks
         self._masks = self.create_subscription(masks, "seqamodal/layered_masks", self._on_masks, QoSProfile(depth=5))
         self._answered: set[tuple[int, int]] = set()
+
+    def _parameter(self, name: str, default: Any, dynamic_typing: bool = False) -> Any:
+        descriptor = ParameterDescriptor(description=PARAMETERS[name], dynamic_typing=dynamic_typing)
+        return self.declare_parameter(name, default, descriptor).value
 
     def play(self) -> int:
         """Send every image once and wait for its answer; returns how many could not be read.
@@ -136,6 +145,7 @@ def _numbers(matrix: dict[str, Any]) -> list[float]:
 
 def main() -> int:
     """Play the source and end: 0 when all was answered, 1 with one line that says what went wrong."""
+    only_ros_arguments("player", __doc__ or "", PARAMETERS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # rclpy's handlers are gone before the process is
     endless = False

@@ -4,7 +4,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 
@@ -20,13 +20,29 @@ from seqamodal_ros.runtimes.openvino import OpenVinoNetwork
 
 LOGGER = logging.getLogger(__name__)
 # fastest first, as measured (docs/performance.md)
-OF_EXPORTS: dict[str, Callable[[Path, Card], CentredNetwork]] = {"openvino": OpenVinoNetwork, "onnxruntime": OnnxRuntimeNetwork}
+OF_EXPORTS: dict[str, Callable[[Path, Card], OpenVinoNetwork | OnnxRuntimeNetwork]] = {
+    "openvino": OpenVinoNetwork,
+    "onnxruntime": OnnxRuntimeNetwork,
+}
 BFLOAT16 = "torch-bf16"
 MISSING = "runtime %s is not to be had (%s): going on with %s"
 
 
-def network_on(model: Model, device: str, runtime: str) -> tuple[CentredNetwork, str]:
-    """The network as a runtime computes it, ready to propose layers, and the runtime's name.
+class Computed(NamedTuple):
+    """A network as a runtime computes it, ready to propose layers.
+
+    Attributes:
+        runtime: its name, one of `perceiver.RUNTIMES` but "auto".
+        precision: "float32" or "bfloat16", what most of it is computed in.
+    """
+
+    network: CentredNetwork
+    runtime: str
+    precision: str
+
+
+def network_on(model: Model, device: str, runtime: str) -> Computed:
+    """The network on a runtime.
 
     Args:
         model: its weights and settings.
@@ -35,35 +51,36 @@ def network_on(model: Model, device: str, runtime: str) -> tuple[CentredNetwork,
             was named and is not there is told in a warning, and the next best takes its place: of exports another export, then
             PyTorch in float32.
     """
-    network, name = _exported(model, device, runtime)
+    network, name, precision = _exported(model, device, runtime)
     if network is None:
         network = cast(CentredNetwork, model.network.to(device))  # who asks for ways to centres sees to it that it has them
-        name = "torch"
+        name, precision = "torch", "float32"
         if runtime == BFLOAT16 or (runtime == "auto" and device == "cuda"):
             if computes_bfloat16(device):
-                network, name = Bfloat16(network, device), BFLOAT16
+                network, name, precision = Bfloat16(network, device), BFLOAT16, "bfloat16"
             elif runtime == BFLOAT16:
                 LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16", name)
     network = Mirrored(network) if model.settings.mirror else network
     if device == "cuda" and name == BFLOAT16:
         network = CudaGraphs(network)
-    return InParts(network), name
+    return Computed(InParts(network), name, precision)
 
 
-def _exported(model: Model, device: str, runtime: str) -> tuple[CentredNetwork | None, str]:
-    """The network on the runtime of an export, and its name; None where none was asked for, or is to be had."""
+def _exported(model: Model, device: str, runtime: str) -> tuple[CentredNetwork | None, str, str]:
+    """What `Computed` holds, on the runtime of an export; None where none was asked for, or is to be had."""
     if runtime not in ("auto", *OF_EXPORTS):
-        return None, ""
+        return None, "", ""
     if device != "cpu":
         if runtime != "auto":
             LOGGER.warning(MISSING, runtime, f"exports run on the CPU, not on {device}", "torch")
-        return None, ""
-    network, taken = None, ""
+        return None, "", ""
+    network, taken, precision = None, "", ""
     told: dict[str, str] = {}  # why not -> the first runtime that it is said of
     for name in sorted(OF_EXPORTS, key=lambda name: name != runtime):  # the one that was named, then the fastest
         try:
             folder = export_folder(model.model_id)
-            network, taken = OF_EXPORTS[name](folder, read_card(folder, model.model_id)), name
+            network = OF_EXPORTS[name](folder, read_card(folder, model.model_id))
+            taken, precision = name, network.precision
             torch.set_num_threads(1)  # little is left to PyTorch; its threads, waiting for more, would take the runtime's cores
             break
         except Exception as error:  # a runtime's own are of many kinds
@@ -72,4 +89,4 @@ def _exported(model: Model, device: str, runtime: str) -> tuple[CentredNetwork |
                 told.setdefault(f"{install}{error}", name)
     for why, name in told.items():
         LOGGER.warning(MISSING, name, why, taken or "torch")
-    return network, taken
+    return network, taken, precision

@@ -15,6 +15,9 @@ from seqamodal_ros.runtimes.exported import Card, threads
 class OnnxRuntimeNetwork(WithTraitsOf):
     """See `Network`; on the CPU, with as many threads as PyTorch has.
 
+    Attributes:
+        precision: "float32", what is computed in.
+
     Raises:
         ImportError: ONNX Runtime is not installed.
     """
@@ -23,6 +26,7 @@ class OnnxRuntimeNetwork(WithTraitsOf):
         import onnxruntime
 
         super().__init__(card)
+        self.precision = "float32"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
         self._encoder, self._denoiser, *self._centres = (

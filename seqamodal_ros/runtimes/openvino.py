@@ -13,13 +13,14 @@ from seqamodal_ros.runtimes.exported import Card, threads
 
 SIZES = 8  # batch sizes that a part is compiled for, 15 to 80 MB each; all others share one that takes any
 ANY = 0
+HINTS = {"bfloat16": "bf16", "float32": "f32"}  # a precision, and what OpenVINO calls it
 
 
 class OpenVinoNetwork(WithTraitsOf):
     """See `Network`; on the CPU, with as many threads as PyTorch has.
 
     Attributes:
-        precision: "bf16" or "f32", what is computed in.
+        precision: "bfloat16" or "float32", what is computed in.
 
     Args:
         folder, card: of the export.
@@ -35,9 +36,9 @@ class OpenVinoNetwork(WithTraitsOf):
         super().__init__(card)
         core = openvino.Core()
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = precision or ("bf16" if able else "f32")
+        self.precision = precision or ("bfloat16" if able else "float32")
         settings = {
-            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads(),
         }

@@ -20,12 +20,15 @@ def ordinal(number: int) -> str:
 
 
 def scene_facts(scene: LayeredScene) -> list[str]:
-    """How many layers, objects and hypotheses; whether truncated; how long it took, where known."""
+    """How many layers, objects and hypotheses; whether truncated; how long it took, where known; what alone was looked at."""
     facts = [counted(len(scene.amodal), "layer"), counted(len(scene.objects), "object"), f"K = {scene.num_samples}"]
     if scene.truncated:
         facts.append("truncated: more layers may exist")
     if np.isfinite(scene.seconds):
         facts.append(f"{scene.seconds:.2f} s")
+    left, top, right, bottom = map(round, scene.geometry.seen)
+    if (left, top, right, bottom) != (0, 0, scene.geometry.width, scene.geometry.height):
+        facts.append(f"looked at {right - left}x{bottom - top} at {left}, {top}")
     return facts
 
 

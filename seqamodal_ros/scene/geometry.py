@@ -132,6 +132,29 @@ class Geometry:
         whole[where] = part
         return whole
 
+    def box(self, mask: np.ndarray) -> tuple[int, int, int, int]:
+        """x, y, width, height in source pixels of the box around a mask bool [h, w], clipped to the source; never empty.
+
+        Raises:
+            ValueError: the mask is blank.
+        """
+        scale_x, scale_y, offset_x, offset_y = self.affine(mask.shape[1])
+        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        if not width:
+            raise ValueError("the mask is blank: there is no box around it")
+        x = max(0, math.floor(offset_x + scale_x * left))
+        y = max(0, math.floor(offset_y + scale_y * top))
+        right = min(self.width, math.ceil(offset_x + scale_x * (left + width)))
+        bottom = min(self.height, math.ceil(offset_y + scale_y * (top + height)))
+        return x, y, right - x, bottom - y
+
+    def touches_border(self, mask: np.ndarray) -> bool:
+        """Whether the box around a mask comes within half a mask pixel of the edge of what is seen: nearer cannot be told."""
+        scale_x, scale_y, _, _ = self.affine(mask.shape[1])
+        left, top, right, bottom = self.seen
+        x, y, width, height = self.box(mask)
+        return bool(min(x - left, right - x - width) < scale_x / 2 or min(y - top, bottom - y - height) < scale_y / 2)
+
     def reached_in_source(self, mask: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
         """The rows and columns of the source that a mask [h, w] reaches, and what it is there, float32; zero elsewhere."""
         down, across = (

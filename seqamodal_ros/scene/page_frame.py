@@ -12,7 +12,7 @@ import numpy as np
 from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
 from seqamodal_ros.scene.layers import cumulative_masks
 from seqamodal_ros.scene.picking import under
-from seqamodal_ros.scene.pictures import check_size, layer_colour, roundest_spot
+from seqamodal_ros.scene.pictures import check_size, dimmed_outside, layer_colour, roundest_spot
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 from seqamodal_ros.scene.status import Status, status_of
 
@@ -182,6 +182,7 @@ def _image(name: str, image: np.ndarray, scene: LayeredScene) -> str:
     if max(image.shape[:2]) > LONGEST:
         small = scene.geometry.resized(LONGEST)
         image = cv2.resize(image, (small.width, small.height), interpolation=cv2.INTER_AREA)
+    image = dimmed_outside(image, scene.geometry.resized(max(image.shape[:2])))
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     height, width = image.shape[:2]
     data = base64.b64encode(jpeg.tobytes()).decode()

@@ -11,6 +11,7 @@ import numpy as np
 
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.scene.captions import CANNOT_TELL, layer_facts, ordinal, scene_facts
+from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 from seqamodal_ros.scene.status import Status, status_of
@@ -27,6 +28,7 @@ LAYER_COLOURS = (
 )
 BACKGROUND, INK, FAINT, DARK = (38, 40, 44), (236, 236, 236), (160, 164, 170), (16, 17, 19)
 PANEL_SIDE = 480  # longest side of a panel of the contact sheet, pixels
+DIM = 0.4  # share of the light that is left where nobody looked
 SPECK = 0.025  # side of the largest hole or speck without an outline, as a share of the picture's
 GAP = 16
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -42,6 +44,8 @@ def layer_colour(layer: int) -> Colour:
 def overlay(image: np.ndarray, scene: LayeredScene) -> np.ndarray:
     """The image with each layer's outline, visible parts tinted, hidden parts hatched; badges give id and pick order.
 
+    What of the image was not looked at is dimmed.
+
     Args:
         image: uint8 [H, W, 3] RGB, the one that the scene was seen in.
         scene: of L layers; L may be 0.
@@ -53,7 +57,7 @@ def overlay(image: np.ndarray, scene: LayeredScene) -> np.ndarray:
         ValueError: image and scene differ in size.
     """
     check_size(image, scene)
-    canvas = np.ascontiguousarray(image).copy()
+    canvas = dimmed_outside(np.ascontiguousarray(image), scene.geometry)
     pen = _Pen.of(canvas)
     amodal = _source_masks(scene, scene.amodal)
     visible = visible_masks(amodal)
@@ -82,6 +86,7 @@ def contact_sheet(image: np.ndarray, scene: LayeredScene, title: str) -> np.ndar
         ValueError: image and scene differ in size.
     """
     check_size(image, scene)
+    facts = scene_facts(scene)
     image, scene = _resized(image, scene)
     panels = [(image, "image", "", INK), (overlay(image, scene), "overlay", _ordinals(scene.pick_order), INK)]
     amodal = _source_masks(scene, scene.amodal)
@@ -92,7 +97,6 @@ def contact_sheet(image: np.ndarray, scene: LayeredScene, title: str) -> np.ndar
     status, why = status_of(scene)
     if not len(amodal):
         panels.append((_empty_panel(image, why), "no layers", "", FAINT))
-    facts = scene_facts(scene)
     if status is Status.LOW_CONFIDENCE:
         facts.append(status.name)  # why would be too long
     return _arrange(panels, title, "   ".join(facts))
@@ -119,6 +123,14 @@ def check_size(image: np.ndarray, scene: LayeredScene) -> None:
     expected = (scene.geometry.height, scene.geometry.width, 3)
     if image.shape != expected or image.dtype != np.uint8:
         raise ValueError(f"the image must be the scene's, uint8 {list(expected)}, not {image.dtype} {list(image.shape)}")
+
+
+def dimmed_outside(image: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """A copy of an image uint8 [H, W, 3] in which what was not looked at is darker."""
+    left, top, right, bottom = map(round, geometry.seen)
+    dim = cv2.convertScaleAbs(image, alpha=DIM)
+    dim[top:bottom, left:right] = image[top:bottom, left:right]
+    return dim
 
 
 def roundest_spot(mask: np.ndarray) -> tuple[int, int]:

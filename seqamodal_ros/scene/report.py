@@ -4,10 +4,7 @@
 import math
 from typing import Any
 
-import cv2
-import numpy as np
-
-from seqamodal_ros.scene.scene import LayeredScene, SceneObject
+from seqamodal_ros.scene.scene import LayeredScene
 from seqamodal_ros.scene.status import Status, status_of
 
 COLUMNS = f"{'frame':<16} {'layers':>6} {'objects':>7} {'seconds':>7}  pick order"
@@ -17,7 +14,9 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
     """The scene without its pixels, as strict JSON: `json.dumps(..., allow_nan=False)` takes it; NaN becomes null.
 
     Returns:
-        source, mask: width and height in pixels; affine: mask column or row to source pixel, see `Geometry.affine`;
+        source, mask: width and height in pixels; seen: the box x, y, width, height of what of the source was looked at, in its
+        pixels, as far as the scene knows (one out of a message takes the masks' square for it); affine: mask column or row to
+        source pixel, see `Geometry.affine`;
         layers: index, agreement and pixels (of the amodal mask) of each; objects: see `SceneObject`, with the box
         x, y, width, height of the amodal mask in source pixels, clipped to the source; pick_order;
         status and status_message: as a LayeredMasks message has them, the status by its name; truncated; doubt: see
@@ -25,9 +24,11 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
     """
     mask_height, mask_width = scene.amodal.shape[1:]
     status, why = status_of(scene)
+    left, top, right, bottom = scene.geometry.seen
     affine = zip(("scale_x", "scale_y", "offset_x", "offset_y"), scene.geometry.affine(mask_width), strict=True)
     return {
         "source": {"width": scene.geometry.width, "height": scene.geometry.height},
+        "seen": {"x": float(left), "y": float(top), "width": float(right - left), "height": float(bottom - top)},
         "mask": {"width": mask_width, "height": mask_height},
         "affine": {name: float(value) for name, value in affine},
         "layers": [
@@ -41,8 +42,9 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
                 "score": _number(obj.score),
                 "visible_ratio": _number(obj.visible_ratio),
                 "uncertainty": _number(obj.uncertainty),
+                "touches_border": bool(obj.touches_border),
                 "occluded_by": list(obj.occluded_by),
-                "box": dict(zip(("x", "y", "width", "height"), source_box(scene, obj), strict=True)),
+                "box": dict(zip(("x", "y", "width", "height"), scene.geometry.box(obj.amodal), strict=True)),
             }
             for obj in scene.objects
         ],
@@ -55,24 +57,6 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
         "num_samples": int(scene.num_samples),
         "seed": int(scene.seed),
     }
-
-
-def source_box(scene: LayeredScene, obj: SceneObject) -> tuple[int, int, int, int]:
-    """x, y, width, height of an object's amodal mask in source pixels, clipped to the source; never empty.
-
-    Raises:
-        ValueError: the mask is blank.
-    """
-    geometry = scene.geometry
-    scale_x, scale_y, offset_x, offset_y = geometry.affine(obj.amodal.shape[1])
-    left, top, width, height = cv2.boundingRect(obj.amodal.astype(np.uint8))
-    if not width:
-        raise ValueError(f"the mask of object {obj.id} is blank: there is no box around it")
-    x = max(0, math.floor(offset_x + scale_x * left))
-    y = max(0, math.floor(offset_y + scale_y * top))
-    right = min(geometry.width, math.ceil(offset_x + scale_x * (left + width)))
-    bottom = min(geometry.height, math.ceil(offset_y + scale_y * (top + height)))
-    return x, y, right - x, bottom - y
 
 
 def row(name: str, scene: LayeredScene) -> str:

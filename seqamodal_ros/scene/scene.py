@@ -26,6 +26,7 @@ class SceneObject:
         visible_ratio: visible / amodal area, in [0, 1].
         score: mean probability on the amodal mask, in [0, 1].
         uncertainty: mean of 4 p (1 - p) over the hidden pixels, in [0, 1]; 0 where nothing is hidden.
+        touches_border: the amodal mask reaches the edge of what was seen of the image: the object may go on beyond it.
         occluded_by: ids of objects of earlier layers that share an amodal pixel.
     """
 
@@ -36,6 +37,7 @@ class SceneObject:
     visible_ratio: float
     score: float
     uncertainty: float
+    touches_border: bool
     occluded_by: tuple[int, ...]
 
 
@@ -99,7 +101,7 @@ class LayeredScene:
         makes_objects = hypotheses.any(axis=(2, 3)).sum(axis=1) >= min(2, hypotheses.shape[1])
         makes_objects[:1] = True  # there is none in front of it that it could belong to
         parts = parts_of_layers(amodal & makes_objects[:, None, None], to_centres, area_min)
-        objects = _objects(without_scraps(parts, probability), visible_masks(amodal), probability)
+        objects = _objects(without_scraps(parts, probability), visible_masks(amodal), probability, geometry)
         return cls(amodal, probability, hypotheses, geometry, objects, truncated, seed, seconds, doubt)
 
     @property
@@ -137,7 +139,9 @@ class LayeredScene:
         return label
 
 
-def _objects(parts: list[list[np.ndarray]], visible: np.ndarray, probability: np.ndarray) -> tuple[SceneObject, ...]:
+def _objects(
+    parts: list[list[np.ndarray]], visible: np.ndarray, probability: np.ndarray, geometry: Geometry
+) -> tuple[SceneObject, ...]:
     found: list[SceneObject] = []
     for layer, masks in enumerate(parts):
         earlier = tuple(found)
@@ -153,6 +157,7 @@ def _objects(parts: list[list[np.ndarray]], visible: np.ndarray, probability: np
                     visible_ratio=float(seen.sum() / mask.sum()),
                     score=float(probability[layer][mask].mean()),
                     uncertainty=float((4 * hidden * (1 - hidden)).mean()) if hidden.size else 0.0,
+                    touches_border=geometry.touches_border(mask),
                     occluded_by=tuple(other.id for other in earlier if (other.amodal & mask).any()),
                 )
             )

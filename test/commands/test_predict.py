@@ -99,9 +99,11 @@ def test_a_region_alone_is_looked_at(predict, images, tmp_path):
     height, width = read_image(images / "b.png").shape[:2]
     left = width // 2
     assert predict(images / "b.png", "--region", left, 0, width - left, height)[0] == 0
-    changed = (read_image(tmp_path / "out" / "b_overlay.png") != read_image(images / "b.png")).any(axis=2)
-    assert changed[: height // 2, left + 8 :].any()
-    assert not changed[: height // 2, : left - 8].any()  # below stands the legend
+    before, after = (read_image(path)[: height // 2] for path in (images / "b.png", tmp_path / "out" / "b_overlay.png"))
+    assert (after[:, left + 8 :] != before[:, left + 8 :]).any()
+    assert np.abs(after[:, : left - 8] - 0.4 * before[:, : left - 8]).max() < 1  # dimmed, no more; below stands the legend
+    (frame,) = json.loads((tmp_path / "out" / "layers.json").read_text())
+    assert frame["seen"] == {"x": left, "y": 0, "width": width - left, "height": height}
 
 
 def test_a_region_of_zeros_is_all_of_it(predict, images, tmp_path):

@@ -169,10 +169,10 @@ def test_what_is_taken_on_a_gpu(small_model, monkeypatch):
     model = load_model(str(small_model))
     mirrored = replace(model, settings=replace(model.settings, mirror=True))
     for each, inner in ((model, Bfloat16), (mirrored, Mirrored)):
-        network, name = choice.network_on(each, "cuda", "auto")
+        network, name, _ = choice.network_on(each, "cuda", "auto")
         assert (name, type(network), type(network.network)) == ("torch-bf16", InParts, CudaGraphs)
         assert type(network.network.network) is inner
-    network, name = choice.network_on(model, "cuda", "torch")
+    network, name, _ = choice.network_on(model, "cuda", "torch")
     assert (name, network.network) == ("torch", model.network)
 
 

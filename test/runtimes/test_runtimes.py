@@ -86,7 +86,7 @@ def bfloat16_anywhere(monkeypatch):
 @pytest.mark.parametrize("batch", [1, 3, 7])
 def test_each_gives_what_pytorch_gives(cache, bfloat16_anywhere, small_model, runtime, tolerance, batch):
     model = load_model(str(small_model))
-    network, name = network_on(model, "cpu", runtime)
+    network, name, _ = network_on(model, "cpu", runtime)
     assert name == runtime
     image, x_t = torch.rand(batch, 3, 128, 128) * 2 - 1, torch.randn(batch, 1, 32, 32)
     t, mask = torch.randint(1000, (batch,)), torch.randn(batch, 1, 32, 32).sign()
@@ -107,6 +107,8 @@ def test_a_perceiver_sees_the_same_layers(cache, bfloat16_anywhere, small_model,
     torch_scene = Perceiver.load(str(small_model), "cpu", runtime="torch")(IMAGE)
     perceiver = Perceiver.load(str(small_model), "cpu", runtime=runtime)
     assert perceiver.runtime == runtime
+    assert perceiver.precision in {"onnxruntime": ["float32"], "torch-bf16": ["bfloat16"]}.get(runtime, ["float32", "bfloat16"])
+    assert perceiver.computed_by.endswith(f" on cpu by {runtime} in {perceiver.precision}")
     scene = perceiver(IMAGE)
     assert scene.amodal.shape == torch_scene.amodal.shape
     assert len(scene.amodal)
@@ -135,7 +137,7 @@ def test_openvino_compiles_for_each_batch_size_up_to_a_number_of_them(cache, sma
 
     monkeypatch.setattr(openvino.Core, "compile_model", counted)
     model = load_model(str(small_model))
-    network, name = network_on(model, "cpu", "openvino")
+    network, name, _ = network_on(model, "cpu", "openvino")
     assert name == "openvino"
     sizes = [*range(1, SIZES + 4), 2]  # the last is known
     with torch.inference_mode():
@@ -161,7 +163,7 @@ def test_objects_are_told_apart_whatever_the_runtime(centred_model, cache_with_c
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch-bf16"])
 def test_ways_to_centres_are_those_of_pytorch(centred_model, cache_with_centres, bfloat16_anywhere, runtime):
     model = load_model(str(centred_model))
-    network, name = network_on(model, "cpu", runtime)
+    network, name, precision = network_on(model, "cpu", runtime)
     assert name == runtime
     side = model.settings.network.mask_size
     layer, mask = (torch.randn(5, 1, side, side).sign() for _ in range(2))
@@ -172,14 +174,14 @@ def test_ways_to_centres_are_those_of_pytorch(centred_model, cache_with_centres,
         views = tuple(torch.stack([f, f.flip(-1)], dim=1)[:, 0] for f in features)  # as of mirror images: not contiguous
         got = network.to_centres(layer, mask, views)
     assert got.shape == (5, 2, side, side)
-    bfloat16 = getattr(network.network, "precision", "") == "bf16"  # OpenVINO, where the CPU computes in it
+    bfloat16 = runtime == "openvino" and precision == "bfloat16"  # torch-bf16 keeps float32 for these
     assert (got - wanted).abs().max() <= (0.02 if bfloat16 else 1e-4) * wanted.abs().max()
 
 
 @pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 1e-4), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
 def test_each_tells_hypotheses_apart_as_pytorch_does(numbered_model, cache_of_numbered, bfloat16_anywhere, runtime, tolerance):
     model = load_model(str(numbered_model))
-    network, name = network_on(model, "cpu", runtime)
+    network, name, _ = network_on(model, "cpu", runtime)
     assert name == runtime and network.hypotheses == 3
     side = model.settings.network.mask_size
     rows = torch.randn(1, 1, side, side).expand(3, -1, -1, -1), torch.full((3,), 999), torch.full((3, 1, side, side), -1.0)

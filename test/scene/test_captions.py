@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seqamodal_ros.scene.captions import counted, layer_facts, ordinal, scene_facts
+from seqamodal_ros.scene.geometry import Geometry
 
 
 def test_nouns_and_ordinals():
@@ -20,6 +21,19 @@ def test_facts_of_a_scene(make_scene, rectangles):
     scene = make_scene(rectangles((0, 0, 8, 8), (4, 0, 12, 8)), seconds=0.25, truncated=True)
     assert scene_facts(scene) == ["2 layers", "2 objects", "K = 2", "truncated: more layers may exist", "0.25 s"]
     assert scene_facts(make_scene(np.zeros((0, 8, 8)))) == ["0 layers", "0 objects", "K = 2"]
+
+
+@pytest.mark.parametrize(
+    ("geometry", "said"),
+    [
+        (Geometry.letterbox(64, 48), []),
+        (Geometry.centre_crop(64, 48), ["looked at 48x48 at 8, 0"]),
+        (Geometry.region(64, 48, 10, 20, 30, 16), ["looked at 30x16 at 10, 20"]),
+    ],
+    ids=["all", "crop", "region"],
+)
+def test_what_alone_was_looked_at_is_said(make_scene, geometry, said):
+    assert scene_facts(make_scene(np.zeros((0, 8, 8)), geometry=geometry))[3:] == said
 
 
 @pytest.mark.parametrize(("samples", "agreement"), [(1, []), (2, ["agreement 1.00"])])

@@ -40,6 +40,15 @@ class TestOverlay:
         assert picture.dtype == np.uint8
         assert np.array_equal(image, before)
 
+    def test_what_was_not_looked_at_is_dimmed(self, image, make_scene, rectangles):
+        geometry = Geometry.region(640, 480, 100, 200, 300, 160)
+        picture = overlay(image, make_scene(rectangles((4, 14, 8, 18)), geometry=geometry))
+        assert (picture[:200] < GREY / 2).all()
+        assert (picture[200:, :100] < GREY / 2).any(axis=2).mean() > 0.9  # the legend lies there
+        assert (picture[200:360, 300:400] == GREY).all()
+        whole = overlay(image, make_scene(rectangles((4, 14, 8, 18)), width=640, height=480))
+        assert (whole[:100] == GREY).all()
+
     def test_visible_parts_take_their_layers_colour(self, image, scene):
         picture = overlay(image, scene)
         assert nearest_colour(picture[80, 80]) == 0

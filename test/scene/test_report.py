@@ -3,7 +3,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqamodal_ros.scene.geometry import Geometry
-from seqamodal_ros.scene.report import COLUMNS, layers_json, row, source_box
+from seqamodal_ros.scene.report import COLUMNS, layers_json, row
 from seqamodal_ros.scene.scene import LayeredScene
 
 
@@ -61,7 +60,7 @@ def test_a_box_lies_in_the_source_and_holds_the_mask(width, height, seed):
     mask = (np.random.default_rng(seed).random((1, 16, 16)) > 0.9) & geometry.inside(16)
     scene = LayeredScene.assemble(mask, mask.astype(np.float32), mask[:, None], geometry, area_min=1)
     for obj in scene.objects:
-        x, y, w, h = source_box(scene, obj)
+        x, y, w, h = geometry.box(obj.amodal)
         assert x >= 0
         assert y >= 0
         assert w >= 1
@@ -73,10 +72,19 @@ def test_a_box_lies_in_the_source_and_holds_the_mask(width, height, seed):
         assert not outside.any()
 
 
-def test_there_is_no_box_around_a_blank_mask(make_scene, rectangles):
-    scene = make_scene(rectangles((0, 0, 8, 8)))
-    with pytest.raises(ValueError, match="object 1 is blank"):
-        source_box(scene, replace(scene.objects[0], amodal=np.zeros((64, 64), bool)))
+def test_there_is_no_box_around_a_blank_mask():
+    with pytest.raises(ValueError, match="the mask is blank"):
+        Geometry.letterbox(64, 48).box(np.zeros((64, 64), bool))
+
+
+def test_what_was_looked_at_and_what_reaches_its_edge(make_scene, rectangles):
+    masks = rectangles((2, 10, 8, 20), (12, 10, 20, 20))
+    report = layers_json(make_scene(masks, geometry=Geometry.region(640, 480, 100, 200, 64, 32)))
+    assert report["seen"] == {"x": 100, "y": 200, "width": 64, "height": 32}
+    assert [obj["touches_border"] for obj in report["objects"]] == [False, False]
+    report = layers_json(make_scene(rectangles((0, 10, 8, 20)), geometry=Geometry.region(640, 480, 100, 200, 64, 32)))
+    assert report["objects"][0]["touches_border"] is True
+    assert layers_json(make_scene(masks, width=64, height=48))["seen"] == {"x": 0, "y": 0, "width": 64, "height": 48}
 
 
 def test_row_stands_under_its_columns(make_scene, rectangles):

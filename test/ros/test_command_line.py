@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command lines of the executables, as real processes: help, and one line for what they cannot take."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
+
+from seqamodal_ros.ros.parameters import SPECS
+from seqamodal_ros.ros.player import PARAMETERS as OF_PLAYER
+from seqamodal_ros.ros.recorder import PARAMETERS as OF_RECORDER
+
+NODES = {"perception_node": list(SPECS), "player": list(OF_PLAYER), "recorder": list(OF_RECORDER)}
+
+
+def ended(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"seqamodal_ros.ros.{name}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_the_help_names_each_parameter(name):
+    done = ended(name, "--help", "--ros-args", "-r", "image:=/camera")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"usage: {name} [--ros-args -p NAME:=VALUE" in done.stdout
+    listed = done.stdout.partition("parameters:\n")[2].splitlines()
+    assert [line.partition(":")[0].strip() for line in listed if line[2] != " "] == NODES[name]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_an_argument_that_would_be_passed_over_is_refused(name):
+    done = ended(name, "--model", "fast", "--ros-args", "-r", "image:=/camera")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"{name}: error: unknown: --model fast; parameters are set by --ros-args -p NAME:=VALUE (see --help)\n"
+    )
+
+
+@pytest.mark.parametrize("name", [*NODES, "pick_order"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--params-file", "/no/such.yaml"], "'--params-file /no/such.yaml'. Error: Error opening YAML file\n"),
+        (["-p", "model"], "'-p model'"),
+        (["--bogus"], "unknown ROS arguments ['--bogus']\n"),
+    ],
+    ids=["no file", "no value", "unknown"],
+)
+def test_what_ros_cannot_read_is_one_line(name, arguments, said):
+    done = ended(name, "--ros-args", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{name}: error: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
