@@ -13,7 +13,7 @@ from training.baselines import connected, hull_layers, predicted_hull_layers, vi
 from training.calibration import LIKELY, reliabilities
 from training.data.packed import fingerprint
 from training.data.scene import Scene
-from training.instances import PickCounts, ap_by_object, coco_ap, pickable, told_apart
+from training.instances import PairCounts, PickCounts, ap_by_object, coco_ap, occluding_pairs, pickable, told_apart
 from training.metrics import (
     ap_with_layer,
     ap_without_layer,
@@ -78,6 +78,7 @@ def measure(
         "merged_interval": _bounds(apart.merged, apart.objects, groups),
         "split_interval": _bounds(apart.split, apart.objects, groups),
         **{f"{key}_{of}": value for of, each in of_truth.items() for key, value in _numbers(**vars(each.shares())).items()},
+        "occluding_pairs": _pairs(occluding_pairs(predicted, scenes), groups),
         "calibration": {name: None if each is None else asdict(each) for name, each in reliabilities(predicted, truth).items()},
         "agreement": mean_of([float(value) for scene in predicted for value in scene.agreement]),
         "layers": [
@@ -94,6 +95,18 @@ def _picked(counts: PickCounts, min_score: float, groups: Sequence[int]) -> dict
         **_numbers(min_score=min_score, **vars(counts.shares())),
         "precision_interval": _bounds(counts.right, counts.said, groups),
         "first_interval": _bounds(counts.first_right, counts.first, groups),
+    }
+
+
+def _pairs(counts: PairCounts, groups: Sequence[int]) -> dict[str, dict[str, Any]]:
+    by_share = {"all": counts[:2], "some": counts[2:4], "none": counts[4:]}
+    return {
+        name: {
+            "pairs": int(said.sum()),
+            "true": mean_of([true.sum() / said.sum()] if said.any() else []),
+            "true_interval": _bounds(true, said, groups),
+        }
+        for name, (said, true) in by_share.items()
     }
 
 
@@ -171,6 +184,7 @@ def markdown(figures: Figures) -> str:
         "| --- | --- | --- | --- | --- |",
         *(_picks(row) for row in figures["pickable"]),
         "",
+        *occlusions(figures["occluding_pairs"]),
         *calibration(figures["calibration"]),
         "",
         "| layer | images | conditional IOU [95 %] | AP | pi | pooled IOU | AP | pi | teacher-forced IOU | AP |",
@@ -204,6 +218,17 @@ def _interval_of(figures: Mapping[str, Any], key: str) -> str:
     """[low, high], in percent; "" where there is nothing to measure."""
     bounds = figures[f"{key}_interval"]
     return "" if None in bounds else f" [{', '.join(map(percent, bounds))}]"
+
+
+def occlusions(pairs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line on how far to believe what lies on what, and a blank one; none where there are no pairs."""
+    said = [
+        f"{name} {'does' if name == 'none' else 'do'} in {percent(each['true'])}{_interval_of(each, 'true')} % of {each['pairs']}"
+        for name, each in pairs.items()
+        if each["pairs"]
+    ]
+    line = f"Of pairs of objects of two layers the one lies on the other, where of the hypotheses {', '.join(said)}."
+    return [line, ""] if said else []
 
 
 def calibration(of: Mapping[str, Mapping[str, Any] | None]) -> list[str]:

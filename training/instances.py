@@ -159,6 +159,38 @@ def _match(mask: np.ndarray, amodal: np.ndarray) -> int | None:
     return best if ious and ious[best] >= MATCHED else None
 
 
+class PairCounts(NamedTuple):
+    """Of pairs of objects of two layers, both found: how many there are, and how many true ones, by what `occluder_shares` says.
+
+    Attributes:
+        all, some, none: how many of the hypotheses have the one lie on the other, each int [images].
+        all_true, some_true, none_true: in how many of these pairs it does.
+    """
+
+    all: np.ndarray
+    all_true: np.ndarray
+    some: np.ndarray
+    some_true: np.ndarray
+    none: np.ndarray
+    none_true: np.ndarray
+
+
+def occluding_pairs(predicted: Sequence[LayeredScene], scenes: Sequence[Scene]) -> PairCounts:
+    """See `occluder_shares`. An object's true one has the largest IOU with it, and at least 0.5; two of the same are no pair."""
+    rows = []
+    for scene, true in zip(predicted, scenes, strict=True):
+        matches = {obj.id: _match(obj.amodal, true.amodal) for obj in scene.objects}
+        counts = np.zeros((3, 2), int)
+        for below in scene.objects:
+            for front in scene.objects:
+                one, other = matches[front.id], matches[below.id]
+                if front.layer < below.layer and one is not None and other is not None and one != other:
+                    share = scene.occluder_shares[below.id].get(front.id, 0.0)
+                    counts[0 if share == 1 else 1 if share else 2] += 1, bool(true.occluded_by[other, one])
+        rows.append(counts.ravel())
+    return PairCounts(*np.array(rows, int).reshape(-1, 6).T)
+
+
 def ap_by_object(predicted: Sequence[Sequence[np.ndarray]], scenes: Sequence[Scene]) -> float:
     """Mean over true objects of the pixel AP of the predicted object that fits best, in [0, 1], whatever its layer.
 

@@ -8,17 +8,17 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-from seqamodal_ros.messages import MessageTypes
+from seqamodal_ros.messages import MessageTypes, message_to_scene
 from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
-from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach, under
+from seqamodal_ros.scene.picking import free_objects, in_doubt, pick_order, to_reach, under
 from seqamodal_ros.scene.status import Status
 
 TOPIC = "seqamodal/layered_masks"
@@ -60,13 +60,22 @@ def report(masks: Any, target: int | None = None, min_score: float = 0.0) -> str
 
     Raises:
         ValueError: the target is not in the message, or its objects are no order; see `to_reach`.
+        InvalidMessage: its masks are not what it says.
     """
-    lines = _heading(masks)
+    lines, doubts = _heading(masks), _doubts(masks)
     if target is not None:
-        lines += _way_to(masks, target, min_score)
+        lines += _way_to(masks, doubts, target, min_score)
     elif masks.objects:
-        lines += _order(masks, min_score)
+        lines += _order(masks, doubts, min_score)
     return "\n".join(lines)
+
+
+def _doubts(masks: Any) -> dict[int, list[str]]:
+    """What the hypotheses do not agree on, by the id of the object that it is said of; nothing where they were not sent."""
+    if not any(len(layer.hypotheses) > 1 for layer in masks.layers):
+        return {}
+    said = {number: in_doubt(shares) for number, shares in message_to_scene(masks).occluder_shares.items()}
+    return {number: [words] for number, words in said.items() if words}
 
 
 def _heading(masks: Any) -> list[str]:
@@ -82,7 +91,7 @@ def _heading(masks: Any) -> list[str]:
     return lines
 
 
-def _order(masks: Any, min_score: float) -> list[str]:
+def _order(masks: Any, doubts: Mapping[int, list[str]], min_score: float) -> list[str]:
     by_id = {obj.id: obj for obj in masks.objects}
     order = pick_order(masks.objects)
     now = [obj.id for obj in free_objects(masks.objects, min_score=min_score)]
@@ -90,20 +99,23 @@ def _order(masks: Any, min_score: float) -> list[str]:
     later = [by_id[number] for number in order if number not in now]
     if later:
         lines += ["then, in this order:", COLUMNS]
-    return lines + [_row(obj, _why_not_now(obj)) for obj in later]
+    return lines + [_row(obj, _why_not_now(obj), *doubts.get(obj.id, [])) for obj in later]
 
 
-def _way_to(masks: Any, target: int, min_score: float) -> list[str]:
+def _way_to(masks: Any, doubts: Mapping[int, list[str]], target: int, min_score: float) -> list[str]:
     by_id = {obj.id: obj for obj in masks.objects}
     steps = to_reach(masks.objects, target)
     if not steps:
         free = free_objects([by_id[target]], min_score=min_score)
         said = "can be picked now: nothing lies on it" if free else f"cannot be picked now: {_why_not_now(by_id[target])}"
-        return [f"{target} {said}", COLUMNS, _row(by_id[target])]
+        return [f"{target} {said}", COLUMNS, _row(by_id[target], *doubts.get(target, []))]
     on_the_way = [by_id[step.id] for step in steps]
-    rows = [_row(obj, *_unknown(obj), f"lies on {_ids(step.lies_on)}") for obj, step in zip(on_the_way, steps, strict=True)]
+    rows = [
+        _row(obj, *_unknown(obj), f"lies on {_ids(step.lies_on)}", *doubts.get(obj.id, []))
+        for obj, step in zip(on_the_way, steps, strict=True)
+    ]
     end = "then no object that is known lies on it:" if any(map(_unknown, on_the_way)) else "then it is free:"
-    return [f"to reach {target}, remove in this order:", COLUMNS, *rows, end, _row(by_id[target])]
+    return [f"to reach {target}, remove in this order:", COLUMNS, *rows, end, _row(by_id[target], *doubts.get(target, []))]
 
 
 def _why_not_now(obj: Any) -> str:

@@ -3,7 +3,7 @@
 
 import base64
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from html import escape
 
 import cv2
@@ -219,6 +219,8 @@ def _objects(scene: LayeredScene) -> str:
     picks = "".join(f'<li style="--colour: {colour[name]}"><b>{name}</b></li>' for name in scene.pick_order)
     headings = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
     rows = "\n".join(_row(scene, obj) for obj in scene.objects)
+    doubtful = any(share < 1 for shares in scene.occluder_shares.values() for share in shares.values())
+    note = '<p class="facts">In brackets: in that share of the hypotheses alone.</p>\n' if doubtful else ""
     return f"""<table>
 <caption>Objects</caption>
 <thead><tr>{headings}</tr></thead>
@@ -226,7 +228,7 @@ def _objects(scene: LayeredScene) -> str:
 {rows}
 </tbody>
 </table>
-<h3>Pick order</h3>
+{note}<h3>Pick order</h3>
 <ol class="picks">{picks}</ol>"""
 
 
@@ -236,7 +238,7 @@ def _row(scene: LayeredScene, obj: SceneObject) -> str:
         _number(obj.score),
         _share(obj.visible_ratio),
         _number(obj.uncertainty),
-        _ids(obj.occluded_by) or "none",
+        _occluders(obj, scene.occluder_shares.get(obj.id, {})),
         ordinal(scene.pick_order.index(obj.id) + 1),
     ]
     return (
@@ -264,5 +266,13 @@ def _share(value: float) -> str:
     return f"{value:.0%}" if math.isfinite(value) else "–"
 
 
-def _ids(ids: Iterable[int]) -> str:
-    return ", ".join(map(str, ids))
+def _occluders(obj: SceneObject, shares: Mapping[int, float]) -> str:
+    """Ids; in brackets the share of the hypotheses, where it is not all of them."""
+    known, perhaps = (
+        ", ".join(f"{number}{f' ({share:.0%})' if share < 1 else ''}" for number, share in sorted(each.items()))
+        for each in (
+            {number: shares.get(number, 1.0) for number in obj.occluded_by},
+            {number: share for number, share in shares.items() if number not in obj.occluded_by},
+        )
+    )
+    return "; perhaps ".join([known or "none", *([perhaps] if perhaps else [])])

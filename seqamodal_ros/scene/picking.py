@@ -9,7 +9,7 @@ A planner that must not topple anything needs a second view, depth or touch besi
 """
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol, TypeVar
@@ -92,6 +92,16 @@ def under(obj: SeenObject) -> str:
     if len(obj.occluded_by):
         return f"under object{'s' * (len(obj.occluded_by) > 1)} {', '.join(map(str, obj.occluded_by))}"
     return "nothing on it" if obj.layer == 1 else "under something that is none of these"
+
+
+def in_doubt(shares: Mapping[int, float]) -> str:
+    """In words, the objects that lie on one in some of its hypotheses and not in all; "" where there is none.
+
+    Args:
+        shares: of the object, see `LayeredScene.occluder_shares`.
+    """
+    some = [f"under {number} in {share:.0%}" for number, share in sorted(shares.items()) if share < 1]
+    return f"{', '.join(some)} of the hypotheses" if some else ""
 
 
 def to_reach(objects: Iterable[SeenObject], target_id: int) -> list[Step]:

@@ -44,6 +44,7 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
                 "uncertainty": _number(obj.uncertainty),
                 "touches_border": bool(obj.touches_border),
                 "occluded_by": list(obj.occluded_by),
+                "occluder_shares": {str(other): share for other, share in scene.occluder_shares.get(obj.id, {}).items()},
                 "box": dict(zip(("x", "y", "width", "height"), scene.geometry.box(obj.amodal), strict=True)),
             }
             for obj in scene.objects

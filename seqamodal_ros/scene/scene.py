@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seqamodal_ros.scene.alternatives import object_hypotheses, occluder_shares
 from seqamodal_ros.scene.components import parts_of_layers
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import visible_masks
@@ -118,6 +119,19 @@ class LayeredScene:
     def pick_order(self) -> tuple[int, ...]:
         """Ids in the order in which the objects come free: by layer, in a layer the surest first; see `pick_order`."""
         return pick_order(self.objects)
+
+    @cached_property
+    def object_hypotheses(self) -> dict[int, np.ndarray]:
+        """Of each object, by id, its mask in each hypothesis, bool [K, h, w]; empty where a message came without hypotheses."""
+        return object_hypotheses(self.objects, self.hypotheses)
+
+    @cached_property
+    def occluder_shares(self) -> dict[int, dict[int, float]]:
+        """Of each object, by id, the ids of those that may lie on it, and the share of the hypotheses in which they do.
+
+        Empty where a message came without hypotheses; see `occluder_shares` of `scene.alternatives`.
+        """
+        return occluder_shares(self.objects, self.object_hypotheses)
 
     @cached_property
     def agreement(self) -> np.ndarray:

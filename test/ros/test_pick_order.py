@@ -169,6 +169,18 @@ class TestReport:
         assert "under something that is none of these, lies on 4" in on_the_way
         assert "then no object that is known lies on it:" in on_the_way and "free" not in on_the_way
 
+    def test_what_hypotheses_do_not_agree_on_is_said(self, make_scene, rectangles):
+        front = rectangles((2, 6, 10, 14)) | rectangles((20, 6, 28, 14))
+        behind, shorter, longer = rectangles((6, 10, 18, 20), (10, 10, 18, 20), (6, 10, 24, 20))
+        hypotheses = np.array([[front[0]] * 3, [behind, shorter, longer]])
+        scene = make_scene(np.array([front[0], behind]), 64, 48, hypotheses=hypotheses)
+        message = scene_to_message(scene, image_message().header, "test", MessageTypes.ros())
+        said = "under object 1, under 1 in 67%, under 2 in 33% of the hypotheses"
+        assert report(message).splitlines()[-1].endswith(said)
+        assert report(message, target=3).splitlines()[-1].endswith(said.removeprefix("under object 1, "))
+        without = scene_to_message(scene, image_message().header, "test", MessageTypes.ros(), hypotheses=False)
+        assert report(without).splitlines()[-1].endswith("under object 1")
+
     def test_warnings_come_first(self, masks):
         masks.status, masks.status_message, masks.truncated = LayeredMasks.LOW_CONFIDENCE, "unsure", True
         masks.objects[0].touches_border = True

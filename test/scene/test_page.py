@@ -91,6 +91,16 @@ def test_a_caption_tells_what_lies_on_an_object(write, make_scene, rectangles):
     assert said == ["nothing on it", "under object 1", "under something that is none of these"]
 
 
+def test_occluders_that_not_all_hypotheses_see_have_their_share(write, make_scene, rectangles):
+    one, other, behind, shorter, longer = rectangles((0, 0, 8, 8), (16, 0, 24, 8), (4, 0, 14, 8), (8, 0, 14, 8), (4, 0, 20, 8))
+    amodal, blank = np.array([one | other, behind]), np.zeros_like(one)
+    scene = make_scene(amodal, hypotheses=np.array([[one | other] * 4, [behind, shorter, longer, blank]]))
+    text = write(("a", scene))
+    assert "<td>1 (67%); perhaps 2 (33%)</td>" in text
+    assert "In brackets: in that share of the hypotheses alone." in text
+    assert "In brackets" not in write(("a", make_scene(amodal)))
+
+
 def test_a_caption_tells_what_a_sample_is(write, make_scene, rectangles):
     amodal = rectangles((0, 0, 8, 8), (4, 0, 12, 8))
     blank, other = np.zeros((32, 32), bool), rectangles((4, 0, 12, 4))[0]

@@ -12,7 +12,7 @@ from seqamodal_ros.scene.geometry import Geometry
 from training.data.scene import Scene
 from training.data.sheets import answer_sheet
 from training.figures import difference, markdown, measure, worst_first
-from training.instances import ap_by_object, coco_ap, pickable, told_apart
+from training.instances import ap_by_object, coco_ap, occluding_pairs, pickable, told_apart
 
 SIDE = 20
 
@@ -130,6 +130,21 @@ def test_one_on_top_of_another_is_neither():
 def test_of_no_objects_nothing_is_said():
     assert math.isnan(told_apart(visible(seen(FRONT)), [scene()]).shares().merged)
     assert told_apart(visible(seen()), [PAIR]).shares().merged == 0
+
+
+def test_what_lies_on_what_by_the_share_of_the_hypotheses():
+    """Both hypotheses of the first image see what is true, one of the second; of the third, where things lie apart, none does."""
+    apart = scene(box(0, 8), box(10, 18), occluded_by=[])
+    predicted = []
+    for behind in ([BEHIND, BEHIND], [BEHIND, box(10, 15)], [box(10, 18), box(10, 18)]):
+        stack = np.array([FRONT if behind[0] is BEHIND else box(0, 8), behind[0]])
+        hypotheses = np.array([[stack[0]] * 2, behind])
+        predicted.append(LayeredScene.assemble(stack, stack.astype(np.float32), hypotheses, Geometry.letterbox(SIDE, SIDE)))
+    counts = occluding_pairs([*predicted, seen(FRONT)], [PAIR, PAIR, apart, PAIR])
+    assert [each.tolist() for each in counts] == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0] * 4]
+    figures = measure("set", [PAIR, PAIR, apart], predicted, [PAIR.layers, PAIR.layers, apart.layers], [[], [], []])
+    assert "where of the hypotheses all do in 100.0 [20.7, 100.0] % of 1, some do in 100.0" in markdown(figures)
+    assert "none does in 0.0 [0.0, 79.3] % of 1." in markdown(figures)
 
 
 def test_the_figures_of_a_set():
