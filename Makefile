@@ -87,7 +87,7 @@ $(BUILT): $(SOURCES) .venv/env.bash | tools
 	@$(ENTER); python -m colcon build
 	@touch $@
 
-demo: build  ## camera images in, layered masks out, over ROS 2; pictures and a bag in demo_out/; SOURCE=folder|video|/dev/video0
+demo: build  ## camera images in, layered masks out, over ROS 2; pictures and a bag in demo_out/; SOURCE=folder|image|video|/dev/video0
 	@$(ENTER); exec python -m seqamodal_ros.ros.demo $(if $(SOURCE),--source '$(SOURCE)')
 
 test: build lint  ## every test of both packages, with colcon

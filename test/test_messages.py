@@ -197,7 +197,7 @@ def test_a_scene_survives_the_message():
     assert read.geometry == sent.geometry
     assert read.pick_order == sent.pick_order
     assert (read.seed, read.seconds, read.truncated, read.num_samples) == (2**60, 1.25, False, 3)
-    assert [(o.id, o.layer, o.occluded_by) for o in read.objects] == [(1, 1, ()), (2, 2, (1,))]
+    assert [(o.id, o.layer, o.occluded_by, o.touches_border) for o in read.objects] == [(1, 1, (), False), (2, 2, (1,), True)]
 
 
 def test_the_affine_in_the_message_is_the_documented_one():

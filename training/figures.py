@@ -99,7 +99,11 @@ def _picked(counts: PickCounts, min_score: float, groups: Sequence[int]) -> dict
 
 
 def _pairs(counts: PairCounts, groups: Sequence[int]) -> dict[str, dict[str, Any]]:
-    by_share = {"all": counts[:2], "some": counts[2:4], "none": counts[4:]}
+    by_share = {
+        "all": (counts.all, counts.all_true),
+        "some": (counts.some, counts.some_true),
+        "none": (counts.none, counts.none_true),
+    }
     return {
         name: {
             "pairs": int(said.sum()),

@@ -51,7 +51,7 @@ def teacher_forced(
 
     Images are letterboxed, and padding cleared, as the perceiver does it.
     """
-    network, settings = network_on(model, device, runtime)[0], model.settings
+    network, settings = network_on(model, device, runtime).network, model.settings
     schedule = Schedule.linear()
     predicted = []
     for k, (image, stack) in enumerate(zip(tqdm(images, desc="teacher-forced", disable=None), truth, strict=True)):
@@ -77,7 +77,7 @@ def objects_in_true_layers(model: Model, scenes: Sequence[Scene], device: str, r
     Returns:
         Of each scene the visible masks bool [h, w] of what shares a centre; connected parts where the network knows no centres.
     """
-    network, settings = network_on(model, device, runtime)[0], model.settings
+    network, settings = network_on(model, device, runtime).network, model.settings
     objects = []
     for scene in tqdm(scenes, desc="told the layers", disable=None):
         stack, ways = scene.layers, None

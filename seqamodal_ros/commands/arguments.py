@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import NoReturn, ParamSpec
 
+from seqamodal_ros.scene.geometry import LARGEST_SIDE
+
 INTERRUPTED = 130  # exit code, as of a shell's command that Ctrl-C ended
 P = ParamSpec("P")
 
@@ -49,6 +51,24 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def add_region(parser: argparse.ArgumentParser) -> None:
+    """Add `--region X Y WIDTH HEIGHT`, which `region_of` reads."""
+    parser.add_argument(
+        "--region",
+        nargs=4,
+        type=whole_number(0, LARGEST_SIDE),
+        default=(0, 0, 0, 0),
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="look at this part of each image alone, such as a table: pixels (default, and zeros: all of it)",
+    )
+
+
+def region_of(arguments: argparse.Namespace) -> tuple[int, int, int, int] | None:
+    """x, y, width, height; None for all of an image."""
+    x, y, width, height = arguments.region
+    return (x, y, width, height) if any(arguments.region) else None
 
 
 def one_line(error: Exception) -> str:

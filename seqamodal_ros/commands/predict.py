@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.commands.arguments import Parser, interruptible, one_line, whole_number
+from seqamodal_ros.commands.arguments import Parser, add_region, interruptible, one_line, region_of, whole_number
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES, Perceiver
-from seqamodal_ros.scene.geometry import LARGEST_SIDE
 from seqamodal_ros.scene.image_files import OPENCV_LOG, find_images, read_image
 from seqamodal_ros.scene.page import PAGE, Page, is_page
 from seqamodal_ros.scene.pictures import contact_sheet, overlay, write_image
@@ -82,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
 def _see(perceiver: Perceiver, path: Path, image: np.ndarray, arguments: argparse.Namespace) -> LayeredScene:
     """One image's layers; where something is wrong with it, a ValueError that names its file."""
     try:
-        return perceiver(image, arguments.num_samples, arguments.seed, region=arguments.region if any(arguments.region) else None)
+        return perceiver(image, arguments.num_samples, arguments.seed, region=region_of(arguments))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -105,14 +104,13 @@ def write_outputs(folder: Path, name: str, image: np.ndarray, scene: LayeredScen
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="predict", description=__doc__)
     add, number = parser.add_argument, whole_number
-    add("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    add("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them (not what is in folders within)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)")
     add("--device", default="auto", choices=DEVICES, help="where the network runs (default: %(default)s)")
     add("--runtime", default="auto", choices=RUNTIMES,
         help="what computes it; auto: the fastest at hand; a missing one gives way, with a warning (default: auto)")  # fmt: skip
-    add("--region", nargs=4, type=number(0, LARGEST_SIDE), default=(0, 0, 0, 0), metavar=("X", "Y", "WIDTH", "HEIGHT"),
-        help="look at this part of each image alone, such as a table: pixels (default, and zeros: all of it)")  # fmt: skip
+    add_region(parser)
     add("--num-samples", type=number(1, LARGEST_NUM_SAMPLES), default=3, metavar="K",
         help="hypotheses of each layer (default: %(default)s)")  # fmt: skip
     add("--seed", type=number(0, 2**64 - 1), default=0, metavar="N", help="of the noise (default: %(default)s)")

@@ -18,7 +18,7 @@ from seqamodal_ros.bags.codec import Codec
 from seqamodal_ros.bags.progress import Progress
 from seqamodal_ros.bags.reading import STORAGES, BagError, check_for_sqlite, image_topic, open_bag
 from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, refuse_out, write_bag
-from seqamodal_ros.commands.arguments import Parser, interruptible, one_line, whole_number
+from seqamodal_ros.commands.arguments import Parser, add_region, interruptible, one_line, region_of, whole_number
 from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES, Perceiver
 from seqamodal_ros.scene.geometry import FITS
@@ -65,6 +65,7 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
             "num-samples": arguments.num_samples,
             "seed": arguments.seed,
             "fit": arguments.fit,
+            "region": list(arguments.region),
             "hypotheses": arguments.hypotheses,
             "version": seqamodal_ros.__version__,
         }
@@ -74,7 +75,10 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
 
     def see(raw: bytes, kind: str) -> bytes:
         header, image = codec.image(raw, kind)
-        scene = perceiver(image, arguments.num_samples, arguments.seed)
+        try:
+            scene = perceiver(image, arguments.num_samples, arguments.seed, region=region_of(arguments))
+        except ValueError as error:  # a region that leaves this image
+            raise InvalidMessage(str(error)) from error
         return codec.masks(scene, header, perceiver.model_id, arguments.hypotheses)
 
     images = sum(connection.msgcount for connection in bag.connections if connection.topic == topic)
@@ -152,6 +156,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="hypotheses of each layer (default: %(default)s)")  # fmt: skip
     add("--seed", type=number(0, 2**64 - 1), default=0, metavar="N", help="of the noise (default: %(default)s)")
     add("--runtime", default="torch", choices=RUNTIMES[1:], help="what computes the network (default: %(default)s)")
+    add_region(parser)
     add("--fit", default="letterbox", choices=FITS, help="of the image into the network's square (default: %(default)s)")
     add("--no-hypotheses", dest="hypotheses", action="store_false", help="leave the K hypotheses out of the messages")
     return parser.parse_args(argv)

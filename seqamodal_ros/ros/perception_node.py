@@ -18,7 +18,7 @@ from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros import malloc
 from seqamodal_ros.ros.camera import Camera
-from seqamodal_ros.ros.command_line import only_ros_arguments
+from seqamodal_ros.ros.command_line import only_ros_arguments, warn_of_unknown_parameters
 from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.library_log import to_ros
 from seqamodal_ros.ros.parameters import Parameters, meanings
@@ -54,6 +54,7 @@ class PerceptionNode(LifecycleNode):
     def __init__(self, **kwargs: Any):
         super().__init__("seqamodal", **kwargs)
         self.parameters = Parameters(self)
+        warn_of_unknown_parameters(self)
         self._worker: Worker | None = None
         self._held = ExitStack()  # what configure has acquired
         self._active = self._finalized = False

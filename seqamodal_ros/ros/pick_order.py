@@ -18,8 +18,10 @@ from rclpy.qos import QoSProfile
 from seqamodal_ros.messages import MessageTypes, message_to_scene
 from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
-from seqamodal_ros.scene.picking import free_objects, in_doubt, pick_order, to_reach, under
+from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach, under
 from seqamodal_ros.scene.status import Status
+
+Shares = Mapping[int, Mapping[int, float]]  # see `LayeredScene.occluder_shares`
 
 TOPIC = "seqamodal/layered_masks"
 COLUMNS = f"{'id':>5} {'layer':>5} {'visible':>7} {'score':>5}  x y width height"
@@ -62,20 +64,20 @@ def report(masks: Any, target: int | None = None, min_score: float = 0.0) -> str
         ValueError: the target is not in the message, or its objects are no order; see `to_reach`.
         InvalidMessage: its masks are not what it says.
     """
-    lines, doubts = _heading(masks), _doubts(masks)
+    lines, shares = _heading(masks), _shares(masks)
     if target is not None:
-        lines += _way_to(masks, doubts, target, min_score)
+        lines += _way_to(masks, shares, target, min_score)
     elif masks.objects:
-        lines += _order(masks, doubts, min_score)
+        lines += _order(masks, shares, min_score)
+    if any("%)" in line for line in lines):
+        lines.append("in brackets: of the hypotheses that see the object, how many have that one on it")
     return "\n".join(lines)
 
 
-def _doubts(masks: Any) -> dict[int, list[str]]:
-    """What the hypotheses do not agree on, by the id of the object that it is said of; nothing where they were not sent."""
-    if not any(len(layer.hypotheses) > 1 for layer in masks.layers):
-        return {}
-    said = {number: in_doubt(shares) for number, shares in message_to_scene(masks).occluder_shares.items()}
-    return {number: [words] for number, words in said.items() if words}
+def _shares(masks: Any) -> Shares:
+    """See `LayeredScene.occluder_shares`; nothing where hypotheses were not sent."""
+    sent = any(len(layer.hypotheses) > 1 for layer in masks.layers)
+    return message_to_scene(masks).occluder_shares if sent else {}
 
 
 def _heading(masks: Any) -> list[str]:
@@ -91,7 +93,7 @@ def _heading(masks: Any) -> list[str]:
     return lines
 
 
-def _order(masks: Any, doubts: Mapping[int, list[str]], min_score: float) -> list[str]:
+def _order(masks: Any, shares: Shares, min_score: float) -> list[str]:
     by_id = {obj.id: obj for obj in masks.objects}
     order = pick_order(masks.objects)
     now = [obj.id for obj in free_objects(masks.objects, min_score=min_score)]
@@ -99,32 +101,43 @@ def _order(masks: Any, doubts: Mapping[int, list[str]], min_score: float) -> lis
     later = [by_id[number] for number in order if number not in now]
     if later:
         lines += ["then, in this order:", COLUMNS]
-    return lines + [_row(obj, _why_not_now(obj), *doubts.get(obj.id, [])) for obj in later]
+    return lines + [_row(obj, _why_not_now(obj, shares)) for obj in later]
 
 
-def _way_to(masks: Any, doubts: Mapping[int, list[str]], target: int, min_score: float) -> list[str]:
+def _way_to(masks: Any, shares: Shares, target: int, min_score: float) -> list[str]:
     by_id = {obj.id: obj for obj in masks.objects}
     steps = to_reach(masks.objects, target)
     if not steps:
         free = free_objects([by_id[target]], min_score=min_score)
-        said = "can be picked now: nothing lies on it" if free else f"cannot be picked now: {_why_not_now(by_id[target])}"
-        return [f"{target} {said}", COLUMNS, _row(by_id[target], *doubts.get(target, []))]
+        said = "can be picked now: nothing lies on it" if free else f"cannot be picked now: {_why_not_now(by_id[target], shares)}"
+        return [f"{target} {said}", COLUMNS, _row(by_id[target])]
     on_the_way = [by_id[step.id] for step in steps]
     rows = [
-        _row(obj, *_unknown(obj), f"lies on {_ids(step.lies_on)}", *doubts.get(obj.id, []))
-        for obj, step in zip(on_the_way, steps, strict=True)
+        _row(obj, *_doubts(obj, shares), f"lies on {_ids(step.lies_on)}") for obj, step in zip(on_the_way, steps, strict=True)
     ]
-    end = "then no object that is known lies on it:" if any(map(_unknown, on_the_way)) else "then it is free:"
-    return [f"to reach {target}, remove in this order:", COLUMNS, *rows, end, _row(by_id[target], *doubts.get(target, []))]
+    end = "then no object that is known lies on it:" if any(map(_under_none, on_the_way)) else "then it is free:"
+    return [
+        f"to reach {target}, remove in this order:",
+        COLUMNS,
+        *rows,
+        end,
+        _row(by_id[target], *_doubts(by_id[target], shares)),
+    ]
 
 
-def _why_not_now(obj: Any) -> str:
-    return "below the minimum" if free_objects([obj]) else under(obj)
+def _why_not_now(obj: Any, shares: Shares) -> str:
+    return "below the minimum" if free_objects([obj]) else under(obj, shares.get(obj.id, {}))
 
 
-def _unknown(obj: Any) -> list[str]:
-    """What to add of an object that no known one lies on, but that was drawn as lying under something."""
-    return [under(obj)] if obj.layer > 1 and not obj.occluded_by else []
+def _doubts(obj: Any, shares: Shares) -> list[str]:
+    """What lies on an object, where its hypotheses do not agree on that, or it is none of those that are known."""
+    own = shares.get(obj.id, {})
+    return [under(obj, own)] if _under_none(obj) or any(share < 1 for share in own.values()) else []
+
+
+def _under_none(obj: Any) -> bool:
+    """Whether an object was drawn as lying under something, and no known one lies on it."""
+    return obj.layer > 1 and not obj.occluded_by
 
 
 def _row(obj: Any, *remarks: str) -> str:

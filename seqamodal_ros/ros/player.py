@@ -19,16 +19,17 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.messages import MessageTypes, fill_image
-from seqamodal_ros.ros.command_line import only_ros_arguments
+from seqamodal_ros.ros.command_line import only_ros_arguments, warn_of_unknown_parameters
 from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
 PARAMETERS = {
-    "source": "A folder of images, an image, a video, or a camera such as /dev/video0; empty: the sample frames.",
-    "rate": "Images a second at most, in (0, 1000].",
-    "listeners": "How many must listen before the first image is sent, so that a recorder misses none.",
-    "frame_id": "Of the headers.",
+    "source": 'A folder of images, an image, a video, or a camera such as /dev/video0. Default: "", the sample frames.',
+    "rate": "Images a second at most, in (0, 1000]. Default: 2.0.",
+    "listeners": "How many must listen before the first image is sent, so that a recorder misses none. Default: 1.",
+    "frame_id": 'Of the headers. Default: "camera_optical_frame".',
 }
+SAY_AFTER = 3.0  # seconds after which it says what it waits for
 FIND_WITHIN = 60.0  # seconds until a perception node must have been found
 SEND_AGAIN_AFTER = 10.0  # seconds without an answer after which a frame counts as lost
 SEND_AT_MOST = 3
@@ -51,6 +52,7 @@ class Player(Node):
         self.period = 1 / rate
         self.listeners = self._parameter("listeners", 1)
         self.frame_id = self._parameter("frame_id", "camera_optical_frame")
+        warn_of_unknown_parameters(self)
         self.endless = is_camera(self.source)
         self._shots = shots(self.source, self.period)
         self._camera_info = read_camera_info(self.source / "camera_info.yaml")
@@ -102,7 +104,10 @@ class Player(Node):
         def found() -> bool:
             return self._images.get_subscription_count() >= self.listeners and self.count_publishers(self._masks.topic_name) > 0
 
-        if not self._spin_until(found, FIND_WITHIN):
+        if self._spin_until(found, SAY_AFTER):
+            return
+        self.get_logger().info(f"waiting for a perception node on '{self._images.topic_name}'")
+        if not self._spin_until(found, FIND_WITHIN - SAY_AFTER):
             missing = f"no perception node found on '{self._images.topic_name}' within {FIND_WITHIN:.0f} s"
             raise PlayError(f"{missing}: start one, or see in its log why it is not active")
 

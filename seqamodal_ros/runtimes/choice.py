@@ -32,6 +32,7 @@ class Computed(NamedTuple):
     """A network as a runtime computes it, ready to propose layers.
 
     Attributes:
+        network: see `CentredNetwork`.
         runtime: its name, one of `perceiver.RUNTIMES` but "auto".
         precision: "float32" or "bfloat16", what most of it is computed in.
     """

@@ -24,19 +24,18 @@ class OpenVinoNetwork(WithTraitsOf):
 
     Args:
         folder, card: of the export.
-        precision: to force one.
 
     Raises:
         ImportError: OpenVINO is not installed.
     """
 
-    def __init__(self, folder: Path, card: Card, precision: str | None = None):
+    def __init__(self, folder: Path, card: Card):
         import openvino
 
         super().__init__(card)
         core = openvino.Core()
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = precision or ("bfloat16" if able else "float32")
+        self.precision = "bfloat16" if able else "float32"
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[self.precision],
             "PERFORMANCE_HINT": "LATENCY",

@@ -26,9 +26,9 @@ def scene_facts(scene: LayeredScene) -> list[str]:
         facts.append("truncated: more layers may exist")
     if np.isfinite(scene.seconds):
         facts.append(f"{scene.seconds:.2f} s")
-    left, top, right, bottom = map(round, scene.geometry.seen)
+    left, top, right, bottom = scene.geometry.seen
     if (left, top, right, bottom) != (0, 0, scene.geometry.width, scene.geometry.height):
-        facts.append(f"looked at {right - left}x{bottom - top} at {left}, {top}")
+        facts.append(f"looked at {right - left:g}x{bottom - top:g} at {left:g}, {top:g}")
     return facts
 
 

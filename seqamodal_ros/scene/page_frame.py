@@ -3,7 +3,6 @@
 
 import base64
 import math
-from collections.abc import Mapping
 from html import escape
 
 import cv2
@@ -11,7 +10,7 @@ import numpy as np
 
 from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
 from seqamodal_ros.scene.layers import cumulative_masks
-from seqamodal_ros.scene.picking import under
+from seqamodal_ros.scene.picking import occluders, under
 from seqamodal_ros.scene.pictures import check_size, dimmed_outside, layer_colour, roundest_spot
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 from seqamodal_ros.scene.status import Status, status_of
@@ -131,7 +130,8 @@ class _Drawing:
     def _object(self, obj: SceneObject) -> str:
         facts = [f"layer {obj.layer}", f"score {_number(obj.score)}", f"{_share(obj.visible_ratio)} visible"]
         pick = f"to be picked {ordinal(self.scene.pick_order.index(obj.id) + 1)}"
-        caption = f"Object {obj.id}: {', '.join([*facts, under(obj), pick])}."
+        lies = under(obj, self.scene.occluder_shares.get(obj.id, {}))
+        caption = f"Object {obj.id}: {', '.join([*facts, lies, pick])}."
         return self._group(obj.amodal, obj.layer, f'data-object="{obj.id}"', caption)
 
     def _group(self, mask: np.ndarray, layer: int, marks: str, caption: str, shown: bool = False) -> str:
@@ -179,10 +179,10 @@ def css_colour(layer: int) -> str:
 
 
 def _image(name: str, image: np.ndarray, scene: LayeredScene) -> str:
-    if max(image.shape[:2]) > LONGEST:
-        small = scene.geometry.resized(LONGEST)
-        image = cv2.resize(image, (small.width, small.height), interpolation=cv2.INTER_AREA)
-    image = dimmed_outside(image, scene.geometry.resized(max(image.shape[:2])))
+    geometry = scene.geometry.resized(min(LONGEST, max(image.shape[:2])))
+    if geometry.width < image.shape[1] or geometry.height < image.shape[0]:
+        image = cv2.resize(image, (geometry.width, geometry.height), interpolation=cv2.INTER_AREA)
+    image = dimmed_outside(image, geometry)
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     height, width = image.shape[:2]
     data = base64.b64encode(jpeg.tobytes()).decode()
@@ -220,7 +220,7 @@ def _objects(scene: LayeredScene) -> str:
     headings = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
     rows = "\n".join(_row(scene, obj) for obj in scene.objects)
     doubtful = any(share < 1 for shares in scene.occluder_shares.values() for share in shares.values())
-    note = '<p class="facts">In brackets: in that share of the hypotheses alone.</p>\n' if doubtful else ""
+    note = '<p class="facts">In brackets: in that share of the hypotheses that see it.</p>\n' if doubtful else ""
     return f"""<table>
 <caption>Objects</caption>
 <thead><tr>{headings}</tr></thead>
@@ -238,7 +238,7 @@ def _row(scene: LayeredScene, obj: SceneObject) -> str:
         _number(obj.score),
         _share(obj.visible_ratio),
         _number(obj.uncertainty),
-        _occluders(obj, scene.occluder_shares.get(obj.id, {})),
+        occluders(obj, scene.occluder_shares.get(obj.id, {})) or "none",
         ordinal(scene.pick_order.index(obj.id) + 1),
     ]
     return (
@@ -264,15 +264,3 @@ def _number(value: float) -> str:
 
 def _share(value: float) -> str:
     return f"{value:.0%}" if math.isfinite(value) else "–"
-
-
-def _occluders(obj: SceneObject, shares: Mapping[int, float]) -> str:
-    """Ids; in brackets the share of the hypotheses, where it is not all of them."""
-    known, perhaps = (
-        ", ".join(f"{number}{f' ({share:.0%})' if share < 1 else ''}" for number, share in sorted(each.items()))
-        for each in (
-            {number: shares.get(number, 1.0) for number in obj.occluded_by},
-            {number: share for number, share in shares.items() if number not in obj.occluded_by},
-        )
-    )
-    return "; perhaps ".join([known or "none", *([perhaps] if perhaps else [])])

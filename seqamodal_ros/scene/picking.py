@@ -12,6 +12,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 LOW_SCORE = 0.6  # below it, look before you pick; and a part of a larger thing is no object of its own (scraps.py)
@@ -87,21 +88,33 @@ def pick_order(objects: Iterable[SeenObject]) -> tuple[int, ...]:
     return tuple(sorted(by_id, key=lambda number: (layer[number], *_surest_first(by_id[number]))))
 
 
-def under(obj: SeenObject) -> str:
-    """What is said to lie on an object, in words."""
-    if len(obj.occluded_by):
-        return f"under object{'s' * (len(obj.occluded_by) > 1)} {', '.join(map(str, obj.occluded_by))}"
-    return "nothing on it" if obj.layer == 1 else "under something that is none of these"
+NO_SHARES: Mapping[int, float] = MappingProxyType({})
 
 
-def in_doubt(shares: Mapping[int, float]) -> str:
-    """In words, the objects that lie on one in some of its hypotheses and not in all; "" where there is none.
+def occluders(obj: SeenObject, shares: Mapping[int, float] = NO_SHARES) -> str:
+    """The ids of what is said to lie on an object, in words: ``2, 3 (67 %), perhaps 4 (33 %)``; "" where nothing is.
 
     Args:
-        shares: of the object, see `LayeredScene.occluder_shares`.
+        obj: the object.
+        shares: of it, see `LayeredScene.occluder_shares`. A share that is not all of the hypotheses stands in brackets, and what
+            is not in `occluded_by` is there perhaps.
     """
-    some = [f"under {number} in {share:.0%}" for number, share in sorted(shares.items()) if share < 1]
-    return f"{', '.join(some)} of the hypotheses" if some else ""
+    known = {number: shares.get(number, 1.0) for number in obj.occluded_by}
+    perhaps = {number: share for number, share in shares.items() if number not in known}
+    said = [_with_shares(known)] if known else []
+    return ", ".join([*said, f"perhaps {_with_shares(perhaps)}"] if perhaps else said)
+
+
+def _with_shares(shares: Mapping[int, float]) -> str:
+    return ", ".join(f"{number} ({100 * share:.0f} %)" if share < 1 else str(number) for number, share in sorted(shares.items()))
+
+
+def under(obj: SeenObject, shares: Mapping[int, float] = NO_SHARES) -> str:
+    """What is said to lie on an object, in words; see `occluders`."""
+    said = occluders(obj, shares)
+    if len(obj.occluded_by):
+        return f"under object{'s' * (len(obj.occluded_by) > 1)} {said}"
+    return "nothing on it" if obj.layer == 1 else ", ".join(filter(None, ("under something that is none of these", said)))
 
 
 def to_reach(objects: Iterable[SeenObject], target_id: int) -> list[Step]:

@@ -127,9 +127,10 @@ def check_size(image: np.ndarray, scene: LayeredScene) -> None:
 
 def dimmed_outside(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     """A copy of an image uint8 [H, W, 3] in which what was not looked at is darker."""
-    left, top, right, bottom = map(round, geometry.seen)
+    left, top, right, bottom = geometry.seen
     dim = cv2.convertScaleAbs(image, alpha=DIM)
-    dim[top:bottom, left:right] = image[top:bottom, left:right]
+    looked_at = slice(math.floor(top), math.ceil(bottom)), slice(math.floor(left), math.ceil(right))
+    dim[looked_at] = image[looked_at]
     return dim
 
 

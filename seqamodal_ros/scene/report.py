@@ -4,7 +4,7 @@
 import math
 from typing import Any
 
-from seqamodal_ros.scene.scene import LayeredScene
+from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 from seqamodal_ros.scene.status import Status, status_of
 
 COLUMNS = f"{'frame':<16} {'layers':>6} {'objects':>7} {'seconds':>7}  pick order"
@@ -12,6 +12,8 @@ COLUMNS = f"{'frame':<16} {'layers':>6} {'objects':>7} {'seconds':>7}  pick orde
 
 def layers_json(scene: LayeredScene) -> dict[str, Any]:
     """The scene without its pixels, as strict JSON: `json.dumps(..., allow_nan=False)` takes it; NaN becomes null.
+
+    docs/files.md has all of it for users.
 
     Returns:
         source, mask: width and height in pixels; seen: the box x, y, width, height of what of the source was looked at, in its
@@ -45,7 +47,7 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
                 "touches_border": bool(obj.touches_border),
                 "occluded_by": list(obj.occluded_by),
                 "occluder_shares": {str(other): share for other, share in scene.occluder_shares.get(obj.id, {}).items()},
-                "box": dict(zip(("x", "y", "width", "height"), scene.geometry.box(obj.amodal), strict=True)),
+                "box": _box(scene, obj),
             }
             for obj in scene.objects
         ],
@@ -58,6 +60,13 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
         "num_samples": int(scene.num_samples),
         "seed": int(scene.seed),
     }
+
+
+def _box(scene: LayeredScene, obj: SceneObject) -> dict[str, int]:
+    try:
+        return dict(zip(("x", "y", "width", "height"), scene.geometry.box(obj.amodal), strict=True))
+    except ValueError as error:  # of a message
+        raise ValueError(f"object {obj.id}: {error}") from error
 
 
 def row(name: str, scene: LayeredScene) -> str:

@@ -123,7 +123,7 @@ class LayeredScene:
     @cached_property
     def object_hypotheses(self) -> dict[int, np.ndarray]:
         """Of each object, by id, its mask in each hypothesis, bool [K, h, w]; empty where a message came without hypotheses."""
-        return object_hypotheses(self.objects, self.hypotheses)
+        return object_hypotheses(self.objects, self.amodal, self.hypotheses)
 
     @cached_property
     def occluder_shares(self) -> dict[int, dict[int, float]]:

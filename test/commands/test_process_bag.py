@@ -275,6 +275,23 @@ def test_options(process, tmp_path):
     assert [message for message in written if message[0] != "/m"] == messages(bag)
 
 
+def test_a_region_alone_is_looked_at(process, tmp_path):
+    bag = write_bag(tmp_path / "in", "mcap", {"/image": [image(0)]})
+    assert process(bag, tmp_path / "out", "--region", 10, 8, 32, 32)[0] == 0
+    (masks,) = [
+        Codec().store.deserialize_cdr(raw, kind) for topic, kind, _, raw in messages(tmp_path / "out") if topic == OUT_TOPIC
+    ]
+    assert (masks.offset_x, masks.offset_y, masks.scale_x * masks.mask_width) == (10, 8, 32)
+
+
+def test_images_that_a_region_leaves_are_skipped(process, tmp_path):
+    bag = write_bag(tmp_path / "in", "mcap", {"/image": [image(0)]})
+    code, _, err = process(bag, tmp_path / "out", "--region", 40, 8, 32, 32)
+    assert code == 1
+    assert "skipped image 1" in err
+    assert "the region x=40 y=8 32x32 must be non-empty and lie in the 64x48 image" in err
+
+
 class TestBadImages:
     BAD = {
         "encoding 'jubjub' is not supported": {"encoding": "jubjub"},

@@ -38,6 +38,27 @@ def test_an_argument_that_would_be_passed_over_is_refused(name):
     )
 
 
+def test_an_argument_after_those_of_ros_is_refused_too():
+    done = ended("player", "--ros-args", "-p", "rate:=1.0", "--", "more")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unknown: more;" in done.stderr
+
+
+def test_a_parameter_that_there_is_not_is_told():
+    mistyped, others = ["-p", "sourc:=samples"], ["-p", "source:=/no/such", "-p", "qos_overrides./image.publisher.depth:=2"]
+    done = ended("player", "--ros-args", *mistyped, *others)
+    assert done.returncode == 1  # for the source
+    assert "there is no parameter 'sourc', what it was set to is passed over; do you mean 'source'?" in done.stderr
+    assert "qos_overrides" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [*NODES, "pick_order"])
+def test_a_parameter_as_launch_takes_it_is_refused(name):
+    done = ended(name, "model:=fast", "--ros-args", "-r", "image:=/camera")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{name}: error: model:=fast says nothing by itself; parameters are set by --ros-args -p")
+
+
 @pytest.mark.parametrize("name", [*NODES, "pick_order"])
 @pytest.mark.parametrize(
     ("arguments", "said"),

@@ -160,6 +160,8 @@ class TestReport:
 
     def test_what_was_drawn_under_something_that_is_no_object(self, masks):
         masks.objects[2].occluded_by = []
+        for layer in masks.layers:
+            layer.hypotheses = []
         lines = report(masks).splitlines()
         then = lines.index("then, in this order:")
         assert (table(lines[:then]), table(lines[then:])) == ([2, 1], [3, 4])
@@ -175,11 +177,17 @@ class TestReport:
         hypotheses = np.array([[front[0]] * 3, [behind, shorter, longer]])
         scene = make_scene(np.array([front[0], behind]), 64, 48, hypotheses=hypotheses)
         message = scene_to_message(scene, image_message().header, "test", MessageTypes.ros())
-        said = "under object 1, under 1 in 67%, under 2 in 33% of the hypotheses"
-        assert report(message).splitlines()[-1].endswith(said)
-        assert report(message, target=3).splitlines()[-1].endswith(said.removeprefix("under object 1, "))
+        row, note = report(message).splitlines()[-2:]
+        assert row.endswith(" under object 1 (67 %), perhaps 2 (33 %)")
+        assert note.startswith("in brackets: of the hypotheses that see the object")
+        assert report(message, target=3).splitlines()[-2].endswith(" under object 1 (67 %), perhaps 2 (33 %)")
         without = scene_to_message(scene, image_message().header, "test", MessageTypes.ros(), hypotheses=False)
         assert report(without).splitlines()[-1].endswith("under object 1")
+
+    def test_a_layer_that_is_none_is_told(self, masks):
+        masks.objects[2].layer = 0
+        with pytest.raises(ValueError, match="object 3 has the layer 0; layers run from 1"):
+            report(masks)
 
     def test_warnings_come_first(self, masks):
         masks.status, masks.status_message, masks.truncated = LayeredMasks.LOW_CONFIDENCE, "unsure", True

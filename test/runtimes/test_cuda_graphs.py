@@ -169,11 +169,11 @@ def test_what_is_taken_on_a_gpu(small_model, monkeypatch):
     model = load_model(str(small_model))
     mirrored = replace(model, settings=replace(model.settings, mirror=True))
     for each, inner in ((model, Bfloat16), (mirrored, Mirrored)):
-        network, name, _ = choice.network_on(each, "cuda", "auto")
-        assert (name, type(network), type(network.network)) == ("torch-bf16", InParts, CudaGraphs)
+        network, name, precision = choice.network_on(each, "cuda", "auto")
+        assert (name, precision, type(network), type(network.network)) == ("torch-bf16", "bfloat16", InParts, CudaGraphs)
         assert type(network.network.network) is inner
-    network, name, _ = choice.network_on(model, "cuda", "torch")
-    assert (name, network.network) == ("torch", model.network)
+    network, name, precision = choice.network_on(model, "cuda", "torch")
+    assert (name, precision, network.network) == ("torch", "float32", model.network)
 
 
 @torch.inference_mode()

@@ -129,15 +129,16 @@ def test_images_of_a_batch_are_seen_as_if_alone(cache, small_model, runtime, tol
 
 def test_openvino_compiles_for_each_batch_size_up_to_a_number_of_them(cache, small_model, monkeypatch):
     openvino = sys.modules["openvino"]
-    compile_model, compiled = openvino.Core.compile_model, []
+    compile_model, compiled, told = openvino.Core.compile_model, [], []
 
     def counted(core, model, *others):
         compiled.append(model)
+        told.append(others[-1]["INFERENCE_PRECISION_HINT"])
         return compile_model(core, model, *others)
 
     monkeypatch.setattr(openvino.Core, "compile_model", counted)
     model = load_model(str(small_model))
-    network, name, _ = network_on(model, "cpu", "openvino")
+    network, name, precision = network_on(model, "cpu", "openvino")
     assert name == "openvino"
     sizes = [*range(1, SIZES + 4), 2]  # the last is known
     with torch.inference_mode():
@@ -146,6 +147,7 @@ def test_openvino_compiles_for_each_batch_size_up_to_a_number_of_them(cache, sma
             for got, wanted in zip(network.encode(image), model.network.encode(image), strict=True):
                 assert got.shape == wanted.shape
                 assert (got - wanted).abs().max() <= BFLOAT16 * wanted.abs().max()
+    assert set(told) == {{"bfloat16": "bf16", "float32": "f32"}[precision]}
     assert len(compiled) == SIZES + 1  # one more is of any size
     assert [each.is_dynamic() for each in compiled] == [False] * SIZES + [True]
 

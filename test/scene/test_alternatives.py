@@ -2,6 +2,7 @@
 """Objects in each hypothesis of their layer, and how sure it is what lies on what."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,20 @@ def test_a_part_that_touches_no_object_is_nobodys(make_scene, rectangles):
     assert np.array_equal(scene.object_hypotheses[1], np.array([thing, thing]))
 
 
+def test_a_scrap_beside_an_object_is_not_part_of_it(make_scene, rectangles):
+    front, thing, scrap, deep = rectangles((8, 0, 16, 12), (16, 0, 26, 12), (10, 2, 16, 8), (4, 0, 20, 14))
+    amodal = np.array([front, thing | scrap, deep])
+    ways = np.zeros((3, 2, 32, 32))
+    ways[1, 0, scrap], ways[1, 0, thing] = -8, 4  # to centres of their own
+    probability = np.where(amodal, 0.9, 0.1).astype(np.float32)
+    probability[1, scrap] = 0.3
+    scene = make_scene(amodal, probability=probability, to_centres=ways)
+    (seen,) = [obj for obj in scene.objects if obj.layer == 2]
+    assert np.array_equal(seen.amodal, thing)
+    assert np.array_equal(scene.object_hypotheses[seen.id], np.array([thing, thing]))
+    assert scene.occluder_shares[seen.id] == {}
+
+
 def test_the_share_is_of_the_hypotheses_that_see_the_object(scene):
     assert scene.occluder_shares == {1: {}, 2: {1: pytest.approx(2 / 3)}, 3: {1: 1.0}}
 
@@ -51,6 +66,11 @@ def test_an_occluder_that_no_hypothesis_confirms_is_listed_with_zero(make_scene,
     front, behind, shorter = rectangles((8, 0, 16, 12), (12, 2, 26, 10), (16, 2, 26, 10))
     scene = make_scene(np.array([front, behind]), hypotheses=np.array([[front] * 2, [shorter, shorter]]))
     assert scene.occluder_shares[2] == {1: 0.0}
+
+
+def test_an_object_of_no_layer_is_left_out(scene):
+    strange = replace(scene, objects=(*scene.objects[:2], replace(scene.objects[2], layer=7)))
+    assert set(strange.object_hypotheses) == set(strange.occluder_shares) == {1, 2}
 
 
 def test_without_hypotheses_nothing_is_said(make_scene, rectangles):

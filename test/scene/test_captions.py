@@ -28,9 +28,11 @@ def test_facts_of_a_scene(make_scene, rectangles):
     [
         (Geometry.letterbox(64, 48), []),
         (Geometry.centre_crop(64, 48), ["looked at 48x48 at 8, 0"]),
+        (Geometry.centre_crop(640, 479), ["looked at 479x479 at 80.5, 0"]),
+        (Geometry.centre_crop(4, 3), ["looked at 3x3 at 0.5, 0"]),
         (Geometry.region(64, 48, 10, 20, 30, 16), ["looked at 30x16 at 10, 20"]),
     ],
-    ids=["all", "crop", "region"],
+    ids=["all", "crop", "odd crop", "small crop", "region"],
 )
 def test_what_alone_was_looked_at_is_said(make_scene, geometry, said):
     assert scene_facts(make_scene(np.zeros((0, 8, 8)), geometry=geometry))[3:] == said

@@ -96,8 +96,9 @@ def test_occluders_that_not_all_hypotheses_see_have_their_share(write, make_scen
     amodal, blank = np.array([one | other, behind]), np.zeros_like(one)
     scene = make_scene(amodal, hypotheses=np.array([[one | other] * 4, [behind, shorter, longer, blank]]))
     text = write(("a", scene))
-    assert "<td>1 (67%); perhaps 2 (33%)</td>" in text
-    assert "In brackets: in that share of the hypotheses alone." in text
+    assert "<td>1 (67 %), perhaps 2 (33 %)</td>" in text
+    assert "under object 1 (67 %), perhaps 2 (33 %), to be picked" in text
+    assert "In brackets: in that share of the hypotheses that see it." in text
     assert "In brackets" not in write(("a", make_scene(amodal)))
 
 
@@ -126,6 +127,18 @@ def test_the_image_comes_back(tmp_path, scene):
     assert head == "data:image/jpeg;base64"
     assert np.abs(decode_image(base64.b64decode(data)).astype(int) - image)[:, [100, 500]].max() < 8
     assert (picture["width"], picture["height"]) == ("640", "480")
+
+
+def test_what_was_not_looked_at_is_dark(tmp_path, make_scene):
+    page = Page()
+    page.add(
+        "a", np.full((48, 64, 3), 200, np.uint8), make_scene(np.zeros((0, 8, 8)), geometry=Geometry.region(64, 48, 32, 0, 32, 48))
+    )
+    page.write(tmp_path / PAGE)
+    (picture,) = Elements((tmp_path / PAGE).read_text(encoding="utf-8")).all("img")
+    shown = decode_image(base64.b64decode(picture["src"].partition(",")[2]))
+    assert shown[:, :28].mean() < 100
+    assert shown[:, 36:].mean() > 190
 
 
 def test_a_large_image_is_made_smaller(write, make_scene, rectangles):

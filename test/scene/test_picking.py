@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqamodal_ros.scene.picking import Step, free_objects, pick_order, to_reach
+from seqamodal_ros.scene.picking import Step, free_objects, pick_order, to_reach, under
 
 
 def obj(number: int, *occluded_by: int, score: float = 0.9, layer: int = 1) -> SimpleNamespace:
@@ -24,6 +24,21 @@ def ids(objects) -> list[int]:
 CHAIN = [obj(1), obj(2, 1), obj(3, 2)]
 DIAMOND = [obj(1), obj(2, 1, score=0.5), obj(3, 1, score=0.8), obj(4, 2, 3), obj(5)]
 CYCLE = [obj(1), obj(2, 4), obj(3, 2), obj(4, 3), obj(5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("occluded_by", "shares", "said"),
+    [
+        ((), {}, "under something that is none of these"),
+        ((1,), {}, "under object 1"),
+        ((1, 2), {1: 1.0, 2: 1.0}, "under objects 1, 2"),
+        ((1, 2), {1: 1.0, 2: 2 / 3, 4: 1 / 3, 3: 0.5}, "under objects 1, 2 (67 %), perhaps 3 (50 %), 4 (33 %)"),
+        ((1,), {1: 0.0}, "under object 1 (0 %)"),
+        ((), {4: 1 / 3}, "under something that is none of these, perhaps 4 (33 %)"),
+    ],
+)
+def test_what_lies_on_an_object_in_words(occluded_by, shares, said):
+    assert under(obj(5, *occluded_by, layer=2), shares) == said
 
 
 class TestFreeObjects:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqamodal_ros.scene.geometry import Geometry
-from seqamodal_ros.scene.pictures import LAYER_COLOURS, contact_sheet, layer_colour, overlay, write_image
+from seqamodal_ros.scene.pictures import LAYER_COLOURS, contact_sheet, dimmed_outside, layer_colour, overlay, write_image
 from seqamodal_ros.scene.scene import LayeredScene
 
 GREY = 90
@@ -48,6 +48,14 @@ class TestOverlay:
         assert (picture[200:360, 300:400] == GREY).all()
         whole = overlay(image, make_scene(rectangles((4, 14, 8, 18)), width=640, height=480))
         assert (whole[:100] == GREY).all()
+
+    def test_of_a_region_thinner_than_a_pixel_of_the_sheet_something_is_left(self, make_scene):
+        image = np.full((3000, 4000, 3), GREY, np.uint8)
+        scene = make_scene(np.zeros((0, 32, 32)), geometry=Geometry.region(4000, 3000, 200, 200, 300, 3))
+        small = scene.geometry.resized(480)
+        bright = dimmed_outside(image[: small.height, : small.width], small)[..., 0] == GREY
+        assert bright.any(axis=0).sum() in (36, 37)
+        assert bright.any(axis=1).sum() == 1
 
     def test_visible_parts_take_their_layers_colour(self, image, scene):
         picture = overlay(image, scene)

@@ -3,6 +3,9 @@
 
 import json
 import math
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +78,22 @@ def test_a_box_lies_in_the_source_and_holds_the_mask(width, height, seed):
 def test_there_is_no_box_around_a_blank_mask():
     with pytest.raises(ValueError, match="the mask is blank"):
         Geometry.letterbox(64, 48).box(np.zeros((64, 64), bool))
+
+
+def test_the_page_on_files_has_each_key(make_scene, rectangles):
+    page = (Path(__file__).parents[2] / "docs" / "files.md").read_text()
+    of_frame, of_object = (set(re.findall(r"`(\w+)`", rows)) for rows in page.split("\n## ")[1].split("| of an object |"))
+    report = layers_json(make_scene(rectangles((2, 10, 8, 20))))
+    assert set(report) <= of_frame
+    assert set(report["layers"][0]) <= of_frame
+    assert set(report["objects"][0]) <= of_object
+
+
+def test_an_object_without_a_mask_is_named(make_scene, rectangles):
+    scene = make_scene(rectangles((0, 0, 8, 8)))
+    blank = replace(scene, objects=(replace(scene.objects[0], amodal=np.zeros((32, 32), bool)),))
+    with pytest.raises(ValueError, match="object 1: the mask is blank"):
+        layers_json(blank)
 
 
 def test_what_was_looked_at_and_what_reaches_its_edge(make_scene, rectangles):
