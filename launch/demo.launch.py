@@ -38,7 +38,7 @@ def generate_launch_description() -> LaunchDescription:
     end_recorder = EmitEvent(event=SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(recorder)))
     return LaunchDescription(
         [
-            DeclareLaunchArgument("source", default_value="", description="folder, video or camera; empty: the samples"),
+            DeclareLaunchArgument("source", default_value="", description="folder, image, video or camera; empty: the samples"),
             DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, page, layers.json and bag"),
             DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
             SetEnvironmentVariable(PROFILE, EnvironmentVariable(PROFILE, default_value=profile)),

@@ -55,10 +55,11 @@ def open_answers(part: Path, job: dict[str, Any]) -> Iterator[Answers]:
     database = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:
         started = _begin(database, job, part)
-        for name, value in job.items():
-            if started.get(name) != value:
+        for name in {**job, **started}:
+            before, now = started.get(name), job.get(name)
+            if before != now:
                 raise ValueError(
-                    f"{part} was begun with {name} {started.get(name)}, this is {value}: give the command that began it, "
+                    f"{part} was begun with {name} {before}, this is {now}: give the command that began it, "
                     "name another OUT, or remove that folder"
                 )
         yield Answers(database)

@@ -5,7 +5,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import NoReturn, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
 
@@ -54,21 +54,24 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def add_region(parser: argparse.ArgumentParser) -> None:
-    """Add `--region X Y WIDTH HEIGHT`, which `region_of` reads."""
+    """Add `--region X Y WIDTH HEIGHT`: four whole numbers, or None where it is not given, or zeros."""
     parser.add_argument(
         "--region",
         nargs=4,
         type=whole_number(0, LARGEST_SIDE),
-        default=(0, 0, 0, 0),
+        action=_Region,
         metavar=("X", "Y", "WIDTH", "HEIGHT"),
         help="look at this part of each image alone, such as a table: pixels (default, and zeros: all of it)",
     )
 
 
-def region_of(arguments: argparse.Namespace) -> tuple[int, int, int, int] | None:
-    """x, y, width, height; None for all of an image."""
-    x, y, width, height = arguments.region
-    return (x, y, width, height) if any(arguments.region) else None
+class _Region(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        if any(values) and not all(values[2:]):
+            parser.error(f"argument --region: width and height must be 1 or more, not {values[2]} and {values[3]}")
+        setattr(namespace, self.dest, tuple(values) if any(values) else None)
 
 
 def one_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.commands.arguments import Parser, add_region, interruptible, one_line, region_of, whole_number
+from seqamodal_ros.commands.arguments import Parser, add_region, interruptible, one_line, whole_number
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES, Perceiver
 from seqamodal_ros.scene.image_files import OPENCV_LOG, find_images, read_image
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
 def _see(perceiver: Perceiver, path: Path, image: np.ndarray, arguments: argparse.Namespace) -> LayeredScene:
     """One image's layers; where something is wrong with it, a ValueError that names its file."""
     try:
-        return perceiver(image, arguments.num_samples, arguments.seed, region=region_of(arguments))
+        return perceiver(image, arguments.num_samples, arguments.seed, region=arguments.region)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -18,10 +18,10 @@ from seqamodal_ros.bags.codec import Codec
 from seqamodal_ros.bags.progress import Progress
 from seqamodal_ros.bags.reading import STORAGES, BagError, check_for_sqlite, image_topic, open_bag
 from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, refuse_out, write_bag
-from seqamodal_ros.commands.arguments import Parser, add_region, interruptible, one_line, region_of, whole_number
+from seqamodal_ros.commands.arguments import Parser, add_region, interruptible, one_line, whole_number
 from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES, Perceiver
-from seqamodal_ros.scene.geometry import FITS
+from seqamodal_ros.scene.geometry import FITS, Geometry
 from seqamodal_ros.scene.image_files import OPENCV_LOG
 
 NEW = "new"  # in OUT.part: the bag that is being written
@@ -65,7 +65,7 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
             "num-samples": arguments.num_samples,
             "seed": arguments.seed,
             "fit": arguments.fit,
-            "region": list(arguments.region),
+            **({"region": list(arguments.region)} if arguments.region else {}),
             "hypotheses": arguments.hypotheses,
             "version": seqamodal_ros.__version__,
         }
@@ -76,9 +76,11 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
     def see(raw: bytes, kind: str) -> bytes:
         header, image = codec.image(raw, kind)
         try:
-            scene = perceiver(image, arguments.num_samples, arguments.seed, region=region_of(arguments))
-        except ValueError as error:  # a region that leaves this image
+            if arguments.region:
+                Geometry.region(image.shape[1], image.shape[0], *arguments.region)
+        except ValueError as error:
             raise InvalidMessage(str(error)) from error
+        scene = perceiver(image, arguments.num_samples, arguments.seed, region=arguments.region)
         return codec.masks(scene, header, perceiver.model_id, arguments.hypotheses)
 
     images = sum(connection.msgcount for connection in bag.connections if connection.topic == topic)

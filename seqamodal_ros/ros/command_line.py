@@ -2,28 +2,31 @@
 """The command lines of executables that take ROS arguments: what is wrong with them is said in one line, not passed over."""
 
 import argparse
+import json
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
-SET = "--ros-args -p NAME:=VALUE"
+SET, REMAP = "--ros-args -p NAME:=VALUE", "--ros-args -r FROM:=TO"
 
 
 def own_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
     """Of a process's arguments, those that are not ROS's; where ROS cannot read its own, the process ends with a line and 2.
 
-    So it does where NAME:=VALUE stands outside of `--ros-args`, as `ros2 launch` takes it: ROS would drop it as an old remapping.
+    So it does where NAME:=VALUE stands outside of `--ros-args`: `ros2 launch` takes it for an argument of its own, ROS for a
+    remapping in the old way, and neither sets a parameter.
     """
     for_ros = False
     for argument in argv[1:]:
         if argument == "--ros-args" or (for_ros and argument == "--"):
             for_ros = argument == "--ros-args"
         elif not for_ros and ":=" in argument:
-            parser.exit(2, f"{parser.prog}: error: {argument} says nothing by itself; parameters are set by {SET} (see --help)\n")
+            parser.exit(2, f"{parser.prog}: error: {argument} stands alone: set parameters by `{SET}`, remap by `{REMAP}`\n")
     try:
         return remove_ros_args(list(argv))[1:]
     except RuntimeError as error:  # rclpy has no public name for its kinds
@@ -44,7 +47,7 @@ def only_ros_arguments(name: str, about: str, parameters: Mapping[str, str]) -> 
     listed = [textwrap.fill(f"{key}: {meaning}", 100, subsequent_indent="      ") for key, meaning in parameters.items()]
     parser = argparse.ArgumentParser(
         prog=name,
-        usage=f"{name} [{SET} ...] [--ros-args --params-file FILE] [--ros-args -r FROM:=TO ...]",
+        usage=f"{name} [{SET} ...] [--ros-args --params-file FILE] [{REMAP} ...]",
         description=about.partition("\n")[0],
         epilog="\n  ".join(["parameters:", *listed]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -54,11 +57,16 @@ def only_ros_arguments(name: str, about: str, parameters: Mapping[str, str]) -> 
         parser.exit(2, f"{name}: error: unknown: {' '.join(strays)}; parameters are set by {SET} (see --help)\n")
 
 
+def with_defaults(parameters: Mapping[str, tuple[Any, str]]) -> dict[str, str]:
+    """Of parameters, name -> default, and what it means: name -> both in words."""
+    return {name: f"{meaning} Default: {json.dumps(default)}." for name, (default, meaning) in parameters.items()}
+
+
 def warn_of_unknown_parameters(node: Node) -> None:
     """Log a line for each parameter that was set and is none of a node's, as ROS says nothing; call it once all are declared."""
-    known = node.list_parameters([], 0).names
+    known = list(node.get_parameters_by_prefix(""))
     for name in node._parameter_overrides:  # rclpy has no public way to ask for them
         if name not in known and not name.startswith("qos_overrides."):  # these are declared with their topics
             nearest = get_close_matches(name, known, 1)
-            hint = f"; do you mean '{nearest[0]}'?" if nearest else ""
-            node.get_logger().warning(f"there is no parameter '{name}', what it was set to is passed over{hint}")
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+            node.get_logger().warning(f"there is no parameter '{name}': its value is ignored{hint}")

@@ -52,7 +52,9 @@ def main() -> int:
     """Run the demo; 0 when every frame was answered and recorded."""
     parser = argparse.ArgumentParser(prog="python -m seqamodal_ros.ros.demo", description=__doc__)
     parser.add_argument(
-        "--source", default="", help="folder of images, a video, or a camera such as /dev/video0 (default: the sample frames)"
+        "--source",
+        default="",
+        help="folder of images, an image, a video, or a camera such as /dev/video0 (default: the sample frames)",
     )
     parser.add_argument("--out", default="demo_out", help="default: %(default)s")
     parser.add_argument("--model", default="default", help="a name in models/manifest.yaml or a .safetensors file")

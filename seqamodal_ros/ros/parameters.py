@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's parameters: descriptions, ranges, what may change when, and one frozen object to read them from."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES
+from seqamodal_ros.ros.command_line import with_defaults
 from seqamodal_ros.scene.geometry import FITS
 
 TRANSPORTS = ("raw", "compressed")
@@ -122,8 +122,8 @@ def meanings() -> dict[str, str]:
     for name, spec in SPECS.items():
         within = f" In {spec.least}..{spec.most}." if spec.least is not None else ""
         choices = f" One of {', '.join(spec.choices)}." if spec.choices else ""
-        said[name] = f"{spec.description}{within}{choices} Default: {json.dumps(spec.default)}."
-    return said
+        said[name] = (spec.default, f"{spec.description}{within}{choices}")
+    return with_defaults(said)
 
 
 class ParameterError(ValueError):

@@ -64,14 +64,13 @@ def report(masks: Any, target: int | None = None, min_score: float = 0.0) -> str
         ValueError: the target is not in the message, or its objects are no order; see `to_reach`.
         InvalidMessage: its masks are not what it says.
     """
-    lines, shares = _heading(masks), _shares(masks)
+    shares, rows = _shares(masks), []
     if target is not None:
-        lines += _way_to(masks, shares, target, min_score)
+        rows = _way_to(masks, shares, target, min_score)
     elif masks.objects:
-        lines += _order(masks, shares, min_score)
-    if any("%)" in line for line in lines):
-        lines.append("in brackets: of the hypotheses that see the object, how many have that one on it")
-    return "\n".join(lines)
+        rows = _order(masks, shares, min_score)
+    note = ["in brackets: of the hypotheses that see the object, the share in which that one lies on it"]
+    return "\n".join([*_heading(masks), *rows, *(note if any("%)" in row for row in rows) else [])])
 
 
 def _shares(masks: Any) -> Shares:

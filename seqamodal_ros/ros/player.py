@@ -19,15 +19,15 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.messages import MessageTypes, fill_image
-from seqamodal_ros.ros.command_line import only_ros_arguments, warn_of_unknown_parameters
+from seqamodal_ros.ros.command_line import only_ros_arguments, warn_of_unknown_parameters, with_defaults
 from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
-PARAMETERS = {
-    "source": 'A folder of images, an image, a video, or a camera such as /dev/video0. Default: "", the sample frames.',
-    "rate": "Images a second at most, in (0, 1000]. Default: 2.0.",
-    "listeners": "How many must listen before the first image is sent, so that a recorder misses none. Default: 1.",
-    "frame_id": 'Of the headers. Default: "camera_optical_frame".',
+PARAMETERS: dict[str, tuple[Any, str]] = {  # name -> default, and what it means
+    "source": ("", "A folder of images, an image, a video, or a camera such as /dev/video0; empty: the sample frames."),
+    "rate": (2.0, "Images a second at most, in (0, 1000]."),
+    "listeners": (1, "How many must listen before the first image is sent, so that a recorder misses none."),
+    "frame_id": ("camera_optical_frame", "Of the headers."),
 }
 SAY_AFTER = 3.0  # seconds after which it says what it waits for
 FIND_WITHIN = 60.0  # seconds until a perception node must have been found
@@ -44,14 +44,14 @@ class Player(Node):
 
     def __init__(self) -> None:
         super().__init__("player")
-        source = self._parameter("source", "")
+        source = self._parameter("source")
         self.source = Path(source).expanduser() if source else share_folder("samples")
-        rate = self._parameter("rate", 2.0, dynamic_typing=True)  # 2 will do for 2.0
+        rate = self._parameter("rate", dynamic_typing=True)  # 2 will do for 2.0
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1000:
             raise PlayError(f"parameter 'rate' must be in (0, 1000] images a second, not {rate!r}")
         self.period = 1 / rate
-        self.listeners = self._parameter("listeners", 1)
-        self.frame_id = self._parameter("frame_id", "camera_optical_frame")
+        self.listeners = self._parameter("listeners")
+        self.frame_id = self._parameter("frame_id")
         warn_of_unknown_parameters(self)
         self.endless = is_camera(self.source)
         self._shots = shots(self.source, self.period)
@@ -62,8 +62,9 @@ class Player(Node):
         self._masks = self.create_subscription(masks, "seqamodal/layered_masks", self._on_masks, QoSProfile(depth=5))
         self._answered: set[tuple[int, int]] = set()
 
-    def _parameter(self, name: str, default: Any, dynamic_typing: bool = False) -> Any:
-        descriptor = ParameterDescriptor(description=PARAMETERS[name], dynamic_typing=dynamic_typing)
+    def _parameter(self, name: str, dynamic_typing: bool = False) -> Any:
+        default, meaning = PARAMETERS[name]
+        descriptor = ParameterDescriptor(description=meaning, dynamic_typing=dynamic_typing)
         return self.declare_parameter(name, default, descriptor).value
 
     def play(self) -> int:
@@ -106,7 +107,9 @@ class Player(Node):
 
         if self._spin_until(found, SAY_AFTER):
             return
-        self.get_logger().info(f"waiting for a perception node on '{self._images.topic_name}'")
+        listening, answering = self._images.get_subscription_count(), self.count_publishers(self._masks.topic_name)
+        heard = f"{listening} of {self.listeners} listen on '{self._images.topic_name}'"
+        self.get_logger().info(f"waiting: {heard}, {answering} publish '{self._masks.topic_name}'")
         if not self._spin_until(found, FIND_WITHIN - SAY_AFTER):
             missing = f"no perception node found on '{self._images.topic_name}' within {FIND_WITHIN:.0f} s"
             raise PlayError(f"{missing}: start one, or see in its log why it is not active")
@@ -150,7 +153,7 @@ def _numbers(matrix: dict[str, Any]) -> list[float]:
 
 def main() -> int:
     """Play the source and end: 0 when all was answered, 1 with one line that says what went wrong."""
-    only_ros_arguments("player", __doc__ or "", PARAMETERS)
+    only_ros_arguments("player", __doc__ or "", with_defaults(PARAMETERS))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # rclpy's handlers are gone before the process is
     endless = False

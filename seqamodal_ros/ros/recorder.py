@@ -20,13 +20,13 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene
-from seqamodal_ros.ros.command_line import only_ros_arguments, warn_of_unknown_parameters
+from seqamodal_ros.ros.command_line import only_ros_arguments, warn_of_unknown_parameters, with_defaults
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.page import PAGE, Page
 from seqamodal_ros.scene.pictures import contact_sheet, write_image
 from seqamodal_ros.scene.report import COLUMNS, layers_json, row
 
-PARAMETERS = {"out": 'The folder, a new or empty one, or one of a recording, which is replaced. Default: "demo_out".'}
+PARAMETERS = {"out": ("demo_out", "The folder, a new or empty one, or one of a recording, which is replaced.")}
 KEPT_IMAGES = 30  # images that wait for their masks
 QUIET = 0.5  # seconds without a message after which an interrupted recorder has heard all
 CLOSE_WITHIN = 6.0  # seconds after which it closes its files even where messages keep coming
@@ -37,7 +37,7 @@ class Recorder(Node):
 
     def __init__(self) -> None:
         super().__init__("recorder")
-        out = self.declare_parameter("out", "demo_out", ParameterDescriptor(description=PARAMETERS["out"])).value
+        out = self.declare_parameter("out", PARAMETERS["out"][0], ParameterDescriptor(description=PARAMETERS["out"][1])).value
         warn_of_unknown_parameters(self)
         self.out = Path(out).expanduser()
         self._open_bag = bag_opener(self.out)
@@ -149,7 +149,7 @@ def main() -> int:
 
     Returns 0 if frames were recorded and each had its picture, else 1.
     """
-    only_ros_arguments("recorder", __doc__ or "", PARAMETERS)
+    only_ros_arguments("recorder", __doc__ or "", with_defaults(PARAMETERS))
     with until_signalled() as stop:
         try:
             recorder = Recorder()

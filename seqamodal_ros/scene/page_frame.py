@@ -220,7 +220,8 @@ def _objects(scene: LayeredScene) -> str:
     headings = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
     rows = "\n".join(_row(scene, obj) for obj in scene.objects)
     doubtful = any(share < 1 for shares in scene.occluder_shares.values() for share in shares.values())
-    note = '<p class="facts">In brackets: in that share of the hypotheses that see it.</p>\n' if doubtful else ""
+    brackets = "In brackets: of the hypotheses that see the object, the share in which that one lies on it."
+    note = f'<p class="facts">{brackets}</p>\n' if doubtful else ""
     return f"""<table>
 <caption>Objects</caption>
 <thead><tr>{headings}</tr></thead>

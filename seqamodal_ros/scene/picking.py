@@ -92,7 +92,7 @@ NO_SHARES: Mapping[int, float] = MappingProxyType({})
 
 
 def occluders(obj: SeenObject, shares: Mapping[int, float] = NO_SHARES) -> str:
-    """The ids of what is said to lie on an object, in words: ``2, 3 (67 %), perhaps 4 (33 %)``; "" where nothing is.
+    """The ids of what is said to lie on an object, in words: ``2, 3 (67%), perhaps 4 (33%)``; "" where nothing is.
 
     Args:
         obj: the object.
@@ -106,7 +106,7 @@ def occluders(obj: SeenObject, shares: Mapping[int, float] = NO_SHARES) -> str:
 
 
 def _with_shares(shares: Mapping[int, float]) -> str:
-    return ", ".join(f"{number} ({100 * share:.0f} %)" if share < 1 else str(number) for number, share in sorted(shares.items()))
+    return ", ".join(f"{number} ({share:.0%})" if share < 1 else str(number) for number, share in sorted(shares.items()))
 
 
 def under(obj: SeenObject, shares: Mapping[int, float] = NO_SHARES) -> str:
@@ -114,7 +114,7 @@ def under(obj: SeenObject, shares: Mapping[int, float] = NO_SHARES) -> str:
     said = occluders(obj, shares)
     if len(obj.occluded_by):
         return f"under object{'s' * (len(obj.occluded_by) > 1)} {said}"
-    return "nothing on it" if obj.layer == 1 else ", ".join(filter(None, ("under something that is none of these", said)))
+    return "nothing on it" if obj.layer == 1 else " or ".join(filter(None, ("under something that is none of these", said)))
 
 
 def to_reach(objects: Iterable[SeenObject], target_id: int) -> list[Step]:

@@ -65,7 +65,7 @@ def layers_json(scene: LayeredScene) -> dict[str, Any]:
 def _box(scene: LayeredScene, obj: SceneObject) -> dict[str, int]:
     try:
         return dict(zip(("x", "y", "width", "height"), scene.geometry.box(obj.amodal), strict=True))
-    except ValueError as error:  # of a message
+    except ValueError as error:  # only a message can hold a blank mask
         raise ValueError(f"object {obj.id}: {error}") from error
 
 

@@ -284,6 +284,19 @@ def test_a_region_alone_is_looked_at(process, tmp_path):
     assert (masks.offset_x, masks.offset_y, masks.scale_x * masks.mask_width) == (10, 8, 32)
 
 
+@pytest.mark.parametrize("command", ["process_bag", "predict"])
+def test_a_region_without_pixels_is_refused_at_once(command, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "seqamodal_ros", command, "in", "--out", "out", "--region", "5", "5", "0", "9"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2
+    assert "argument --region: width and height must be 1 or more, not 0 and 9" in done.stderr
+
+
 def test_images_that_a_region_leaves_are_skipped(process, tmp_path):
     bag = write_bag(tmp_path / "in", "mcap", {"/image": [image(0)]})
     code, _, err = process(bag, tmp_path / "out", "--region", 40, 8, 32, 32)
@@ -382,6 +395,9 @@ class TestInterruption:
         code, _, err = process(bag, tmp_path / "out", "--seed", 1)
         assert code == 2
         assert "out.part was begun with seed 0, this is 1: give the command that began it" in error(err)
+        code, _, err = process(bag, tmp_path / "out", "--region", 1, 2, 30, 40)
+        assert code == 2
+        assert "out.part was begun with region None, this is [1, 2, 30, 40]:" in error(err)
 
         looked = []
         see = Codec.image

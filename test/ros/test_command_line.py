@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command lines of the executables, as real processes: help, and one line for what they cannot take."""
 
+import signal
 import subprocess
 import sys
 
@@ -44,11 +45,49 @@ def test_an_argument_after_those_of_ros_is_refused_too():
     assert "unknown: more;" in done.stderr
 
 
+def test_the_node_tells_the_parameters_that_there_are_not_and_no_others(tmp_path):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(
+        "/**:\n  ros__parameters:\n    modell: fast\n    autostart: false\n    cameras: [a, b]\n    use_sim_time: false\n"
+        "    qos_overrides: {/image: {subscription: {depth: 2}}}\n    nested: {seed: 1}\n"
+    )
+    command = [sys.executable, "-m", "seqamodal_ros.ros.perception_node", "--ros-args", "--params-file", str(file)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        lines = [process.stderr.readline() for _ in range(2)]
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=60)[1]
+    told = sorted(line.partition("there is no parameter ")[2].strip() for line in lines)
+    assert told == ["'modell': its value is ignored; did you mean 'model'?", "'nested.seed': its value is ignored"]
+    assert "there is no parameter" not in rest
+
+
+def test_the_player_tells_what_it_waits_for():
+    command = [
+        sys.executable,
+        "-m",
+        "seqamodal_ros.ros.player",
+        "--ros-args",
+        "-r",
+        "image:=/nobody_listens",
+        "-p",
+        "listeners:=2",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stderr.readline()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert "waiting: 0 of 2 listen on '/nobody_listens', 0 publish '/seqamodal/layered_masks'" in line
+
+
 def test_a_parameter_that_there_is_not_is_told():
     mistyped, others = ["-p", "sourc:=samples"], ["-p", "source:=/no/such", "-p", "qos_overrides./image.publisher.depth:=2"]
     done = ended("player", "--ros-args", *mistyped, *others)
     assert done.returncode == 1  # for the source
-    assert "there is no parameter 'sourc', what it was set to is passed over; do you mean 'source'?" in done.stderr
+    assert "there is no parameter 'sourc': its value is ignored; did you mean 'source'?" in done.stderr
     assert "qos_overrides" not in done.stderr
 
 
@@ -56,7 +95,9 @@ def test_a_parameter_that_there_is_not_is_told():
 def test_a_parameter_as_launch_takes_it_is_refused(name):
     done = ended(name, "model:=fast", "--ros-args", "-r", "image:=/camera")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"{name}: error: model:=fast says nothing by itself; parameters are set by --ros-args -p")
+    assert done.stderr.startswith(
+        f"{name}: error: model:=fast stands alone: set parameters by `--ros-args -p NAME:=VALUE`, remap by"
+    )
 
 
 @pytest.mark.parametrize("name", [*NODES, "pick_order"])

@@ -178,9 +178,9 @@ class TestReport:
         scene = make_scene(np.array([front[0], behind]), 64, 48, hypotheses=hypotheses)
         message = scene_to_message(scene, image_message().header, "test", MessageTypes.ros())
         row, note = report(message).splitlines()[-2:]
-        assert row.endswith(" under object 1 (67 %), perhaps 2 (33 %)")
+        assert row.endswith(" under object 1 (67%), perhaps 2 (33%)")
         assert note.startswith("in brackets: of the hypotheses that see the object")
-        assert report(message, target=3).splitlines()[-2].endswith(" under object 1 (67 %), perhaps 2 (33 %)")
+        assert report(message, target=3).splitlines()[-2].endswith(" under object 1 (67%), perhaps 2 (33%)")
         without = scene_to_message(scene, image_message().header, "test", MessageTypes.ros(), hypotheses=False)
         assert report(without).splitlines()[-1].endswith("under object 1")
 

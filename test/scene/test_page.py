@@ -96,9 +96,9 @@ def test_occluders_that_not_all_hypotheses_see_have_their_share(write, make_scen
     amodal, blank = np.array([one | other, behind]), np.zeros_like(one)
     scene = make_scene(amodal, hypotheses=np.array([[one | other] * 4, [behind, shorter, longer, blank]]))
     text = write(("a", scene))
-    assert "<td>1 (67 %), perhaps 2 (33 %)</td>" in text
-    assert "under object 1 (67 %), perhaps 2 (33 %), to be picked" in text
-    assert "In brackets: in that share of the hypotheses that see it." in text
+    assert "<td>1 (67%), perhaps 2 (33%)</td>" in text
+    assert "under object 1 (67%), perhaps 2 (33%), to be picked" in text
+    assert "In brackets: of the hypotheses that see the object, the share" in text
     assert "In brackets" not in write(("a", make_scene(amodal)))
 
 
