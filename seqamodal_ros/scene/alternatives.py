@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each hypothesis of a layer says of one object: its shape, and what lies on it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import cv2
 import numpy as np
 
+from seqamodal_ros.scene.picking import SeenObject
 
-class MaskedObject(Protocol):
+
+class MaskedObject(SeenObject, Protocol):
     """What is asked of an object; see `SceneObject` for what the fields mean."""
 
-    @property
-    def id(self) -> int: ...
-    @property
-    def layer(self) -> int: ...
     @property
     def amodal(self) -> np.ndarray: ...
     @property
     def visible(self) -> np.ndarray: ...
-    @property
-    def occluded_by(self) -> Collection[int]: ...
 
 
 def object_hypotheses(objects: Iterable[MaskedObject], amodal: np.ndarray, hypotheses: np.ndarray) -> dict[int, np.ndarray]:
