@@ -21,6 +21,18 @@ def ended(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+def told_by(name: str, words: str, count: int, *ros_arguments: str) -> list[str]:
+    """The lines with these words that a process says until it ends; once it has said so many, it is interrupted."""
+    command = [sys.executable, "-m", f"seqamodal_ros.ros.{name}", "--ros-args", *ros_arguments]
+    lines = []
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            lines += [line] if words in line else []
+            if len(lines) == count:
+                process.send_signal(signal.SIGINT)
+    return lines
+
+
 @pytest.mark.parametrize("name", NODES)
 def test_the_help_names_each_parameter(name):
     done = ended(name, "--help", "--ros-args", "-r", "image:=/camera")
@@ -51,36 +63,15 @@ def test_the_node_tells_the_parameters_that_there_are_not_and_no_others(tmp_path
         "/**:\n  ros__parameters:\n    modell: fast\n    autostart: false\n    cameras: [a, b]\n    use_sim_time: false\n"
         "    qos_overrides: {/image: {subscription: {depth: 2}}}\n    nested: {seed: 1}\n"
     )
-    command = [sys.executable, "-m", "seqamodal_ros.ros.perception_node", "--ros-args", "--params-file", str(file)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        lines = [process.stderr.readline() for _ in range(2)]
-    finally:
-        process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=60)[1]
+    lines = told_by("perception_node", "there is no parameter", 2, "--params-file", str(file))
     told = sorted(line.partition("there is no parameter ")[2].strip() for line in lines)
     assert told == ["'modell': its value is ignored; did you mean 'model'?", "'nested.seed': its value is ignored"]
-    assert "there is no parameter" not in rest
 
 
 def test_the_player_tells_what_it_waits_for():
-    command = [
-        sys.executable,
-        "-m",
-        "seqamodal_ros.ros.player",
-        "--ros-args",
-        "-r",
-        "image:=/nobody_listens",
-        "-p",
-        "listeners:=2",
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        line = process.stderr.readline()
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert "waiting: 0 of 2 listen on '/nobody_listens', 0 publish '/seqamodal/layered_masks'" in line
+    elsewhere = ["-r", "image:=/nobody_listens", "-r", "seqamodal/layered_masks:=/nobody_answers", "-p", "listeners:=2"]
+    (line,) = told_by("player", "waiting", 1, *elsewhere)
+    assert "waiting: 0 of 2 listen on '/nobody_listens', 0 publish '/nobody_answers'" in line
 
 
 def test_a_parameter_that_there_is_not_is_told():
