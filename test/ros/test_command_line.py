@@ -91,19 +91,21 @@ def test_a_parameter_as_launch_takes_it_is_refused(name):
     )
 
 
-@pytest.mark.parametrize("name", [*NODES, "pick_order"])
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("name", "arguments", "words"),
     [
-        (["--params-file", "/no/such.yaml"], "'--params-file /no/such.yaml'. Error: Error opening YAML file\n"),
-        (["-p", "model"], "'-p model'"),
-        (["--bogus"], "unknown ROS arguments ['--bogus']\n"),
+        *((name, ["--bogus"], "unknown ROS arguments ['--bogus']\n") for name in (*NODES, "pick_order")),
+        (
+            "perception_node",
+            ["--params-file", "/no/such.yaml"],
+            "'--params-file /no/such.yaml'. Error: Error opening YAML file\n",
+        ),
+        ("perception_node", ["-p", "model"], "'-p model'"),
     ],
-    ids=["no file", "no value", "unknown"],
 )
-def test_what_ros_cannot_read_is_one_line(name, arguments, said):
+def test_what_ros_cannot_read_is_one_line(name, arguments, words):
     done = ended(name, "--ros-args", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"{name}: error: ")
-    assert said in done.stderr
+    assert words in done.stderr
     assert done.stderr.count("\n") == 1
