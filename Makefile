@@ -87,8 +87,9 @@ $(BUILT): $(SOURCES) .venv/env.bash | tools
 	@$(ENTER); python -m colcon build
 	@touch $@
 
+# SOURCE comes by the environment, as a folder may have quotes in its name
 demo: build  ## camera images in, layered masks out, over ROS 2; pictures and a bag in demo_out/; SOURCE=folder|image|video|/dev/video0
-	@$(ENTER); exec python -m seqamodal_ros.ros.demo $(if $(SOURCE),--source '$(SOURCE)')
+	@$(ENTER); exec python -m seqamodal_ros.ros.demo $${SOURCE:+--source "$$SOURCE"}
 
 test: build lint  ## every test of both packages, with colcon
 	@$(ENTER); status=0; \
