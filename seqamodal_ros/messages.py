@@ -209,6 +209,15 @@ def check_header(header: Any) -> None:
         raise InvalidMessage(f"header.stamp is no time: sec {header.stamp.sec}, nanosec {header.stamp.nanosec}")
 
 
+def check_region(region: tuple[int, int, int, int] | None, width: int, height: int, remedy: str = "") -> None:
+    """Raise InvalidMessage, with what to do, where a region x, y, width, height leaves an image of this size; None never does."""
+    if region is not None:
+        try:
+            Geometry.region(width, height, *region)
+        except ValueError as error:
+            raise InvalidMessage(f"{error}{remedy}") from error
+
+
 def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
     """Fill a sensor_msgs/Image from an array [H, W] or [H, W, C] of the encoding's dtype; returns the message."""
     pixels = np.ascontiguousarray(pixels, ENCODINGS[encoding][0])

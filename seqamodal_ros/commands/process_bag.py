@@ -19,9 +19,9 @@ from seqamodal_ros.bags.progress import Progress
 from seqamodal_ros.bags.reading import STORAGES, BagError, check_for_sqlite, image_topic, open_bag
 from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, refuse_out, write_bag
 from seqamodal_ros.commands.arguments import Parser, add_region, interruptible, one_line, whole_number
-from seqamodal_ros.messages import InvalidMessage
+from seqamodal_ros.messages import InvalidMessage, check_region
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES, Perceiver
-from seqamodal_ros.scene.geometry import FITS, Geometry
+from seqamodal_ros.scene.geometry import FITS
 from seqamodal_ros.scene.image_files import OPENCV_LOG
 
 NEW = "new"  # in OUT.part: the bag that is being written
@@ -75,11 +75,7 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
 
     def see(raw: bytes, kind: str) -> bytes:
         header, image = codec.image(raw, kind)
-        try:
-            if arguments.region:
-                Geometry.region(image.shape[1], image.shape[0], *arguments.region)
-        except ValueError as error:
-            raise InvalidMessage(str(error)) from error
+        check_region(arguments.region, image.shape[1], image.shape[0])
         scene = perceiver(image, arguments.num_samples, arguments.seed, region=arguments.region)
         return codec.masks(scene, header, perceiver.model_id, arguments.hypotheses)
 

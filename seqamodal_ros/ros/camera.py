@@ -15,7 +15,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header
+from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, check_region
 from seqamodal_ros.ros.diagnostics import Counters, Pace
 from seqamodal_ros.ros.images import Size, compressed_image, raw_image
 from seqamodal_ros.ros.outputs import Outputs
@@ -23,7 +23,6 @@ from seqamodal_ros.ros.parameters import Parameters
 from seqamodal_ros.ros.points import Points
 from seqamodal_ros.ros.segment import SegmentService
 from seqamodal_ros.ros.worker import Answer, Frame, Region, Source, Worker
-from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.scene import LayeredScene
 
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
@@ -211,11 +210,7 @@ class Camera:
             InvalidMessage: it leaves the image.
         """
         region = self._parameters.region(self.name)
-        if region is not None:
-            try:
-                Geometry.region(width, height, *region)
-            except ValueError as error:
-                raise InvalidMessage(f"{error}: set the parameter 'region'") from error
+        check_region(region, width, height, ": set the parameter 'region'")
         return region
 
     def _tell(self, kind: str, reason: str) -> None:

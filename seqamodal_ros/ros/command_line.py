@@ -7,10 +7,13 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
+
+Described = Mapping[str, tuple[Any, str]]  # name of a parameter -> its default, and what it means
 
 SET, REMAP = "--ros-args -p NAME:=VALUE", "--ros-args -r FROM:=TO"
 
@@ -26,12 +29,12 @@ def own_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[
         if argument == "--ros-args" or (for_ros and argument == "--"):
             for_ros = argument == "--ros-args"
         elif not for_ros and ":=" in argument:
-            parser.exit(2, f"{parser.prog}: error: {argument} stands alone: set parameters by `{SET}`, remap by `{REMAP}`\n")
+            _refuse(parser, f"{argument} stands alone: set parameters by `{SET}`, remap by `{REMAP}`")
     try:
         return remove_ros_args(list(argv))[1:]
     except RuntimeError as error:  # rclpy has no public name for its kinds
         wrong = str(error).partition(", at ")[0]  # what follows are places in its sources
-        parser.exit(2, f"{parser.prog}: error: {'unknown ROS arguments ' * wrong.startswith('[')}{wrong}\n")
+        _refuse(parser, f"{'unknown ROS arguments ' * wrong.startswith('[')}{wrong}")
 
 
 def only_ros_arguments(name: str, about: str, parameters: Mapping[str, str]) -> None:
@@ -54,11 +57,22 @@ def only_ros_arguments(name: str, about: str, parameters: Mapping[str, str]) -> 
     )
     _, strays = parser.parse_known_args(own_arguments(parser, sys.argv))
     if strays:
-        parser.exit(2, f"{name}: error: unknown: {' '.join(strays)}; parameters are set by {SET} (see --help)\n")
+        _refuse(parser, f"unknown: {' '.join(strays)}; parameters are set by {SET} (see --help)")
 
 
-def with_defaults(parameters: Mapping[str, tuple[Any, str]]) -> dict[str, str]:
-    """Of parameters, name -> default, and what it means: name -> both in words."""
+def _refuse(parser: argparse.ArgumentParser, wrong: str) -> NoReturn:
+    parser.exit(2, f"{parser.prog}: error: {wrong}\n")  # without the usage that `error` would say above it
+
+
+def declared(node: Node, parameters: Described, name: str, dynamic_typing: bool = False) -> Any:
+    """Declare one of a node's parameters; returns its value."""
+    default, meaning = parameters[name]
+    descriptor = ParameterDescriptor(description=meaning, dynamic_typing=dynamic_typing)
+    return node.declare_parameter(name, default, descriptor).value
+
+
+def with_defaults(parameters: Described) -> dict[str, str]:
+    """What each parameter means, by its name, and its default, in words."""
     return {name: f"{meaning} Default: {json.dumps(default)}." for name, (default, meaning) in parameters.items()}
 
 

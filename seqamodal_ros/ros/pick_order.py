@@ -18,7 +18,7 @@ from rclpy.qos import QoSProfile
 from seqamodal_ros.messages import MessageTypes, message_to_scene
 from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
-from seqamodal_ros.scene.picking import free_objects, pick_order, to_reach, under
+from seqamodal_ros.scene.picking import BRACKETS, free_objects, pick_order, to_reach, under
 from seqamodal_ros.scene.status import Status
 
 Shares = Mapping[int, Mapping[int, float]]  # see `LayeredScene.occluder_shares`
@@ -69,8 +69,8 @@ def report(masks: Any, target: int | None = None, min_score: float = 0.0) -> str
         rows = _way_to(masks, shares, target, min_score)
     elif masks.objects:
         rows = _order(masks, shares, min_score)
-    note = ["in brackets: of the hypotheses that see the object, the share in which that one lies on it"]
-    return "\n".join([*_heading(masks), *rows, *(note if any("%)" in row for row in rows) else [])])
+    note = [BRACKETS] if any("%)" in row for row in rows) else []
+    return "\n".join([*_heading(masks), *rows, *note])
 
 
 def _shares(masks: Any) -> Shares:

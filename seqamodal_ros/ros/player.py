@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import rclpy
 import yaml
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -19,11 +18,11 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.messages import MessageTypes, fill_image
-from seqamodal_ros.ros.command_line import only_ros_arguments, warn_of_unknown_parameters, with_defaults
+from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
 from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
-PARAMETERS: dict[str, tuple[Any, str]] = {  # name -> default, and what it means
+PARAMETERS: Described = {
     "source": ("", "A folder of images, an image, a video, or a camera such as /dev/video0; empty: the sample frames."),
     "rate": (2.0, "Images a second at most, in (0, 1000]."),
     "listeners": (1, "How many must listen before the first image is sent, so that a recorder misses none."),
@@ -44,14 +43,14 @@ class Player(Node):
 
     def __init__(self) -> None:
         super().__init__("player")
-        source = self._parameter("source")
+        source = declared(self, PARAMETERS, "source")
         self.source = Path(source).expanduser() if source else share_folder("samples")
-        rate = self._parameter("rate", dynamic_typing=True)  # 2 will do for 2.0
+        rate = declared(self, PARAMETERS, "rate", dynamic_typing=True)  # 2 will do for 2.0
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1000:
             raise PlayError(f"parameter 'rate' must be in (0, 1000] images a second, not {rate!r}")
         self.period = 1 / rate
-        self.listeners = self._parameter("listeners")
-        self.frame_id = self._parameter("frame_id")
+        self.listeners = declared(self, PARAMETERS, "listeners")
+        self.frame_id = declared(self, PARAMETERS, "frame_id")
         warn_of_unknown_parameters(self)
         self.endless = is_camera(self.source)
         self._shots = shots(self.source, self.period)
@@ -61,11 +60,6 @@ class Player(Node):
         masks = MessageTypes.ros().layered_masks
         self._masks = self.create_subscription(masks, "seqamodal/layered_masks", self._on_masks, QoSProfile(depth=5))
         self._answered: set[tuple[int, int]] = set()
-
-    def _parameter(self, name: str, dynamic_typing: bool = False) -> Any:
-        default, meaning = PARAMETERS[name]
-        descriptor = ParameterDescriptor(description=meaning, dynamic_typing=dynamic_typing)
-        return self.declare_parameter(name, default, descriptor).value
 
     def play(self) -> int:
         """Send every image once and wait for its answer; returns how many could not be read.

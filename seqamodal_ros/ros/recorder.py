@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -20,13 +19,13 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene
-from seqamodal_ros.ros.command_line import only_ros_arguments, warn_of_unknown_parameters, with_defaults
+from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.page import PAGE, Page
 from seqamodal_ros.scene.pictures import contact_sheet, write_image
 from seqamodal_ros.scene.report import COLUMNS, layers_json, row
 
-PARAMETERS = {"out": ("demo_out", "The folder, a new or empty one, or one of a recording, which is replaced.")}
+PARAMETERS: Described = {"out": ("demo_out", "The folder, a new or empty one, or one of a recording, which is replaced.")}
 KEPT_IMAGES = 30  # images that wait for their masks
 QUIET = 0.5  # seconds without a message after which an interrupted recorder has heard all
 CLOSE_WITHIN = 6.0  # seconds after which it closes its files even where messages keep coming
@@ -37,7 +36,7 @@ class Recorder(Node):
 
     def __init__(self) -> None:
         super().__init__("recorder")
-        out = self.declare_parameter("out", PARAMETERS["out"][0], ParameterDescriptor(description=PARAMETERS["out"][1])).value
+        out = declared(self, PARAMETERS, "out")
         warn_of_unknown_parameters(self)
         self.out = Path(out).expanduser()
         self._open_bag = bag_opener(self.out)

@@ -52,36 +52,39 @@ def network_on(model: Model, device: str, runtime: str) -> Computed:
             was named and is not there is told in a warning, and the next best takes its place: of exports another export, then
             PyTorch in float32.
     """
-    network, name, precision = _exported(model, device, runtime)
-    if network is None:
-        network = cast(CentredNetwork, model.network.to(device))  # who asks for ways to centres sees to it that it has them
-        name, precision = "torch", "float32"
-        if runtime == BFLOAT16 or (runtime == "auto" and device == "cuda"):
-            if computes_bfloat16(device):
-                network, name, precision = Bfloat16(network, device), BFLOAT16, "bfloat16"
-            elif runtime == BFLOAT16:
-                LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16", name)
-    network = Mirrored(network) if model.settings.mirror else network
-    if device == "cuda" and name == BFLOAT16:
+    computed = _exported(model, device, runtime) or _by_torch(model, device, runtime)
+    network = Mirrored(computed.network) if model.settings.mirror else computed.network
+    if device == "cuda" and computed.runtime == BFLOAT16:
         network = CudaGraphs(network)
-    return Computed(InParts(network), name, precision)
+    return computed._replace(network=InParts(network))
 
 
-def _exported(model: Model, device: str, runtime: str) -> tuple[CentredNetwork | None, str, str]:
-    """What `Computed` holds, on the runtime of an export; None where none was asked for, or is to be had."""
+def _by_torch(model: Model, device: str, runtime: str) -> Computed:
+    """The network by PyTorch; in bfloat16 where that was asked for, or is best, and the device has it."""
+    network = cast(CentredNetwork, model.network.to(device))  # who asks for ways to centres sees to it that it has them
+    if runtime == BFLOAT16 or (runtime == "auto" and device == "cuda"):
+        if computes_bfloat16(device):
+            return Computed(Bfloat16(network, device), BFLOAT16, "bfloat16")
+        if runtime == BFLOAT16:
+            LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16", "torch")
+    return Computed(network, "torch", "float32")
+
+
+def _exported(model: Model, device: str, runtime: str) -> Computed | None:
+    """The network on the runtime of an export; None where none was asked for, or is to be had."""
     if runtime not in ("auto", *OF_EXPORTS):
-        return None, "", ""
+        return None
     if device != "cpu":
         if runtime != "auto":
             LOGGER.warning(MISSING, runtime, f"exports run on the CPU, not on {device}", "torch")
-        return None, "", ""
-    network, taken, precision = None, "", ""
+        return None
+    computed: Computed | None = None
     told: dict[str, str] = {}  # why not -> the first runtime that it is said of
     for name in sorted(OF_EXPORTS, key=lambda name: name != runtime):  # the one that was named, then the fastest
         try:
             folder = export_folder(model.model_id)
             network = OF_EXPORTS[name](folder, read_card(folder, model.model_id))
-            taken, precision = name, network.precision
+            computed = Computed(network, name, network.precision)
             torch.set_num_threads(1)  # little is left to PyTorch; its threads, waiting for more, would take the runtime's cores
             break
         except Exception as error:  # a runtime's own are of many kinds
@@ -89,5 +92,5 @@ def _exported(model: Model, device: str, runtime: str) -> tuple[CentredNetwork |
                 install = "pip install -r requirements/runtimes.txt: " if isinstance(error, ImportError) else ""
                 told.setdefault(f"{install}{error}", name)
     for why, name in told.items():
-        LOGGER.warning(MISSING, name, why, taken or "torch")
-    return network, taken, precision
+        LOGGER.warning(MISSING, name, why, computed.runtime if computed else "torch")
+    return computed

@@ -26,8 +26,8 @@ def scene_facts(scene: LayeredScene) -> list[str]:
         facts.append("truncated: more layers may exist")
     if np.isfinite(scene.seconds):
         facts.append(f"{scene.seconds:.2f} s")
-    left, top, right, bottom = scene.geometry.seen
-    if (left, top, right, bottom) != (0, 0, scene.geometry.width, scene.geometry.height):
+    if not scene.geometry.sees_all:
+        left, top, right, bottom = scene.geometry.seen
         facts.append(f"looked at {right - left:g}x{bottom - top:g} at {left:g}, {top:g}")
     return facts
 

@@ -78,6 +78,11 @@ class Geometry:
         return max(left, self.left), max(top, self.top), min(right, self.left + self.side), min(bottom, self.top + self.side)
 
     @property
+    def sees_all(self) -> bool:
+        """Whether all of the image is seen."""
+        return self.seen == (0, 0, self.width, self.height)
+
+    @property
     def _window(self) -> tuple[float, float, float, float]:
         return self.window or (0, 0, self.width, self.height)
 

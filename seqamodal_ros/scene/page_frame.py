@@ -10,7 +10,7 @@ import numpy as np
 
 from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
 from seqamodal_ros.scene.layers import cumulative_masks
-from seqamodal_ros.scene.picking import occluders, under
+from seqamodal_ros.scene.picking import BRACKETS, occluders, under
 from seqamodal_ros.scene.pictures import check_size, dimmed_outside, layer_colour, roundest_spot
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 from seqamodal_ros.scene.status import Status, status_of
@@ -220,8 +220,7 @@ def _objects(scene: LayeredScene) -> str:
     headings = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
     rows = "\n".join(_row(scene, obj) for obj in scene.objects)
     doubtful = any(share < 1 for shares in scene.occluder_shares.values() for share in shares.values())
-    brackets = "In brackets: of the hypotheses that see the object, the share in which that one lies on it."
-    note = f'<p class="facts">{brackets}</p>\n' if doubtful else ""
+    note = f'<p class="facts">{BRACKETS.capitalize()}.</p>\n' if doubtful else ""
     return f"""<table>
 <caption>Objects</caption>
 <thead><tr>{headings}</tr></thead>

@@ -89,6 +89,7 @@ def pick_order(objects: Iterable[SeenObject]) -> tuple[int, ...]:
 
 
 NO_SHARES: Mapping[int, float] = MappingProxyType({})
+BRACKETS = "in brackets: of the hypotheses that see the object, the share in which that one lies on it"  # in `occluders`
 
 
 def occluders(obj: SeenObject, shares: Mapping[int, float] = NO_SHARES) -> str:

@@ -127,6 +127,8 @@ def check_size(image: np.ndarray, scene: LayeredScene) -> None:
 
 def dimmed_outside(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     """A copy of an image uint8 [H, W, 3] in which what was not looked at is darker."""
+    if geometry.sees_all:  # as mostly: to dim takes nearly twice as long as to copy
+        return image.copy()
     left, top, right, bottom = geometry.seen
     dim = cv2.convertScaleAbs(image, alpha=DIM)
     looked_at = slice(math.floor(top), math.ceil(bottom)), slice(math.floor(left), math.ceil(right))
