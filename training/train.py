@@ -170,13 +170,13 @@ def amodal(found: Sequence[Layers]) -> list[np.ndarray]:
 
 
 def may_begin(held: NetworkSettings | OneShotSettings, wanted: NetworkSettings | OneShotSettings) -> bool:
-    """Whether a network can begin as another one, that may lack parts of it, draw another number of layers, tell no hypotheses
-    apart, and have a denoiser and ways to centres of other sizes, which then begin anew."""
+    """Whether a network can begin as another one, that may lack parts of it, read images of another size, draw another number of
+    layers, tell no hypotheses apart, and have a denoiser and ways to centres of other sizes, which then begin anew."""
     if not isinstance(held, FastSettings) or not isinstance(wanted, FastSettings):
         return held == wanted
     lost = held.layers and not wanted.layers or held.centre_channels and not wanted.centre_channels
     lost = lost or held.hypotheses not in (1, wanted.hypotheses)
-    sizes = {name: getattr(held, name) for name in ("layers", "hypotheses", *SIZES.values())}
+    sizes = {name: getattr(held, name) for name in ("image_size", "layers", "hypotheses", *SIZES.values())}
     return not lost and held == replace(wanted, **sizes)
 
 

@@ -23,9 +23,10 @@ class FastSettings:
     """Sizes of the `fast` network.
 
     Attributes:
-        image_size: side of the square RGB image it reads, pixels; four times the mask's, as edges tell who lies on top.
+        image_size: side of the square RGB image it reads, pixels, a multiple of 32; four times the mask's or more, as edges tell
+            who lies on top.
         mask_size: side of the masks, pixels.
-        encoder_channels: channels of the encoder's pyramid at 1, 1/2, 1/4 and 1/8 of the mask's size.
+        encoder_channels: channels of the encoder's pyramid at 1/4, 1/8, 1/16 and 1/32 of the image's size.
         denoiser_channels: channels of the denoiser at 1/2, 1/4 and 1/8 of the mask's size.
         layers: layers that the encoder draws at once, for the denoiser to see; 0 where it draws none.
         centre_channels: likewise of the part that tells objects of a layer apart, see `FastNetwork.to_centres`; () without it.
@@ -46,9 +47,10 @@ class FastSettings:
     hypotheses: int = 1
 
     def __post_init__(self) -> None:
-        if self.mask_size < 16 or self.mask_size % 16 or self.image_size != 4 * self.mask_size:
+        if self.mask_size < 16 or self.mask_size % 16 or self.image_size < 4 * self.mask_size or self.image_size % 32:
             raise ValueError(
-                f"mask_size must be a multiple of 16 and image_size four times that, not {self.mask_size}, {self.image_size}"
+                "mask_size must be a multiple of 16, and image_size one of 32 and four times mask_size or more, not "
+                f"{self.mask_size}, {self.image_size}"
             )
         if self.layers < 0:
             raise ValueError(f"layers must be 0 or more, not {self.layers}")
@@ -83,13 +85,25 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.conv_2(F.silu(h))
 
 
+def on_masks(features: tuple[Tensor, ...], mask_size: int) -> tuple[Tensor, ...]:
+    """The encoder's features of an image of more than four times the masks' size, at 1, 1/2, 1/4 and 1/8 of the masks'.
+
+    So the encoder sees more of the image, and all that follows costs what it did.
+    """
+    sides = (mask_size >> k for k in range(len(features)))
+    return tuple(
+        each if each.shape[-1] == side else F.interpolate(each, size=(side, side), mode="bilinear")
+        for each, side in zip(features, sides, strict=True)
+    )
+
+
 def _lateral(channels_in: int, channels: int) -> nn.Module:
     """From the backbone into the pyramid; the norm evens out the scale of the backbone's features, about ten."""
     return nn.Sequential(nn.Conv2d(channels_in, channels, 1), nn.GroupNorm(GROUPS, channels))
 
 
 class Encoder(nn.Module):
-    """Image -> features at 1, 1/2, 1/4 and 1/8 of the mask's size.
+    """Image -> features at 1/4, 1/8, 1/16 and 1/32 of its size.
 
     A backbone; a feature pyramid on it, which brings down to each pixel what things are; and a path up again, which brings what
     the pixels tell of who lies on top to things as a whole (Liu et al., 2018: path aggregation).
@@ -286,7 +300,7 @@ class FastNetwork(nn.Module):
         Four are what the denoiser takes of the image. Then come the encoder's own, float [B, c, h, w], [B, c, h/2, w/2] and so on
         down to 1/8, and the log-odds of all layers [B, layers, h, w] where it draws them: `to_centres` takes those.
         """
-        features = self.encoder(image)
+        features = on_masks(self.encoder(image), self.settings.mask_size)
         if self.all_layers is not None:
             features = (*features, self.all_layers(features))
         return *self.denoiser.of_image(features), *features

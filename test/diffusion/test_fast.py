@@ -50,6 +50,30 @@ def test_shapes_and_range(network, inputs):
 
 
 @torch.no_grad()
+def test_an_image_of_more_than_four_times_the_masks_is_seen_on_the_same_grid(network, inputs):
+    """What follows the encoder costs what it did, and each feature lies where it lay."""
+    wide = FastNetwork(replace(SMALL, image_size=96)).eval()
+    wide.load_state_dict(network.state_dict())
+    image = inputs[0]
+    features = network.encode(image)
+    larger = wide.encode(torch.nn.functional.interpolate(image, size=(96, 96), mode="bilinear"))
+    assert [f.shape for f in larger] == [f.shape for f in features]
+
+    for encoder, side in ((network, 64), (wide, 96)):  # light in one corner changes what lies there, not what lies across
+        dark = torch.full((1, 3, side, side), -1.0)
+        light = dark.clone()
+        light[..., : side // 4, : side // 4] = 1
+        change = (encoder.encode(light)[4] - encoder.encode(dark)[4]).abs().mean(dim=(0, 1))
+        assert change[:8, :8].sum() > change[8:, 8:].sum()
+
+
+@pytest.mark.parametrize(("image_size", "mask_size"), [(48, 16), (72, 16), (64, 24), (32, 8)])
+def test_sizes_that_do_not_fit_each_other_are_refused(image_size, mask_size):
+    with pytest.raises(ValueError, match=f"four times mask_size or more, not {mask_size}, {image_size}"):
+        replace(SMALL, image_size=image_size, mask_size=mask_size)
+
+
+@torch.no_grad()
 def test_the_denoiser_looks_at_its_conditions_alone(network, inputs):
     """So a caller may leave the others out where it repeats rows."""
     image, x_t, t, cumulative = inputs

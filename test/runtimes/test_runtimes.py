@@ -185,10 +185,10 @@ def test_each_tells_hypotheses_apart_as_pytorch_does(numbered_model, cache_of_nu
     model = load_model(str(numbered_model))
     network, name, _ = network_on(model, "cpu", runtime)
     assert name == runtime and network.hypotheses == 3
-    side = model.settings.network.mask_size
+    side, image_side = model.settings.network.mask_size, model.settings.network.image_size
     rows = torch.randn(1, 1, side, side).expand(3, -1, -1, -1), torch.full((3,), 999), torch.full((3, 1, side, side), -1.0)
     with torch.inference_mode():
-        features = tuple(f.expand(3, -1, -1, -1) for f in model.network.encode(torch.rand(1, 3, 4 * side, 4 * side)))
+        features = tuple(f.expand(3, -1, -1, -1) for f in model.network.encode(torch.rand(1, 3, image_side, image_side)))
         wanted = model.network.denoise(*rows, features, torch.tensor([0, 2, 1]))
         got = network.denoise(*rows, features, torch.tensor([0, 2, 1]))
         none = network.denoise(*rows, features)

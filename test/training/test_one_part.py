@@ -193,6 +193,18 @@ def test_what_begins_anew_is_trained(tmp_path):
         begin(TrainSettings(network=lighter, composites=composites, objective=alone, repeated=5), path)
 
 
+@pytest.mark.parametrize("only", ["", "denoiser", "centres"])
+def test_weights_go_on_with_images_of_another_size(tmp_path, only):
+    path = tmp_path / "weights.safetensors"
+    save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
+    composites = replace(TrainSettings().composites, image_size=96, mask_size=16)
+    objective, larger = ObjectiveSettings(only=only), replace(SMALL, image_size=96)
+    settings = TrainSettings(network=larger, composites=composites, objective=objective, repeated=5 if only else 0)
+    state = begin(settings, path).state_dict()
+    for name, value in load_model(str(path)).network.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
 @pytest.mark.parametrize("only", ["", "denoiser"])
 def test_weights_that_tell_no_hypotheses_apart_begin_a_run_that_does(tmp_path, only):
     path, more = tmp_path / "weights.safetensors", replace(SMALL, hypotheses=3)
