@@ -46,7 +46,8 @@ def growth(model: str, device: str, runtime: str, repeats: int) -> dict[str, dic
     masks = {}  # first, as exports leave PyTorch one thread
     shipped = load_model(model).settings
     for side in (64, 128, 256):
-        network = FastNetwork(replace(shipped.network, image_size=4 * side, mask_size=side)).eval().requires_grad_(False)
+        image_size = shipped.network.image_size * side // shipped.network.mask_size
+        network = FastNetwork(replace(shipped.network, image_size=image_size, mask_size=side)).eval().requires_grad_(False)
         settings = replace(shipped, network=network.settings, sequence=SequenceSettings(PASSES))
         perceiver = Perceiver(Model(network, settings, "random"), device, "letterbox", "torch", lambda: None)
         masks[str(side)] = a_frame(forced(LAYERS, perceiver))

@@ -80,7 +80,7 @@ def small_model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def centred_model(small_model, tmp_path_factory) -> Path:
-    """The small model with ways to centres, of random weights."""
+    """The small model with ways to centres and all layers, of random weights, of images of five times its masks."""
     from dataclasses import replace
 
     import torch
@@ -90,7 +90,7 @@ def centred_model(small_model, tmp_path_factory) -> Path:
 
     model = load_model(str(small_model))
     torch.manual_seed(1)
-    network = FastNetwork(replace(model.settings.network, centre_channels=(8, 8, 16)))
+    network = FastNetwork(replace(model.settings.network, image_size=160, layers=3, centre_channels=(8, 8, 16)))
     path = tmp_path_factory.mktemp("models") / "centred.safetensors"
     settings = replace(model.settings, network=network.settings)
     save_model(path, {**network.state_dict(), **model.network.state_dict()}, settings)

@@ -23,9 +23,9 @@ class FastSettings:
     """Sizes of the `fast` network.
 
     Attributes:
-        image_size: side of the square RGB image it reads, pixels, a multiple of 32; four times the mask's or more, as edges tell
+        image_size: side of the square RGB image it reads, pixels, a multiple of 32; four to eight times the masks', as edges tell
             who lies on top.
-        mask_size: side of the masks, pixels.
+        mask_size: side of the masks, pixels, a multiple of 16.
         encoder_channels: channels of the encoder's pyramid at 1/4, 1/8, 1/16 and 1/32 of the image's size.
         denoiser_channels: channels of the denoiser at 1/2, 1/4 and 1/8 of the mask's size.
         layers: layers that the encoder draws at once, for the denoiser to see; 0 where it draws none.
@@ -47,10 +47,13 @@ class FastSettings:
     hypotheses: int = 1
 
     def __post_init__(self) -> None:
-        if self.mask_size < 16 or self.mask_size % 16 or self.image_size < 4 * self.mask_size or self.image_size % 32:
+        if self.mask_size < 16 or self.mask_size % 16:
+            raise ValueError(f"mask_size must be a multiple of 16, not {self.mask_size}")
+        smallest, largest = 4 * self.mask_size, 8 * self.mask_size
+        if self.image_size % 32 or not smallest <= self.image_size <= largest:
             raise ValueError(
-                "mask_size must be a multiple of 16, and image_size one of 32 and four times mask_size or more, not "
-                f"{self.mask_size}, {self.image_size}"
+                f"image_size must be a multiple of 32 from {smallest} to {largest}, "
+                f"which is four to eight times mask_size, not {self.image_size}"
             )
         if self.layers < 0:
             raise ValueError(f"layers must be 0 or more, not {self.layers}")
@@ -86,14 +89,20 @@ class ResidualBlock(nn.Module):
 
 
 def on_masks(features: tuple[Tensor, ...], mask_size: int) -> tuple[Tensor, ...]:
-    """The encoder's features of an image of more than four times the masks' size, at 1, 1/2, 1/4 and 1/8 of the masks'.
+    """The encoder's features, brought to 1, 1/2, 1/4 and 1/8 of the masks' size: an image of more pixels costs the encoder alone.
 
-    So the encoder sees more of the image, and all that follows costs what it did.
+    Args:
+        features: float [B, c, s, s], [B, c, s/2, s/2] and so on, c for each its own, s a fourth of the image's side. Between one
+            and two times the masks' side, so that bilinear weights take each of their pixels in.
+        mask_size: side of the masks, m.
+
+    Returns:
+        float [B, c, m, m], [B, c, m/2, m/2] and so on; the very tensors where s is m.
     """
-    sides = (mask_size >> k for k in range(len(features)))
+    sizes = ((mask_size >> k, mask_size >> k) for k in range(len(features)))
     return tuple(
-        each if each.shape[-1] == side else F.interpolate(each, size=(side, side), mode="bilinear")
-        for each, side in zip(features, sides, strict=True)
+        each if each.shape[-2:] == size else F.interpolate(each, size=size, mode="bilinear")
+        for each, size in zip(features, sizes, strict=True)
     )
 
 
@@ -297,9 +306,15 @@ class FastNetwork(nn.Module):
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Features of images float [B, 3, S, S] in [-1, 1]; a tuple of tensors whose first axis is B.
 
-        Four are what the denoiser takes of the image. Then come the encoder's own, float [B, c, h, w], [B, c, h/2, w/2] and so on
-        down to 1/8, and the log-odds of all layers [B, layers, h, w] where it draws them: `to_centres` takes those.
+        Four are what the denoiser takes of the image. Then come the encoder's, on the masks' grid, see `on_masks`, and where it
+        draws all layers their log-odds [B, layers, h, w]: `to_centres` takes those.
+
+        Raises:
+            ValueError: the images are not of the size that the weights were trained with, S = `settings.image_size`.
         """
+        side = self.settings.image_size
+        if image.shape[-2:] != (side, side):
+            raise ValueError(f"the network reads images of {side}x{side} pixels, not {image.shape[-1]}x{image.shape[-2]}")
         features = on_masks(self.encoder(image), self.settings.mask_size)
         if self.all_layers is not None:
             features = (*features, self.all_layers(features))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seqamodal_ros.diffusion.blocks import timestep_embedding
-from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings, on_masks
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 
@@ -67,10 +67,38 @@ def test_an_image_of_more_than_four_times_the_masks_is_seen_on_the_same_grid(net
         assert change[:8, :8].sum() > change[8:, 8:].sum()
 
 
-@pytest.mark.parametrize(("image_size", "mask_size"), [(48, 16), (72, 16), (64, 24), (32, 8)])
-def test_sizes_that_do_not_fit_each_other_are_refused(image_size, mask_size):
-    with pytest.raises(ValueError, match=f"four times mask_size or more, not {mask_size}, {image_size}"):
-        replace(SMALL, image_size=image_size, mask_size=mask_size)
+def test_features_of_each_level_stay_where_they_lie():
+    """A slope stays that slope, by the places of its pixels' centres; at the border there is nothing beyond to take in."""
+
+    def slopes(side):
+        x = ((torch.arange(side) + 0.5) / side).expand(side, side)
+        return torch.stack([x, x.T])[None]
+
+    brought = on_masks(tuple(slopes(side) for side in (80, 40, 20, 10)), 64)
+    for got, side in zip(brought, (64, 32, 16, 8), strict=True):
+        inner = slice(1, -1)
+        torch.testing.assert_close(got[..., inner, inner], slopes(side)[..., inner, inner])
+
+    fitting = tuple(slopes(side) for side in (64, 32, 16, 8))
+    assert all(got is each for got, each in zip(on_masks(fitting, 64), fitting, strict=True))
+
+
+@pytest.mark.parametrize("size", [(96, 96), (32, 32), (64, 96), (96, 64)])
+def test_an_image_of_another_size_is_refused(network, size):
+    with pytest.raises(ValueError, match=f"reads images of 64x64 pixels, not {size[1]}x{size[0]}"):
+        network.encode(torch.zeros(1, 3, *size))
+
+
+@pytest.mark.parametrize("image_size", [32, 48, 72, 160, 0, -64])
+def test_images_that_do_not_fit_the_masks_are_refused(image_size):
+    with pytest.raises(ValueError, match=f"image_size must be a multiple of 32 from 64 to 128.*, not {image_size}"):
+        replace(SMALL, image_size=image_size)
+
+
+@pytest.mark.parametrize("mask_size", [8, 24, 0, -16])
+def test_masks_of_a_size_that_cannot_be_halved_are_refused(mask_size):
+    with pytest.raises(ValueError, match=f"mask_size must be a multiple of 16, not {mask_size}"):
+        replace(SMALL, mask_size=mask_size)
 
 
 @torch.no_grad()

@@ -162,15 +162,33 @@ def test_objects_are_told_apart_whatever_the_runtime(centred_model, cache_with_c
         assert (one.amodal != other.amodal).mean() <= 0.01
 
 
+@pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 1e-4), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
+def test_features_of_a_larger_image_are_those_of_pytorch(
+    centred_model, cache_with_centres, bfloat16_anywhere, runtime, tolerance
+):
+    model = load_model(str(centred_model))
+    network, name, _ = network_on(model, "cpu", runtime)
+    assert name == runtime
+    side, image_side = model.settings.network.mask_size, model.settings.network.image_size
+    assert image_side == 5 * side
+    image = torch.rand(2, 3, image_side, image_side) * 2 - 1
+    with torch.inference_mode():
+        pairs = [*zip(network.encode(image), model.network.encode(image), strict=True)]
+    assert len(pairs) == 9  # the denoiser's and the encoder's, and all layers
+    for got, wanted in pairs:
+        assert got.shape == wanted.shape
+        assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch-bf16"])
 def test_ways_to_centres_are_those_of_pytorch(centred_model, cache_with_centres, bfloat16_anywhere, runtime):
     model = load_model(str(centred_model))
     network, name, precision = network_on(model, "cpu", runtime)
     assert name == runtime
-    side = model.settings.network.mask_size
+    side, image_side = model.settings.network.mask_size, model.settings.network.image_size
     layer, mask = (torch.randn(5, 1, side, side).sign() for _ in range(2))
     with torch.inference_mode():
-        of_image = model.network.encode(torch.rand(1, 3, 4 * side, 4 * side))
+        of_image = model.network.encode(torch.rand(1, 3, image_side, image_side))
         features = tuple(f.expand(5, -1, -1, -1) for f in of_image[model.network.conditions :])
         wanted = model.network.to_centres(layer, mask, features)
         views = tuple(torch.stack([f, f.flip(-1)], dim=1)[:, 0] for f in features)  # as of mirror images: not contiguous

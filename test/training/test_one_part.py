@@ -73,8 +73,9 @@ def test_repeated_scenes_and_one_part_alone_go_together():
         TrainSettings(network=SMALL, objective=alone, repeated=5, loop=LoopSettings(again=2))
 
 
+@pytest.mark.parametrize("side", [64, 96])
 @pytest.mark.parametrize("part", ["centres", "denoiser"])
-def test_a_run_of_one_part_alone_encodes_each_scene_once_and_resumes(tmp_path, monkeypatch, part):
+def test_a_run_of_one_part_alone_encodes_each_scene_once_and_resumes(tmp_path, monkeypatch, part, side):
     encode, asked = FastNetwork.encode, []
 
     def counted(self: FastNetwork, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -82,14 +83,14 @@ def test_a_run_of_one_part_alone_encodes_each_scene_once_and_resumes(tmp_path, m
         return encode(self, image)
 
     def draw(rng: np.random.Generator) -> Scene:
-        image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        image = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
         return Scene(image, pair().amodal[0, :3].numpy(), pair().occluded_by[0, :3, :3].numpy())
 
     monkeypatch.setattr(FastNetwork, "encode", counted)
     settings = TrainSettings(
-        network=SMALL,
+        network=replace(SMALL, image_size=side),
         backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
-        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
+        composites=replace(TrainSettings().composites, image_size=side, mask_size=16),
         objective=ObjectiveSettings(only=part, own_from=2),
         loop=LoopSettings(steps=6, batch_size=2, workers=0, sheet_every=100),
         repeated=3,
