@@ -80,7 +80,7 @@ def small_model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def centred_model(small_model, tmp_path_factory) -> Path:
-    """The small model with ways to centres and all layers, of random weights, of images of five times its masks."""
+    """The small model with ways to centres, of random weights, of images of five times its masks."""
     from dataclasses import replace
 
     import torch
@@ -90,7 +90,7 @@ def centred_model(small_model, tmp_path_factory) -> Path:
 
     model = load_model(str(small_model))
     torch.manual_seed(1)
-    network = FastNetwork(replace(model.settings.network, image_size=160, layers=3, centre_channels=(8, 8, 16)))
+    network = FastNetwork(replace(model.settings.network, image_size=160, centre_channels=(8, 8, 16)))
     path = tmp_path_factory.mktemp("models") / "centred.safetensors"
     settings = replace(model.settings, network=network.settings)
     save_model(path, {**network.state_dict(), **model.network.state_dict()}, settings)
@@ -99,7 +99,7 @@ def centred_model(small_model, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def numbered_model(small_model, tmp_path_factory) -> Path:
-    """The small model with three hypotheses that it tells apart by number, of images of five times its masks."""
+    """The small model with three hypotheses that it tells apart by number and all layers, of images of five times its masks."""
     from dataclasses import replace
 
     import torch
@@ -109,7 +109,7 @@ def numbered_model(small_model, tmp_path_factory) -> Path:
 
     model = load_model(str(small_model))
     torch.manual_seed(2)
-    network = FastNetwork(replace(model.settings.network, image_size=160, hypotheses=3))
+    network = FastNetwork(replace(model.settings.network, image_size=160, layers=3, hypotheses=3))
     torch.nn.init.normal_(network.denoiser.numbers.weight[1:], std=3.0)  # farther apart than any rounding
     path = tmp_path_factory.mktemp("models") / "numbered.safetensors"
     state = {**network.state_dict(), **model.network.state_dict()}

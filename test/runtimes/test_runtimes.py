@@ -164,9 +164,9 @@ def test_objects_are_told_apart_whatever_the_runtime(centred_model, cache_with_c
 
 @pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 1e-4), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
 def test_features_of_a_larger_image_are_those_of_pytorch(
-    centred_model, cache_with_centres, bfloat16_anywhere, runtime, tolerance
+    numbered_model, cache_of_numbered, bfloat16_anywhere, runtime, tolerance
 ):
-    model = load_model(str(centred_model))
+    model = load_model(str(numbered_model))
     network, name, _ = network_on(model, "cpu", runtime)
     assert name == runtime
     side, image_side = model.settings.network.mask_size, model.settings.network.image_size
