@@ -111,6 +111,8 @@ def numbered_model(small_model, tmp_path_factory) -> Path:
     torch.manual_seed(2)
     network = FastNetwork(replace(model.settings.network, image_size=160, layers=3, hypotheses=3))
     torch.nn.init.normal_(network.denoiser.numbers.weight[1:], std=3.0)  # farther apart than any rounding
+    for of_layers in (network.denoiser.layers_1, network.denoiser.layers_2):  # which begin as zero
+        torch.nn.init.normal_(of_layers.weight, std=0.3)
     path = tmp_path_factory.mktemp("models") / "numbered.safetensors"
     state = {**network.state_dict(), **model.network.state_dict()}
     save_model(path, state, replace(model.settings, network=network.settings))

@@ -310,7 +310,7 @@ class FastNetwork(nn.Module):
         draws all layers their log-odds [B, layers, h, w]: `to_centres` takes those.
 
         Raises:
-            ValueError: the images are not of the size that the weights were trained with, S = `settings.image_size`.
+            ValueError: the images are not S = `settings.image_size` pixels a side.
         """
         side = self.settings.image_size
         if image.shape[-2:] != (side, side):

@@ -68,16 +68,16 @@ def test_an_image_of_more_than_four_times_the_masks_is_seen_on_the_same_grid(net
 
 
 def test_features_of_each_level_stay_where_they_lie():
-    """A slope stays that slope, by the places of its pixels' centres; at the border there is nothing beyond to take in."""
+    """A slope stays that slope, by the places of its pixels' centres."""
 
     def slopes(side):
         x = ((torch.arange(side) + 0.5) / side).expand(side, side)
         return torch.stack([x, x.T])[None]
 
-    brought = on_masks(tuple(slopes(side) for side in (80, 40, 20, 10)), 64)
-    for got, side in zip(brought, (64, 32, 16, 8), strict=True):
-        inner = slice(1, -1)
-        torch.testing.assert_close(got[..., inner, inner], slopes(side)[..., inner, inner])
+    for larger in (72, 80, 128):
+        brought = on_masks(tuple(slopes(larger >> k) for k in range(4)), 64)
+        for got, side in zip(brought, (64, 32, 16, 8), strict=True):
+            torch.testing.assert_close(got, slopes(side))
 
     fitting = tuple(slopes(side) for side in (64, 32, 16, 8))
     assert all(got is each for got, each in zip(on_masks(fitting, 64), fitting, strict=True))
@@ -87,6 +87,13 @@ def test_features_of_each_level_stay_where_they_lie():
 def test_an_image_of_another_size_is_refused(network, size):
     with pytest.raises(ValueError, match=f"reads images of 64x64 pixels, not {size[1]}x{size[0]}"):
         network.encode(torch.zeros(1, 3, *size))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("image_size", [64, 96, 128])
+def test_images_from_four_to_eight_times_the_masks_are_read(image_size):
+    wide = FastNetwork(replace(SMALL, image_size=image_size)).eval()
+    assert wide.encode(torch.zeros(1, 3, image_size, image_size))[4].shape == (1, 8, 16, 16)
 
 
 @pytest.mark.parametrize("image_size", [32, 48, 72, 160, 0, -64])
