@@ -38,7 +38,10 @@ def shell_and_stillness(model: str, device: str) -> dict[str, Any]:
         from benchmarks.shell import shell, stillness
     except ImportError as error:
         return {"missing": f"cannot import {error.name}"}
-    return {**shell(model, device), **stillness(model, device)}
+    try:
+        return {**shell(model, device), **stillness(model, device)}
+    except TimeoutError as error:
+        return {"missing": str(error)}
 
 
 def main() -> None:

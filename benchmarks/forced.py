@@ -50,7 +50,7 @@ class Forced(WithTraitsOf):
 
 def force(perceiver: Perceiver, layers: int) -> Forced:
     """Have a perceiver draw so many layers, whatever it sees; returns what counts its calls."""
-    forced = Forced(perceiver._network, layers, perceiver.model.settings.sampling_steps)
+    forced = Forced(perceiver.network, layers, perceiver.model.settings.sampling_steps)
     perceiver._network = forced
     perceiver._second_opinions = lambda features, inside: [None] * len(inside)  # the script's end is the end
     return forced

@@ -33,7 +33,8 @@ def shell(model: str, device: str) -> dict[str, float]:
             if name == "shell_label" and not robot.labels:
                 raise TimeoutError("no label came")
             since = time.monotonic()
-            wait(lambda robot=robot, since=since: robot.told > since)
+            if not wait(lambda robot=robot, since=since: robot.told > since):
+                raise TimeoutError("the node said nothing on /diagnostics")
             found[f"{name}_p95_ms"] = float(robot.status["beside_inference_p95_ms"])
     return found
 
@@ -62,14 +63,14 @@ class _Pair:
 
     def __init__(self, model: str, device: str, *parameters: str):
         os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)  # others on this machine are not part of it
-        log = Path(tempfile.mkdtemp(prefix="bench-")) / "node.log"
-        self._node = NodeProcess(log, f"model:={model}", f"device:={device}", *parameters)
+        self._log = Path(tempfile.mkdtemp(prefix="bench-")) / "node.log"
+        self._node = NodeProcess(self._log, f"model:={model}", f"device:={device}", *parameters)
         self._robot = Robot(keep=True)
 
     def __enter__(self) -> Robot:
         if not self._robot.ready():
             self.__exit__()
-            raise TimeoutError("the node does not come up")
+            raise TimeoutError(f"the node does not come up: see {self._log}")
         return self._robot
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are written whole or not at all, where a disk is full or the process is killed."""
 
-import os
+import uuid
 from pathlib import Path
 
 
@@ -12,7 +12,7 @@ def write_whole(path: Path, data: bytes) -> None:
         OSError: it cannot be written, and the message says where and why; what was there before is left as it was.
     """
     target = path.resolve()
-    part = target.with_name(f".{os.getpid()}.part")
+    part = target.with_name(f".{uuid.uuid4().hex}.part")  # no process id: containers that share a folder have equal ones
     try:
         try:
             part.write_bytes(data)

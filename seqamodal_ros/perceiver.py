@@ -85,6 +85,7 @@ class Perceiver:
             TypeError: a value of another kind.
             ValueError: an unknown model, device, fit or runtime, a value out of range, a tampered weights file.
             FileNotFoundError: the weights file is missing.
+            RuntimeError: PyTorch's, where a GPU has too little memory left, say.
         """
         model = os.fspath(model)
         numbers = {"max_layers": max_layers, "area_min": area_min, "sampling_steps": sampling_steps}
@@ -133,6 +134,15 @@ class Perceiver:
         return f"{self.model_id[:40]} on {self.device} by {self.runtime} in {self.precision}"
 
     @property
+    def network(self) -> CentredNetwork:
+        """The network as its runtime computes it; after `rest` it is brought onto the device again."""
+        from seqamodal_ros.runtimes.choice import network_on
+
+        if self._network is None:
+            self._network, self.runtime, self.precision = network_on(self.model, self._device, self.runtime)
+        return self._network
+
+    @property
     def gpu_memory(self) -> int | None:
         """Bytes that PyTorch holds of the GPU's memory; None where the network runs on a CPU."""
         import torch
@@ -152,17 +162,20 @@ class Perceiver:
         """Make the network calls that an image takes, one of each kind, of nothing: the first are slower than those that follow.
 
         Args:
-            num_samples: K, hypotheses of a layer.
+            num_samples: K, hypotheses of a layer, 1..64.
+
+        Raises:
+            TypeError, ValueError: as of `__call__`.
         """
         import torch
 
         from seqamodal_ros.diffusion.fast import has_centres
         from seqamodal_ros.diffusion.shared_start import shares_start
 
-        num_samples, size = check_whole("num_samples", num_samples), self.model.settings.network.mask_size
+        num_samples, size = _checked_samples(num_samples), self.model.settings.network.mask_size
+        self._before_call()
+        network = self.network
         with torch.inference_mode():
-            self._before_call()
-            network = self._at_hand()
             side = self.model.settings.network.image_size
             features = network.encode(torch.zeros(1, 3, side, side, device=self._device))
             shared = shares_start(network, self.model.settings.sampling_steps)
@@ -210,26 +223,36 @@ class Perceiver:
         *,
         regions: Sequence[tuple[int, int, int, int] | None] | None = None,
     ) -> list[LayeredScene]:
-        """See several images (cameras or crops) in one pass; each as if it were alone. See `__call__`."""
+        """See several images (cameras or crops) in one pass; each as if it were alone.
+
+        Args:
+            images: each as in `__call__`, of any sizes.
+            num_samples, seed: as in `__call__`, of all.
+            regions: of each image, the part to look at, or None for all of it.
+
+        Raises:
+            TypeError, ValueError: as of `__call__`; or there are not as many regions as images.
+        """
         import torch
 
         from seqamodal_ros.diffusion.adapter import normalised, signed
         from seqamodal_ros.diffusion.samplers import generate
         from seqamodal_ros.diffusion.sequence import run, sequence
 
-        num_samples, seed = check_whole("num_samples", num_samples), check_whole("seed", seed)
-        if not 1 <= num_samples <= LARGEST_NUM_SAMPLES:
-            raise ValueError(f"num_samples must be in 1..{LARGEST_NUM_SAMPLES}, not {num_samples}")
+        num_samples, seed = _checked_samples(num_samples), check_whole("seed", seed)
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed must be in 0..2**64 - 1, not {seed}")
         for image in images:
             check_image(image)
+        regions = [None] * len(images) if regions is None else regions
+        if len(regions) != len(images):
+            raise ValueError(f"regions must be one for each image, {len(images)}, not {len(regions)}")
         if not len(images):
             return []
         began = time.monotonic()
         settings = self.model.settings
         size = settings.network.mask_size
-        geometries = [self._geometry(*pair) for pair in zip(images, regions or [None] * len(images), strict=True)]
+        geometries = [self._geometry(*pair) for pair in zip(images, regions, strict=True)]
         squares = [g.to_model(i, settings.network.image_size) for g, i in zip(geometries, images, strict=True)]
         inside = [torch.from_numpy(g.inside(size)) for g in geometries]
         generators = [torch.Generator().manual_seed(seed) for _ in images]
@@ -260,9 +283,9 @@ class Perceiver:
             x0 = x0.cpu().view(len(indices), num_samples, size, size)
             return [torch.where(inside[i], x, -1.0).numpy() for i, x in zip(indices, x0, strict=True)]
 
+        self._before_call()
+        network = self.network
         with torch.inference_mode():
-            self._before_call()
-            network = self._at_hand()
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
             features = network.encode(normalised(pixels))
         opinions = self._second_opinions(features, [within.numpy() for within in inside])
@@ -293,14 +316,6 @@ class Perceiver:
     def _published(self, left_out: float) -> float:
         """The highest probability of a first layer that was left out, with its temperature; 0 where none was."""
         return float(tempered(np.float32(left_out), self.model.settings.temperatures[0])) if left_out else 0.0
-
-    def _at_hand(self) -> CentredNetwork:
-        """The network, on the device."""
-        from seqamodal_ros.runtimes.choice import network_on
-
-        if self._network is None:
-            self._network, self.runtime, self.precision = network_on(self.model, self._device, self.runtime)
-        return self._network
 
     def _second_opinions(self, features: tuple[Any, ...], inside: Sequence[np.ndarray]) -> Sequence[Second | None]:
         """Of each image, what is asked before its sequence stops."""
@@ -350,6 +365,13 @@ def ways_to_centres(network: CentredNetwork, stacks: Sequence[np.ndarray], featu
     of_image = torch.repeat_interleave(torch.arange(len(stacks)), torch.tensor(counts)).to(device)
     ways = network.to_centres(layers, in_front, tuple(each[of_image] for each in features[network.conditions :]))
     return list(np.split(ways.cpu().numpy(), np.cumsum(counts)[:-1]))
+
+
+def _checked_samples(num_samples: object) -> int:
+    number = check_whole("num_samples", num_samples)
+    if not 1 <= number <= LARGEST_NUM_SAMPLES:
+        raise ValueError(f"num_samples must be in 1..{LARGEST_NUM_SAMPLES}, not {number}")
+    return number
 
 
 def check_whole(name: str, value: object) -> int:

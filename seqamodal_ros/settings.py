@@ -4,6 +4,7 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
+from decimal import Decimal, InvalidOperation
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -57,8 +58,18 @@ def _check(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}")
+        raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}{_as_text(hint, value)}")
     return value
+
+
+def _as_text(hint: Any, value: Any) -> str:
+    """What to write instead of a number such as 1e-4, which YAML takes for text."""
+    if hint is not float or not isinstance(value, str):
+        return ""
+    try:
+        return f": write {Decimal(value):f}, as YAML takes {value} for text"
+    except InvalidOperation:
+        return ""
 
 
 def _one_of(classes: tuple[Any, ...], value: Any, where: str) -> Any:

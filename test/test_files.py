@@ -2,6 +2,7 @@
 """Files are written whole or not at all."""
 
 import resource
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,16 @@ def test_a_link_stays_one(tmp_path):
     link.symlink_to(target)
     write_whole(link, b"data")
     assert link.is_symlink() and target.read_bytes() == b"data"
+
+
+def test_no_two_parts_have_one_name(tmp_path, monkeypatch):
+    """As containers that share a folder may have processes of one id."""
+    parts = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda part, target: parts.append(part) or replace(part, target))
+    for name in ("one", "another"):
+        write_whole(tmp_path / name, b"data")
+    assert len(set(parts)) == 2 and {part.parent for part in parts} == {tmp_path}
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path):

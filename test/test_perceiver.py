@@ -353,7 +353,7 @@ class TestErrors:
     def test_regions(self, perceiver):
         with pytest.raises(ValueError, match="region x=0 y=0 9x8 .*8x8 image"):
             perceiver(picture(8, 8), region=(0, 0, 9, 8))
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="regions must be one for each image, 1, not 2"):
             perceiver.batch([picture(8, 8)], regions=[None, None])
 
     @pytest.mark.parametrize(

@@ -72,9 +72,8 @@ class Evaluation:
         if (other := self._other(name)) is not None:  # before anything is measured
             check_same_images(name, fingerprint(truth), other)
         predicted = free_running(self.perceiver, images, self.args.samples, seed)
-        device = self.perceiver.device
-        forced = teacher_forced(self.model, images, truth, self.args.samples, self.steps, seed, device, self.perceiver.runtime)
-        objects = objects_in_true_layers(self.model, scenes, device, self.perceiver.runtime)
+        forced = teacher_forced(self.perceiver, images, truth, self.args.samples, seed)
+        objects = objects_in_true_layers(self.perceiver, scenes)
         figures = self.add(measure(name, scenes, predicted, forced, objects, groups))
         for k, family in enumerate(families):
             part = slice(k, None, len(families))

@@ -9,13 +9,11 @@ import torch
 from tqdm import tqdm
 
 from seqamodal_ros import LayeredScene, Perceiver
-from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, normalised, signed
+from seqamodal_ros.diffusion.adapter import ImageFeatures, normalised, signed
 from seqamodal_ros.diffusion.fast import has_centres
 from seqamodal_ros.diffusion.samplers import generate
 from seqamodal_ros.diffusion.schedule import Schedule
-from seqamodal_ros.diffusion.weights import Model
 from seqamodal_ros.perceiver import ways_to_centres
-from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.scene.components import parts_of_layers
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import cumulative_masks, visible_masks
@@ -38,59 +36,50 @@ def free_running(perceiver: Perceiver, images: Sequence[np.ndarray], samples: in
 
 @torch.inference_mode()
 def teacher_forced(
-    model: Model,
-    images: Sequence[np.ndarray],
-    truth: Sequence[np.ndarray],
-    samples: int,
-    steps: int,
-    seed: int,
-    device: str,
-    runtime: str = "torch",
+    perceiver: Perceiver, images: Sequence[np.ndarray], truth: Sequence[np.ndarray], samples: int, seed: int
 ) -> list[np.ndarray]:
     """Each layer from the true cumulative mask, so that order errors do not carry over: bool [L, h, w] of the truth's L.
 
     Images are letterboxed, and padding cleared, as the perceiver does it.
     """
-    network, settings = network_on(model, device, runtime).network, model.settings
-    schedule = Schedule.linear()
+    network, settings, schedule = perceiver.network, perceiver.model.settings, Schedule.linear()
     predicted = []
     for k, (image, stack) in enumerate(zip(tqdm(images, desc="teacher-forced", disable=None), truth, strict=True)):
         rows = len(stack)
         if not rows:
             predicted.append(stack)
             continue
-        geometry, features = _features_of(network, image, settings.network.image_size, device)
+        geometry, features = _features_of(perceiver, image)
         conditions = tuple(f.repeat_interleave(rows * samples, 0) for f in features[: network.conditions])
         cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
-        draw = drawer(cumulative.shape, seed + k, torch.device(device))
-        shown = signed(cumulative).to(device)
-        x0 = generate(network, schedule, shown, conditions, draw, settings.sampler, steps, samples=samples)
+        draw = drawer(cumulative.shape, seed + k, torch.device(perceiver.device))
+        shown = signed(cumulative).to(perceiver.device)
+        x0 = generate(network, schedule, shown, conditions, draw, settings.sampler, settings.sampling_steps, samples=samples)
         proposals = np.where(geometry.inside(stack.shape[1]), x0.cpu().view(rows, samples, *stack.shape[1:]).numpy(), -1)
         predicted.append(np.stack([chosen(x, settings.sequence.area_min) for x in proposals]))
     return predicted
 
 
 @torch.inference_mode()
-def objects_in_true_layers(model: Model, scenes: Sequence[Scene], device: str, runtime: str = "torch") -> list[list[np.ndarray]]:
+def objects_in_true_layers(perceiver: Perceiver, scenes: Sequence[Scene]) -> list[list[np.ndarray]]:
     """The objects that the model tells apart in the true layers, so that those it draws wrong do not count.
 
     Returns:
         Of each scene the visible masks bool [h, w] of what shares a centre; connected parts where the network knows no centres.
     """
-    network, settings = network_on(model, device, runtime).network, model.settings
     objects = []
     for scene in tqdm(scenes, desc="told the layers", disable=None):
         stack, ways = scene.layers, None
-        if len(stack) and has_centres(model.network):
-            _, features = _features_of(network, scene.image, settings.network.image_size, device)
-            (ways,) = ways_to_centres(network, [stack], features)
-        parts = parts_of_layers(stack, ways, settings.sequence.area_min)
+        if len(stack) and has_centres(perceiver.model.network):
+            _, features = _features_of(perceiver, scene.image)
+            (ways,) = ways_to_centres(perceiver.network, [stack], features)
+        parts = parts_of_layers(stack, ways, perceiver.model.settings.sequence.area_min)
         objects.append([each & seen for layer, seen in zip(parts, visible_masks(stack), strict=True) for each in layer])
     return objects
 
 
-def _features_of(network: CentredNetwork, image: np.ndarray, side: int, device: str) -> tuple[Geometry, ImageFeatures]:
-    """An image's features, and how it came into the square of this side, pixels, that the network reads."""
+def _features_of(perceiver: Perceiver, image: np.ndarray) -> tuple[Geometry, ImageFeatures]:
+    """An image's features, and how it came into the square that the network reads."""
     geometry = Geometry.letterbox(image.shape[1], image.shape[0])
-    pixels = torch.from_numpy(geometry.to_model(image, side)).permute(2, 0, 1)[None]
-    return geometry, network.encode(normalised(pixels.to(device)))
+    pixels = torch.from_numpy(geometry.to_model(image, perceiver.model.settings.network.image_size)).permute(2, 0, 1)[None]
+    return geometry, perceiver.network.encode(normalised(pixels.to(perceiver.device)))

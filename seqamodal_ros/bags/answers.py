@@ -51,8 +51,11 @@ def open_answers(part: Path, job: dict[str, Any]) -> Iterator[Answers]:
     if part.is_dir() and not path.is_file() and any(part.iterdir()):
         raise FileExistsError(f"{part} exists and is no unfinished bag of this command: remove it, or name another OUT")
     part.mkdir(parents=True, exist_ok=True)
-    # autocommit: each statement is a transaction of its own, and SQLite flushes it
-    database = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        # autocommit: each statement is a transaction of its own, and SQLite flushes it
+        database = sqlite3.connect(path, timeout=0, isolation_level=None)
+    except sqlite3.OperationalError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
     try:
         started = _begin(database, job, part)
         for name in {**job, **started}:

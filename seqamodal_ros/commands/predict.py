@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             mirror=arguments.mirror,
             runtime=arguments.runtime,
         )
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's want of memory is a RuntimeError
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"{perceiver.computed_by}, K = {arguments.num_samples}, seed {arguments.seed}\n{COLUMNS}", flush=True)
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             scene = _see(perceiver, path, image, arguments)
             write_outputs(out, name, image, scene)
             page.add(name, image, scene)
-        except (OSError, RuntimeError, ValueError) as error:  # PyTorch's want of memory is a RuntimeError
+        except (OSError, RuntimeError, ValueError) as error:
             print(f"predict: {one_line(error)}", file=sys.stderr)
             failed += 1
             continue

@@ -70,7 +70,7 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
             "version": seqamodal_ros.__version__,
         }
         answers = stack.enter_context(open_answers(part, job))
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's want of memory is a RuntimeError
         return _failed(error, 2)
 
     def see(raw: bytes, kind: str) -> bytes:
@@ -91,7 +91,7 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
             move_into_place(new, out)
         answers.close()
         shutil.rmtree(part)
-    except (OSError, sqlite3.Error, BagError) as error:
+    except (OSError, RuntimeError, sqlite3.Error, BagError) as error:
         progress.end()
         return _failed(error, 1)
     progress.end()

@@ -212,7 +212,10 @@ def _read(data: bytes, path: Path) -> tuple[ModelSettings, dict[str, torch.Tenso
         raise ValueError(f"{path} is not a complete safetensors file ({error}): get it again") from error
     if METADATA_KEY not in metadata:
         raise ValueError(f"{path} holds no seqamodal model: use a file that training/ wrote")
-    described = json.loads(metadata[METADATA_KEY])
+    try:
+        described = json.loads(metadata[METADATA_KEY])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the settings in {path} are damaged ({error}): get it again") from error
     rest = described.pop(REST, None) if isinstance(described, dict) else None
     held = None if rest is None else from_mapping(Rest, rest, path.name)
     return from_mapping(ModelSettings, described, path.name), state, held

@@ -4,20 +4,18 @@
 from pathlib import Path
 from typing import Any
 
-from ament_index_python import get_package_share_directory
 from rclpy.serialization import serialize_message
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from seqamodal_ros.bags.codec import Codec
 
 
 class Bag:
     """Writes a rosbag2 folder whose file is MCAP; close it, or it cannot be read."""
 
     def __init__(self, folder: Path):
-        self._typestore = get_typestore(Stores.LATEST)
-        for path in sorted((Path(get_package_share_directory("seqamodal_msgs")) / "msg").glob("*.msg")):
-            self._typestore.register(get_types_from_msg(path.read_text(), f"seqamodal_msgs/msg/{path.stem}"))
+        self._typestore = Codec().store
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._connections: dict[str, Connection] = {}

@@ -17,7 +17,7 @@ RECENT = 10.0  # seconds: where none is younger, there is no rate any more
 
 @dataclass
 class Counters:
-    """Frames since the node was configured; one that was cancelled by a transition is received, and nothing else.
+    """Frames since the node was configured, or `~/reset`; one that was cancelled by a transition is received, and nothing else.
 
     Attributes:
         received: image messages.

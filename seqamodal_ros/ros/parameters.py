@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's parameters: descriptions, ranges, what may change when, and one frozen object to read them from."""
+"""The node's parameters: descriptions, ranges, what may change when, and one object to read their values from."""
 
 import re
 from collections.abc import Callable

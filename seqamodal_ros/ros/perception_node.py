@@ -86,6 +86,7 @@ class PerceptionNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._refused = ""
         self.parameters.locked = True
+        warn_of_unknown_parameters(self, of_topics=True)
         self.get_logger().info(f"configured: {perceiver.computed_by}")
         return TransitionCallbackReturn.SUCCESS
 

@@ -81,6 +81,7 @@ class Player(Node):
 
     def _send(self, pixels: np.ndarray, name: str) -> None:
         sent: set[tuple[int, int]] = set()
+        self._answered.clear()
         for _ in range(SEND_AT_MOST):
             message = fill_image(Image(), pixels, "rgb8", Image().header)
             message.header.frame_id = self.frame_id

@@ -178,7 +178,7 @@ class _Centres(nn.Module):
 def _example(model: Model, batch: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
     """An image; noise, timesteps and cumulative masks; and the hypotheses' numbers."""
     network, generator = model.settings.network, torch.Generator().manual_seed(0)
-    side = getattr(network, "image_size", network.mask_size)
+    side = network.image_size
     image = torch.rand(batch, 3, side, side, generator=generator) * 2 - 1
     x_t, mask = (torch.randn(batch, 1, network.mask_size, network.mask_size, generator=generator) for _ in range(2))
     return image, (x_t, torch.arange(batch) * 400 + 100, mask.sign()), torch.arange(batch) % model.network.hypotheses

@@ -276,6 +276,15 @@ class TestArguments:
 
 
 class TestModels:
+    def test_a_device_without_memory_for_it(self, predict, images, monkeypatch):
+        def full(*_, **__):
+            raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+        monkeypatch.setattr("seqamodal_ros.commands.predict.Perceiver.load", full)
+        code, _, err = predict(images)
+        assert code == 2
+        assert one_line(err).startswith("predict: error: CUDA out of memory.")
+
     def test_missing_weights(self, predict, images, tmp_path):
         code, _, err = predict(images, model=tmp_path / "none.safetensors")
         assert code == 2

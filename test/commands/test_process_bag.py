@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import sqlite3
@@ -434,6 +435,26 @@ class TestInterruption:
         assert code == 0
         assert "3 answers kept" in out
 
+    def test_want_of_memory_on_the_way_loses_no_answer(self, process, tmp_path, monkeypatch):
+        bag = write_bag(tmp_path / "in", "mcap", {"/image": [image(k) for k in range(3)]})
+        see, seen = Perceiver.__call__, []
+
+        def full(*arguments, **options):
+            if len(seen) == 2:
+                raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+            seen.append(arguments)
+            return see(*arguments, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Perceiver, "__call__", full)
+            code, _, err = process(bag, tmp_path / "out")
+        assert code == 1
+        assert err.splitlines()[-1].startswith("process_bag: error: CUDA out of memory.")
+        assert not (tmp_path / "out").exists()
+        code, out, _ = process(bag, tmp_path / "out")
+        assert code == 0
+        assert "2 answers kept" in out
+
     def test_an_image_that_changed_meanwhile_is_seen_anew(self, process, tmp_path, monkeypatch):
         """Answers belong to an image's bytes, wherever it stands."""
         bag = write_bag(tmp_path / "in", "mcap", {"/image": [image(0), image(1)]})
@@ -467,6 +488,20 @@ class TestInterruption:
         assert code == 2
         assert "answers.sqlite3 is damaged" in error(err)
         assert (tmp_path / "out.part" / "thesis.tex").read_text() == "mine"
+
+    def test_a_file_that_cannot_be_opened(self, tmp_path):
+        free = os.dup(0)
+        os.close(free)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            with (
+                pytest.raises(OSError, match="cannot write .*answers.sqlite3: unable to open"),
+                open_answers(tmp_path / "part", {}),
+            ):
+                pass
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
     def test_an_answer_is_on_the_disk_once_it_is_kept(self, tmp_path):
         with open_answers(tmp_path / "part", {"seed": 1}) as answers:

@@ -128,5 +128,6 @@ def test_layers_can_be_teacher_forced_too(case, tmp_path):
     save_model(path, case[0].state_dict(), ModelSettings(SMALL, SequenceSettings(area_min=1), mirror=True))
     truth = np.zeros((3, 16, 16), bool)
     truth[:, 4:12, 4:12] = True
-    (predicted,) = teacher_forced(load_model(str(path)), [np.zeros((64, 64, 3), np.uint8)], [truth], 2, 2, 0, "cpu")
+    perceiver = Perceiver.load(str(path), "cpu", sampling_steps=2)
+    (predicted,) = teacher_forced(perceiver, [np.zeros((64, 64, 3), np.uint8)], [truth], 2, 0)
     assert predicted.shape == truth.shape

@@ -237,6 +237,13 @@ def test_a_foreign_safetensors_file(tmp_path):
         load_model(str(path))
 
 
+def test_settings_that_are_damaged(models):
+    path = models / "small.safetensors"
+    save_file(load_file(path), path, metadata={METADATA_KEY: "{"})
+    with pytest.raises(ValueError, match=r"the settings in .*small.safetensors are damaged .*: get it again"):
+        load_model(str(path))
+
+
 def rewrite(path: Path, settings: dict, state: dict[str, torch.Tensor] | None = None) -> None:
     save_file(load_file(path) if state is None else state, path, metadata={METADATA_KEY: json.dumps(settings)})
 

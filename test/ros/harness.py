@@ -86,17 +86,16 @@ class Bench:
             time.sleep(0.01)
         return True
 
-    def says(self, *words: str) -> bool:
-        """Whether the process came to say all the words on stderr, which the bench's fixture catches in a file.
+    def said(self) -> str:
+        """What the process has said on stderr, which the bench's fixture catches in a file.
 
         The file is read where it lies, as capfd.readouterr() empties it: what a thread writes meanwhile would be lost.
         """
+        return os.pread(2, os.fstat(2).st_size, 0).decode(errors="replace")
 
-        def told() -> bool:
-            said = os.pread(2, os.fstat(2).st_size, 0).decode(errors="replace")
-            return all(word in said for word in words)
-
-        return self.wait(told)
+    def says(self, *words: str) -> bool:
+        """Whether the process came to say all the words on stderr."""
+        return self.wait(lambda: all(word in self.said() for word in words))
 
     def connected(self) -> None:
         """Wait until node and peer have found one another."""

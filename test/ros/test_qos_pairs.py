@@ -128,6 +128,13 @@ def test_a_qos_that_there_is_not_keeps_the_node_unconfigured_and_is_told(bench):
     assert not b.node.cameras
 
 
+def test_a_qos_of_a_topic_that_there_is_not_is_told(bench):
+    right, wrong = "qos_overrides./image.subscription.depth", "qos_overrides./imagee.subscription.depth"
+    b = bench(**QUICK, **{right: 2, wrong: 2})
+    assert b.says(f"there is no parameter '{wrong}': its value is ignored; did you mean '{right}'?")
+    assert b.said().count("there is no parameter") == 1
+
+
 def test_diagnostics_name_the_camera_whose_qos_is_incompatible(bench, monkeypatch):
     monkeypatch.setattr("seqamodal_ros.ros.camera.QUIET", 0.0)
     b = bench(

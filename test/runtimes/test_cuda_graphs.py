@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded calls. There need be no GPU but for the last test: elsewhere a recording is the call itself, made again in place."""
+"""Recorded calls. All but the last two tests need no GPU: elsewhere a recording is the call itself, made again in place."""
 
 import logging
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from seqamodal_ros import Perceiver
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.in_parts import InParts
 from seqamodal_ros.diffusion.mirrored import Mirrored
@@ -211,3 +213,14 @@ def test_on_a_gpu_nothing_is_allocated_anew_and_the_answers_are_the_networks(net
         assert torch.cuda.memory_reserved() == held
     assert not caplog.records
     network.to("cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("runtime", ["torch", "torch-bf16"])
+def test_on_a_gpu_what_it_sees_is_the_same_after_a_rest(small_model, runtime):
+    perceiver = Perceiver.load(str(small_model), "cuda", runtime=runtime)
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    before = perceiver(image)
+    for _ in range(2):
+        perceiver.rest()
+        assert np.array_equal(perceiver(image).amodal, before.amodal)

@@ -227,6 +227,20 @@ def test_auto_takes_the_fastest_that_is_there(cache, small_model, monkeypatch):
     assert runtime() == "torch"
 
 
+def test_pytorch_gets_back_the_threads_that_an_export_took(cache, small_model, monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(choice, "_given_up", [])
+    torch.set_num_threads(3)
+    try:
+        counts = []
+        for runtime in ("openvino", "onnxruntime", "torch", "torch"):
+            Perceiver.load(str(small_model), "cpu", runtime=runtime)
+            counts.append(torch.get_num_threads())
+        assert counts == [1, 1, 3, 3]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_without_an_export_auto_is_torch_and_says_nothing(small_model, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert Perceiver.load(str(small_model), "cpu").runtime == "torch"

@@ -92,6 +92,13 @@ def test_max_layers(material, scenes):
     assert max(len(flat(np.random.default_rng([3, k]), count=3).layers) for k in range(20)) == 2
 
 
+def test_rules_that_no_scene_keeps_are_told(material, monkeypatch):
+    monkeypatch.setattr("training.data.compositor.TRIES", 20)
+    compositor = Compositor(material, replace(SETTINGS, area_min=5000))
+    with pytest.raises(ValueError, match="none of 20 composites keeps the rules, 20 for: an object shows fewer than 5000 pixels"):
+        compositor(np.random.default_rng(0), count=2)
+
+
 def test_layers_are_those_of_eq_2(scenes):
     for scene in scenes:
         indices = layer_indices(scene.occluded_by)

@@ -16,7 +16,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8).rep
 def told(perceiver: Perceiver, layers: np.ndarray) -> list[np.ndarray]:
     """What it tells apart in these layers, each of which lies on all that follow."""
     on_what_follows = np.tri(len(layers), k=-1, dtype=bool)
-    (objects,) = objects_in_true_layers(perceiver.model, [Scene(IMAGE, layers, on_what_follows)], "cpu")
+    (objects,) = objects_in_true_layers(perceiver, [Scene(IMAGE, layers, on_what_follows)])
     return objects
 
 

@@ -319,7 +319,7 @@ class TestCommand:
         said = capsys.readouterr().out
         assert "its keys are unpublished" in said
         assert "train: read 2, fit for use 1, kept 1" in said
-        assert "dropped 1: missing image" in said
+        assert "dropped 1: missing or damaged image" in said
         assert "images by number of layers: 3: 1" in said
         assert "the paper: 9378 images for training, 2355 for testing" in said
         (scene,) = PackedScenes(tmp_path / "sets" / "train", check=True)

@@ -69,6 +69,13 @@ def test_a_stratified_set_has_as_many_scenes_of_each_depth(material):
     assert (source, dropped) == (list(range(20)), {})
 
 
+def test_a_depth_that_no_scene_has_is_told(material, monkeypatch):
+    monkeypatch.setattr("training.data.composites.TRIES", 20)
+    compositor = Compositor(material, replace(SET_COMPOSITES, max_layers=2))
+    with pytest.raises(ValueError, match="none of 20 composites has 3 layers: allow"):
+        composite_shard(compositor, [0], 1, [3], 0)
+
+
 def test_a_shard_is_the_same_whatever_others_are_made(material):
     compositor = Compositor(material, SET_COMPOSITES)
     first = composite_shard(compositor, [3], 300, [], 1)

@@ -10,6 +10,7 @@ from training.data.packed import Shard
 from training.data.scene import Scene
 
 PER_SHARD = 256
+TRIES = 2000  # of a scene of a given depth
 
 
 def composite_shard(compositor: Compositor, seed: Sequence[int], count: int, depths: Sequence[int], shard: int) -> Shard:
@@ -28,10 +29,11 @@ def composite_shard(compositor: Compositor, seed: Sequence[int], count: int, dep
 
 
 def _scene(compositor: Compositor, rng: np.random.Generator, depth: int | None) -> Scene:
-    while True:
+    for _ in range(TRIES):
         scene = compositor(rng, count=None if depth is None else _count(compositor, rng, depth))
         if depth is None or len(scene.layers) == depth:
             return scene
+    raise ValueError(f"none of {TRIES} composites has {depth} layers: allow more objects or more layers, or let them lie closer")
 
 
 def _count(compositor: Compositor, rng: np.random.Generator, depth: int) -> int:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Composites of sprites on textures, with the amodal mask of every object and the stacking order (papers' own recipe)."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,8 @@ class CompositeSettings(SceneRules):
 
 
 Drawn = TypeVar("Drawn")
+
+TRIES = 5000  # of a scene; of the rules in use one in a few is kept
 
 
 class Compositor:
@@ -151,12 +154,15 @@ class Compositor:
 
 
 def _kept(draw: Callable[[], Drawn]) -> Drawn:
-    """The first that keeps the rules."""
-    while True:
+    """The first that keeps the rules; ValueError, saying which stands in the way, where none of `TRIES` does."""
+    broken = Counter[str]()
+    for _ in range(TRIES):
         try:
             return draw()
-        except Rejected:
-            continue
+        except Rejected as rule:
+            broken[str(rule)] += 1
+    ((rule, times),) = broken.most_common(1)
+    raise ValueError(f"none of {TRIES} composites keeps the rules, {times} for: {rule}: relax the configuration's `composites`")
 
 
 # as in training, but square, and with 2 to 5 objects each, as the papers' sets are

@@ -96,7 +96,7 @@ def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path) -> Annota
     try:
         image = read_image(path)
     except OSError:
-        raise Rejected("missing image") from None
+        raise Rejected("missing or damaged image") from None
     height, width = image.shape[:2]
     things = [region for region in json.loads(regions) if not region.get("isStuff") and not region.get("iscrowd")]
     if not things:

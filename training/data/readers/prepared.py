@@ -40,7 +40,7 @@ def _scene(folder: Path, name: str, layers: list[int]) -> Annotated:
     try:
         image = read_image(folder / f"{name}_0" / "image.png")
     except OSError:
-        raise Rejected("missing image") from None
+        raise Rejected("missing or damaged image") from None
     masks = [_mask(folder / f"{name}_{layer}" / "mask.png", image) for layer in layers]
     while masks and not masks[-1].any():  # layer N + 1
         masks.pop()
