@@ -99,7 +99,8 @@ def centred_model(small_model, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def numbered_model(small_model, tmp_path_factory) -> Path:
-    """The small model with three hypotheses that it tells apart by number and all layers, of images of five times its masks."""
+    """The small model with three hypotheses that it tells apart by number, all layers and ways to centres, of images of five
+    times its masks: with all that `fast-base` has."""
     from dataclasses import replace
 
     import torch
@@ -109,7 +110,7 @@ def numbered_model(small_model, tmp_path_factory) -> Path:
 
     model = load_model(str(small_model))
     torch.manual_seed(2)
-    network = FastNetwork(replace(model.settings.network, image_size=160, layers=3, hypotheses=3))
+    network = FastNetwork(replace(model.settings.network, image_size=160, layers=3, centre_channels=(8, 8, 16), hypotheses=3))
     torch.nn.init.normal_(network.denoiser.numbers.weight[1:], std=3.0)  # farther apart than any rounding
     for of_layers in (network.denoiser.layers_1, network.denoiser.layers_2):  # which begin as zero
         torch.nn.init.normal_(of_layers.weight, std=0.3)

@@ -181,8 +181,8 @@ def test_features_of_a_larger_image_are_those_of_pytorch(
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch-bf16"])
-def test_ways_to_centres_are_those_of_pytorch(centred_model, cache_with_centres, bfloat16_anywhere, runtime):
-    model = load_model(str(centred_model))
+def test_ways_to_centres_are_those_of_pytorch(numbered_model, cache_of_numbered, bfloat16_anywhere, runtime):
+    model = load_model(str(numbered_model))
     network, name, precision = network_on(model, "cpu", runtime)
     assert name == runtime
     side, image_side = model.settings.network.mask_size, model.settings.network.image_size
