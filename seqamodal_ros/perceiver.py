@@ -77,7 +77,8 @@ class Perceiver:
             runtime: what computes the network: "torch" in float32, "torch-bf16" with bfloat16 where the hardware has it, on a
                 GPU as CUDA graphs; "onnxruntime" or "openvino" what the command `export` wrote, on the CPU; "auto" the fastest
                 that is there. One that is named and not there is told in a warning, and the next best takes its place. Rounding
-                differs among them. Exports leave one thread to PyTorch, in the whole process.
+                differs among them. An export leaves one thread to PyTorch, in the whole process,
+                until a model is loaded by PyTorch on the CPU.
             before_call: runs before each network call; what it raises ends the inference (cancellation, heartbeat).
 
         Raises:
@@ -85,7 +86,7 @@ class Perceiver:
             TypeError: a value of another kind.
             ValueError: an unknown model, device, fit or runtime, a value out of range, a tampered weights file.
             FileNotFoundError: the weights file is missing.
-            RuntimeError: PyTorch's, where a GPU has too little memory left, say.
+            RuntimeError: from PyTorch, for example where the GPU has too little memory left.
         """
         model = os.fspath(model)
         numbers = {"max_layers": max_layers, "area_min": area_min, "sampling_steps": sampling_steps}
@@ -135,11 +136,18 @@ class Perceiver:
 
     @property
     def network(self) -> CentredNetwork:
-        """The network as its runtime computes it; after `rest` it is brought onto the device again."""
+        """The network as its runtime computes it, brought onto the device again after `rest`: do not keep it beyond that.
+
+        Raises:
+            RuntimeError: from PyTorch, for example where the GPU has too little memory left.
+        """
+        import torch
+
         from seqamodal_ros.runtimes.choice import network_on
 
         if self._network is None:
-            self._network, self.runtime, self.precision = network_on(self.model, self._device, self.runtime)
+            with torch.inference_mode(False):  # what is moved in it could not be moved away again
+                self._network, self.runtime, self.precision = network_on(self.model, self._device, self.runtime)
         return self._network
 
     @property
@@ -173,9 +181,9 @@ class Perceiver:
         from seqamodal_ros.diffusion.shared_start import shares_start
 
         num_samples, size = _checked_samples(num_samples), self.model.settings.network.mask_size
-        self._before_call()
-        network = self.network
         with torch.inference_mode():
+            self._before_call()
+            network = self.network
             side = self.model.settings.network.image_size
             features = network.encode(torch.zeros(1, 3, side, side, device=self._device))
             shared = shares_start(network, self.model.settings.sampling_steps)
@@ -283,9 +291,9 @@ class Perceiver:
             x0 = x0.cpu().view(len(indices), num_samples, size, size)
             return [torch.where(inside[i], x, -1.0).numpy() for i, x in zip(indices, x0, strict=True)]
 
-        self._before_call()
-        network = self.network
         with torch.inference_mode():
+            self._before_call()
+            network = self.network
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
             features = network.encode(normalised(pixels))
         opinions = self._second_opinions(features, [within.numpy() for within in inside])

@@ -2,9 +2,10 @@
 """Fills frozen dataclasses from mappings (YAML, weights' metadata) and checks them on the way in."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -64,12 +65,9 @@ def _check(hint: Any, value: Any, where: str) -> Any:
 
 def _as_text(hint: Any, value: Any) -> str:
     """What to write instead of a number such as 1e-4, which YAML takes for text."""
-    if hint is not float or not isinstance(value, str):
-        return ""
-    try:
+    if hint is float and isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,2}", value):
         return f": write {Decimal(value):f}, as YAML takes {value} for text"
-    except InvalidOperation:
-        return ""
+    return ""
 
 
 def _one_of(classes: tuple[Any, ...], value: Any, where: str) -> Any:

@@ -237,6 +237,23 @@ class TestSeeing:
         perceiver(image)
 
 
+def test_the_network_is_brought_back_outside_of_inference_mode(small_model, monkeypatch):
+    """Weights that were moved within it could not be moved away again."""
+    import torch
+
+    perceiver = Perceiver.load(str(small_model), "cpu")
+    perceiver._network = None  # as `rest` leaves it on a GPU
+    modes, network = [], perceiver.model.network
+
+    def network_on(*_):
+        modes.append(torch.is_inference_mode_enabled())
+        return network, "torch", "float32"
+
+    monkeypatch.setattr("seqamodal_ros.runtimes.choice.network_on", network_on)
+    perceiver(picture(8, 8))
+    assert modes == [False]
+
+
 class TestSettings:
     def test_the_models_own_are_kept_unless_given(self, small_model):
         steps = count_calls(small_model)

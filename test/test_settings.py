@@ -42,6 +42,8 @@ def test_defaults_and_nested_values():
         ({"steps": 1.5}, r"file.steps: expected int, got 1.5"),
         ({"steps": True}, r"file.steps: expected int, got True"),
         ({"rate": "fast"}, r"file.rate: expected float, got 'fast'"),
+        ({"rate": "0.5"}, r"file.rate: expected float, got '0.5'$"),
+        ({"rate": "1e999999999"}, r"file.rate: expected float, got '1e999999999'$"),
         ({"rate": "6.5e-5"}, r"file.rate: expected float, got '6.5e-5': write 0.000065, as YAML takes 6.5e-5 for text"),
         ({"rate": True}, r"file.rate: expected float, got True"),
         ({"loud": 1}, r"file.loud: expected bool, got 1"),

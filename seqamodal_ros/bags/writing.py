@@ -52,7 +52,7 @@ def write_bag(
     Raises:
         BagError: see `Bag.messages`.
         OSError, sqlite3.Error: the new bag cannot be written.
-        Others: what `answer` raises.
+        Exception: whatever `answer` raises.
     """
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 

@@ -26,7 +26,8 @@ REPORT = "layers.json"
 
 @interruptible("predict: interrupted")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns 0, 1 where an image failed, 2 where the arguments or the model are wrong, 130 after Ctrl-C."""
+    """Run the command; returns 0, 1 where an image failed, 2 where the arguments or the model are wrong, or the
+    device has no room for it, 130 after Ctrl-C."""
     arguments = _parse(argv)
     OPENCV_LOG.setLogLevel(0)  # our line says what is wrong with a file; OpenCV's would be a second
     out: Path = arguments.out
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             mirror=arguments.mirror,
             runtime=arguments.runtime,
         )
-    except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's want of memory is a RuntimeError
+    except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's lack of memory is a RuntimeError
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"{perceiver.computed_by}, K = {arguments.num_samples}, seed {arguments.seed}\n{COLUMNS}", flush=True)

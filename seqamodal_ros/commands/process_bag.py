@@ -31,8 +31,8 @@ NEW = "new"  # in OUT.part: the bag that is being written
 def main(argv: list[str] | None = None) -> int:
     """Run the command.
 
-    Returns 0; 1 where the work fails on the way or no image can be answered; 2 where arguments, bag or model are wrong; 130
-    where it was interrupted.
+    Returns 0; 1 where the work fails on the way or no image can be answered; 2 where arguments, bag or model are wrong, or
+    the device has no room for the model; 130 where it was interrupted.
     """
     arguments = _parse(argv)
     OPENCV_LOG.setLogLevel(0)  # our line says what is wrong with an image; OpenCV's would be a second
@@ -70,7 +70,7 @@ def _process(arguments: argparse.Namespace, stack: ExitStack) -> int:
             "version": seqamodal_ros.__version__,
         }
         answers = stack.enter_context(open_answers(part, job))
-    except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's want of memory is a RuntimeError
+    except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's lack of memory is a RuntimeError
         return _failed(error, 2)
 
     def see(raw: bytes, kind: str) -> bytes:

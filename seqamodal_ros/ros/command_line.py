@@ -76,14 +76,15 @@ def with_defaults(parameters: Described) -> dict[str, str]:
     return {name: f"{meaning} Default: {json.dumps(default)}." for name, (default, meaning) in parameters.items()}
 
 
-def warn_of_unknown_parameters(node: Node, of_topics: bool = False) -> None:
+def warn_of_unknown_parameters(node: Node, of_topics: bool | None = None) -> None:
     """Log a line for each parameter that was set and is none of a node's, as ROS says nothing; call it once all are declared.
 
-    Those of `qos_overrides` are declared with the topics: ask for them, `of_topics`, once these are there.
+    Those of `qos_overrides` are declared with topics that take them. `of_topics` looks at these alone (True), at all others
+    (False), or at all (None).
     """
     known = list(node.get_parameters_by_prefix(""))
     for name in node._parameter_overrides:  # rclpy has no public way to ask for them
-        if name not in known and name.startswith("qos_overrides.") == of_topics:
+        if name not in known and of_topics in (None, name.startswith("qos_overrides.")):
             nearest = get_close_matches(name, known, 1)
             hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
             node.get_logger().warning(f"there is no parameter '{name}': its value is ignored{hint}")

@@ -54,7 +54,7 @@ class PerceptionNode(LifecycleNode):
     def __init__(self, **kwargs: Any):
         super().__init__("seqamodal", **kwargs)
         self.parameters = Parameters(self)
-        warn_of_unknown_parameters(self)
+        warn_of_unknown_parameters(self, of_topics=False)
         self._worker: Worker | None = None
         self._held = ExitStack()  # what configure has acquired
         self._active = self._finalized = False

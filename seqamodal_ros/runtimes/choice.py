@@ -25,7 +25,7 @@ OF_EXPORTS: dict[str, Callable[[Path, Card], OpenVinoNetwork | OnnxRuntimeNetwor
     "onnxruntime": OnnxRuntimeNetwork,
 }
 BFLOAT16 = "torch-bf16"
-_given_up: list[int] = []  # threads that PyTorch had before an export left it one
+_threads_before: int | None = None  # PyTorch's, before an export left it one
 MISSING = "runtime %s is not to be had (%s): going on with %s"
 
 
@@ -62,8 +62,8 @@ def network_on(model: Model, device: str, runtime: str) -> Computed:
 
 def _by_torch(model: Model, device: str, runtime: str) -> Computed:
     """The network by PyTorch; in bfloat16 where that was asked for, or is best, and the device has it."""
-    if device == "cpu" and _given_up:
-        torch.set_num_threads(_given_up.pop())
+    if device == "cpu":
+        _give_threads_back()
     network = cast(CentredNetwork, model.network.to(device))  # who asks for ways to centres sees to it that it has them
     if runtime == BFLOAT16 or (runtime == "auto" and device == "cuda"):
         if computes_bfloat16(device):
@@ -71,6 +71,22 @@ def _by_torch(model: Model, device: str, runtime: str) -> Computed:
         if runtime == BFLOAT16:
             LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16", "torch")
     return Computed(network, "torch", "float32")
+
+
+def _leave_one_thread() -> None:
+    """Beside an export little is left to PyTorch; its threads, waiting for more, would take the runtime's cores."""
+    global _threads_before
+    if (now := torch.get_num_threads()) > 1:
+        _threads_before = now
+        torch.set_num_threads(1)
+
+
+def _give_threads_back() -> None:
+    """Those that an export took, unless somebody has set others since."""
+    global _threads_before
+    if _threads_before and torch.get_num_threads() == 1:
+        torch.set_num_threads(_threads_before)
+    _threads_before = None
 
 
 def _exported(model: Model, device: str, runtime: str) -> Computed | None:
@@ -88,9 +104,7 @@ def _exported(model: Model, device: str, runtime: str) -> Computed | None:
             folder = export_folder(model.model_id)
             network = OF_EXPORTS[name](folder, read_card(folder, model.model_id))
             computed = Computed(network, name, network.precision)
-            if not _given_up:
-                _given_up.append(torch.get_num_threads())
-            torch.set_num_threads(1)  # little is left to PyTorch; its threads, waiting for more, would take the runtime's cores
+            _leave_one_thread()
             break
         except Exception as error:  # a runtime's own are of many kinds
             if name == runtime or not isinstance(error, (ImportError, FileNotFoundError)):

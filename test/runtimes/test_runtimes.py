@@ -229,14 +229,18 @@ def test_auto_takes_the_fastest_that_is_there(cache, small_model, monkeypatch):
 
 def test_pytorch_gets_back_the_threads_that_an_export_took(cache, small_model, monkeypatch):
     before = torch.get_num_threads()
-    monkeypatch.setattr(choice, "_given_up", [])
-    torch.set_num_threads(3)
-    try:
-        counts = []
-        for runtime in ("openvino", "onnxruntime", "torch", "torch"):
+    monkeypatch.setattr(choice, "_threads_before", None)
+
+    def after_each(*runtimes):
+        for runtime in runtimes:
             Perceiver.load(str(small_model), "cpu", runtime=runtime)
-            counts.append(torch.get_num_threads())
-        assert counts == [1, 1, 3, 3]
+            yield torch.get_num_threads()
+
+    try:
+        torch.set_num_threads(3)
+        assert [*after_each("torch", "openvino", "onnxruntime", "torch", "torch", "openvino")] == [3, 1, 1, 3, 3, 1]
+        torch.set_num_threads(2)  # the caller's own choice
+        assert [*after_each("torch", "openvino", "torch")] == [2, 1, 2]
     finally:
         torch.set_num_threads(before)
 

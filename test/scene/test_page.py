@@ -2,9 +2,9 @@
 """The picture page without a browser: names as they are, masks where they belong, nothing from elsewhere, whole files."""
 
 import base64
-import os
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -281,9 +281,10 @@ class TestFile:
         assert '<h2 id="frame-1-name">new</h2>' in write(("new", scene))
         assert [path.name for path in tmp_path.iterdir()] == [PAGE]
 
-    def test_where_it_cannot_be_written_the_old_one_stays(self, write, scene, tmp_path):
+    def test_where_it_cannot_be_written_the_old_one_stays(self, write, scene, tmp_path, monkeypatch):
         before = write(("old", scene))
-        (tmp_path / f".{os.getpid()}.part").mkdir()
+        monkeypatch.setattr("seqamodal_ros.files.uuid.uuid4", lambda: SimpleNamespace(hex="taken"))
+        (tmp_path / ".taken.part").mkdir()
         with pytest.raises(OSError, match=f"cannot write .*{PAGE}.*check that the folder exists and has room"):
             write(("new", scene))
         assert (tmp_path / PAGE).read_text(encoding="utf-8") == before

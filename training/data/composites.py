@@ -10,7 +10,7 @@ from training.data.packed import Shard
 from training.data.scene import Scene
 
 PER_SHARD = 256
-TRIES = 2000  # of a scene of a given depth
+TRIES = 2000  # for a scene of a given depth
 
 
 def composite_shard(compositor: Compositor, seed: Sequence[int], count: int, depths: Sequence[int], shard: int) -> Shard:

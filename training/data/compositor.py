@@ -57,7 +57,7 @@ class CompositeSettings(SceneRules):
 
 Drawn = TypeVar("Drawn")
 
-TRIES = 5000  # of a scene; of the rules in use one in a few is kept
+TRIES = 5000  # for a scene
 
 
 class Compositor:
@@ -161,8 +161,8 @@ def _kept(draw: Callable[[], Drawn]) -> Drawn:
             return draw()
         except Rejected as rule:
             broken[str(rule)] += 1
-    ((rule, times),) = broken.most_common(1)
-    raise ValueError(f"none of {TRIES} composites keeps the rules, {times} for: {rule}: relax the configuration's `composites`")
+    ((why, times),) = broken.most_common(1)
+    raise ValueError(f"none of {TRIES} composites keeps the rules, {times} for: {why}: relax these rules")
 
 
 # as in training, but square, and with 2 to 5 objects each, as the papers' sets are
