@@ -33,9 +33,8 @@ def main() -> None:
     parser.add_argument(
         "--bias",
         type=float,
-        default=0.0,
         help="of the fast network: taken from its denoiser's log-odds of every pixel, so that layers take in less and more "
-        "layers follow; chosen on val (default: %(default)s)",
+        "layers follow; chosen on val (default: as --like does, else 0)",
     )
     parser.add_argument(
         "--temperatures",
@@ -71,15 +70,15 @@ def main() -> None:
     if not args.out.parent.is_dir():
         parser.error(f"there is no folder {args.out.parent} for --out")
     try:
-        model = _settings(args)
+        model, bias = _settings(args)
         state = _checkpoint(args.run / "checkpoint.pt")
         weights = without_heads(state["ema"])
         try:
             build_network(model.network).load_state_dict(weights)
         except RuntimeError:
             raise ValueError(f"{args.run} is of another network than {args.config}: give what it was trained with") from None
-        if args.bias:
-            weights["denoiser.out.3.bias"] -= args.bias
+        if bias:
+            weights["denoiser.out.3.bias"] -= bias
         sha256 = save_model(args.out, weights, model, args.rest)
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -87,8 +86,9 @@ def main() -> None:
     print(f"{args.out}: step {state['step']}, {size:.1f} MB, trained {state['seconds'] / 60:.0f} min\nsha256: {sha256}")
 
 
-def _settings(args: argparse.Namespace) -> ModelSettings:
-    """Those of the configuration, or of the file that the weights are to be like, and what was given beside."""
+def _settings(args: argparse.Namespace) -> tuple[ModelSettings, float]:
+    """Those of the configuration, or of the file that the weights are to be like, and what was given beside; and the bias that is
+    to be taken from the run's log-odds yet."""
     settings = read_settings(args.config)
     network, composites = settings.network, settings.composites
     if isinstance(network, OneShotSettings):
@@ -104,9 +104,11 @@ def _settings(args: argparse.Namespace) -> ModelSettings:
         sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
         like = ModelSettings(network, sequence, network.sampling_steps, network.sampler)
     given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures")}
-    held = like.bias if alone else 0.0  # training gave it back where it changed more
+    held, default = (like.bias, 0.0) if alone else (0.0, like.bias)  # training gave it back where it changed more
+    bias = default if args.bias is None else args.bias
     stops = {name: getattr(args, name) for name in ("first_sure", "majority_null")}
-    return overridden(like, network=network, sequence=overridden(like.sequence, **stops), bias=held + args.bias, **given)
+    sequence = overridden(like.sequence, **stops)
+    return overridden(like, network=network, sequence=sequence, bias=held + bias, **given), bias
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

@@ -131,9 +131,13 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     options = ["--like", str(weights), "--sampling-steps", "7", "--bias", "0.25"]
     monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(again), *options])
     training.export.main()
-    assert load_model(str(again)).settings == replace(
-        exported.settings, sampling_steps=7, bias=0.25
-    )  # training gave the other back
+    assert load_model(str(again)).settings == replace(exported.settings, sampling_steps=7, bias=0.25)  # of the run as it was
+
+    monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(again), "--like", str(weights)])
+    training.export.main()
+    like = load_model(str(again))
+    assert like.settings == exported.settings
+    assert like.network.denoiser.out[3].bias.item() == pytest.approx(bias.item() - 0.5, abs=1e-3)
 
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "on"), "--init", str(weights)])
     training.train.main()
