@@ -13,6 +13,7 @@ from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, build_network, load_model, save_model
 from seqamodal_ros.settings import overridden
+from training.bias import take_off
 from training.one_shot import OneShotSettings
 from training.taught import without_heads
 from training.train import only_part, read_settings
@@ -58,8 +59,8 @@ def main() -> None:
     parser.add_argument(
         "--like",
         type=Path,
-        help="take over the settings of this .safetensors file, but for those given here; for a run of `only: centres`, whose "
-        "--init it is, this must be given",
+        help="take over the settings of this .safetensors file, but for those given here and for how many layers it draws, "
+        "which is the configuration's; for a run of `only: centres`, whose --init it is, this must be given",
     )
     parser.add_argument(
         "--rest",
@@ -77,8 +78,7 @@ def main() -> None:
             build_network(model.network).load_state_dict(weights)
         except RuntimeError:
             raise ValueError(f"{args.run} is of another network than {args.config}: give what it was trained with") from None
-        if bias:
-            weights["denoiser.out.3.bias"] -= bias
+        take_off(weights, bias)
         sha256 = save_model(args.out, weights, model, args.rest)
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -101,13 +101,13 @@ def _settings(args: argparse.Namespace) -> tuple[ModelSettings, float]:
     if args.like:
         like = load_model(str(args.like)).settings
     else:
-        sequence = SequenceSettings(max_layers=composites.max_layers, area_min=composites.area_min)
-        like = ModelSettings(network, sequence, network.sampling_steps, network.sampler)
+        like = ModelSettings(network, SequenceSettings(), network.sampling_steps, network.sampler)
     given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures")}
     held, default = (like.bias, 0.0) if alone else (0.0, like.bias)  # training gave it back where it changed more
     bias = default if args.bias is None else args.bias
     stops = {name: getattr(args, name) for name in ("first_sure", "majority_null")}
-    sequence = overridden(like.sequence, **stops)
+    trained = {} if alone else {"max_layers": composites.max_layers, "area_min": composites.area_min}
+    sequence = overridden(like.sequence, **trained, **stops)
     return overridden(like, network=network, sequence=sequence, bias=held + bias, **given), bias
 
 

@@ -20,6 +20,7 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.settings import Settings, from_mapping
+from training.bias import without_bias
 from training.centres import centre_loss
 from training.data.batches import Batch, Mixture, Repeated, SceneBatches, Scenes
 from training.data.compositor import CompositeSettings, Compositor
@@ -233,9 +234,8 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
         if not may_begin(loaded.settings.network, settings.network):
             raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
         state = network.state_dict()
-        held = loaded.network.state_dict()
-        if isinstance(objective, ObjectiveSettings) and objective.only != "centres":  # export takes a bias off anew
-            held["denoiser.out.3.bias"] = held["denoiser.out.3.bias"] + loaded.settings.bias
+        # export takes a bias off anew, but where the layers stay as they are
+        held = loaded.network.state_dict() if only_part(objective) == "centres" else without_bias(loaded)
         anew = _begun_anew(loaded.settings.network, settings)
         # but for the number of layers
         same = {name: value for name, value in held.items() if not name.startswith(anew) and value.shape == state[name].shape}

@@ -13,12 +13,10 @@ config=$1 minutes=$2 test=$3 out=$4
 shift 4
 run=$out.run
 like= word=
-if grep -q 'only: centres' "$config"; then # all else stays as the weights that it begins with have it
-    for next in "$@"; do
-        [ "$word" != --init ] || like=$next
-        word=$next
-    done
-fi
+for next in "$@"; do # settings stay as the weights that it begins with have them
+    [ "$word" != --init ] || like=$next
+    word=$next
+done
 mkdir -p "$out"
 if [ -e "$run/checkpoint.pt" ]; then
     set -- --resume "$@"

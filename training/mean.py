@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the mean of weights, often better than each (Wortsman et al., 2022): `python -m training.mean FILE FILE --out FILE`."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seqamodal_ros.diffusion.weights import Model, load_model, save_model
+from training.bias import take_off, without_bias
+
+
+def mean_weights(models: Sequence[Model], shares: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of the weights of networks of one shape, the bias of none of them taken off.
+
+    Args:
+        models: of which the first says how the mean is sampled.
+        shares: one for each model; they sum to 1.
+
+    Raises:
+        ValueError: the networks are not alike, or the shares are not as many, or do not sum to 1.
+    """
+    if len(shares) != len(models) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError(f"give a share for each of the {len(models)} files that sum to 1, not {[*shares]}")
+    states = [without_bias(model) for model in models]
+    shapes = [{name: value.shape for name, value in state.items()} for state in states]
+    for model, each in zip(models, shapes, strict=True):
+        if each != shapes[0]:
+            raise ValueError(
+                f"{model.model_id} holds {model.settings.network}, the first file {models[0].settings.network}: "
+                "there is no mean of these"
+            )
+    mean = {name: sum(share * state[name] for share, state in zip(shares, states, strict=True)) for name in states[0]}
+    return {name: torch.as_tensor(value) for name, value in mean.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.mean", description=__doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="names in models/manifest.yaml or .safetensors files")
+    parser.add_argument("--shares", type=float, nargs="+", help="one for each file, in all 1 (default: equal ones)")
+    parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write, with the settings of the first")
+    parser.add_argument("--rest", type=Path, help="as of training.export")
+    args = parser.parse_args()
+    if not args.out.parent.is_dir():
+        parser.error(f"there is no folder {args.out.parent} for --out")
+    try:
+        models = [load_model(file) for file in args.files]
+        settings = models[0].settings
+        weights = mean_weights(models, args.shares or [1 / len(models)] * len(models))
+        take_off(weights, settings.bias)
+        sha256 = save_model(args.out, weights, settings, args.rest)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB\nsha256: {sha256}")
+
+
+if __name__ == "__main__":
+    main()
