@@ -16,6 +16,6 @@ def without_bias(model: Model) -> dict[str, Tensor]:
 
 
 def take_off(state: dict[str, Tensor], bias: float) -> None:
-    """Take so much from the log-odds of every pixel, in place of that weight; of the paper's network there is none to take."""
+    """Take so much from the log-odds of every pixel, in `state` itself. The paper's network draws none, and its bias is 0."""
     if bias:
         state[_NAME] = state[_NAME] - bias

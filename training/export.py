@@ -59,8 +59,8 @@ def main() -> None:
     parser.add_argument(
         "--like",
         type=Path,
-        help="take over the settings of this .safetensors file, but for those given here and for how many layers it draws, "
-        "which is the configuration's; for a run of `only: centres`, whose --init it is, this must be given",
+        help="take over the settings of this .safetensors file, but for those given here, and max_layers and area_min, which "
+        "are the configuration's; for a run of `only: centres`, whose --init it is, this must be given",
     )
     parser.add_argument(
         "--rest",
@@ -100,6 +100,8 @@ def _settings(args: argparse.Namespace) -> tuple[ModelSettings, float]:
         raise ValueError("the run changed ways to centres alone: give the weights that it began with by --like")
     if args.like:
         like = load_model(str(args.like)).settings
+        if like.network.kind != network.kind:
+            raise ValueError(f"--like holds a network of kind {like.network.kind!r}, the run is of {network.kind!r}")
     else:
         like = ModelSettings(network, SequenceSettings(), network.sampling_steps, network.sampler)
     given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures")}

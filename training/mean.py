@@ -14,17 +14,17 @@ from training.bias import take_off, without_bias
 
 
 def mean_weights(models: Sequence[Model], shares: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted mean of the weights of networks of one shape, the bias of none of them taken off.
+    """The weighted mean of weights of one shape, whatever the size of the images, the bias of none of them taken off: float32.
 
     Args:
         models: of which the first says how the mean is sampled.
-        shares: one for each model; they sum to 1.
+        shares: one for each model, none below 0; they sum to 1.
 
     Raises:
-        ValueError: the networks are not alike, or the shares are not as many, or do not sum to 1.
+        ValueError: the networks are not alike, or the shares are not as many, below 0, or do not sum to 1.
     """
-    if len(shares) != len(models) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise ValueError(f"give a share for each of the {len(models)} files that sum to 1, not {[*shares]}")
+    if len(shares) != len(models) or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError(f"give a share of 0 or more for each of the {len(models)} files, in all 1, not {[*shares]}")
     states = [without_bias(model) for model in models]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     for model, each in zip(models, shapes, strict=True):
@@ -33,8 +33,10 @@ def mean_weights(models: Sequence[Model], shares: Sequence[float]) -> dict[str, 
                 f"{model.model_id} holds {model.settings.network}, the first file {models[0].settings.network}: "
                 "there is no mean of these"
             )
-    mean = {name: sum(share * state[name] for share, state in zip(shares, states, strict=True)) for name in states[0]}
-    return {name: torch.as_tensor(value) for name, value in mean.items()}
+    return {
+        name: torch.stack([share * state[name] for share, state in zip(shares, states, strict=True)]).sum(dim=0)
+        for name in states[0]
+    }
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 # Trains, exports and measures in one call, for a GPU that is lent by the hour:
 #   sh training/trip.sh CONFIG MINUTES TEST OUT [options of training.train, such as --packed SET --init WEIGHTS]
 # TEST is a packed set. What is worth bringing back comes to lie in OUT, no file over 16 MB; 1 where a file is larger and stays in
-# OUT.run, where the run with its checkpoint lies; the same command goes on there.
+# OUT.run, where the run with its checkpoint lies; the same command goes on there. Bias, temperatures and so on are those of --init.
 set -eu
 if [ $# -lt 4 ]; then
     sed -n '3,6s/^# //p' "$0" >&2
@@ -13,8 +13,9 @@ config=$1 minutes=$2 test=$3 out=$4
 shift 4
 run=$out.run
 like= word=
-for next in "$@"; do # settings stay as the weights that it begins with have them
+for next in "$@"; do
     [ "$word" != --init ] || like=$next
+    case $next in --init=*) like=${next#--init=} ;; esac
     word=$next
 done
 mkdir -p "$out"

@@ -26,7 +26,8 @@ from seqamodal_ros.diffusion.adapter import normalised
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.schedule import Schedule
-from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.diffusion.sequence import SequenceSettings
+from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
 from training.data.batches import Batch, SceneBatches, union
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
@@ -504,6 +505,41 @@ def test_weights_that_could_not_be_used_are_not_exported(tmp_path, monkeypatch, 
         training.export.main()
     assert message.format(folder=tmp_path) in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_run_is_not_like_a_network_of_another_kind(tmp_path, monkeypatch, capsys):
+    import training.export
+
+    tiny, paper = PaperSettings(mask_size=16, channels=32, multipliers=(1,)), tmp_path / "paper.safetensors"
+    save_model(paper, PaperNetwork(tiny).state_dict(), ModelSettings(tiny))
+    Run(tmp_path / "run", FastNetwork(SMALL), LOOP).save()
+    config, out = write_config(tmp_path / "config.yaml"), tmp_path / "a.safetensors"
+    words = ["export", str(tmp_path / "run"), str(config), "--like", str(paper), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        training.export.main()
+    assert "--like holds a network of kind 'paper', the run is of 'fast'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("bias", "taken"), [([], 0), (["--bias", "0.25"], 0.25)])
+def test_a_run_of_centres_alone_leaves_layers_as_they_were(tmp_path, monkeypatch, bias, taken):
+    """Their bias is in the run's weights already, and they draw as many layers as before."""
+    import training.export
+
+    sizes = replace(SMALL, centre_channels=(8, 8, 8))
+    network, like, out = FastNetwork(sizes), tmp_path / "like.safetensors", tmp_path / "a.safetensors"
+    held = ModelSettings(sizes, SequenceSettings(max_layers=2, area_min=5), bias=0.5)
+    save_model(like, network.state_dict(), held)
+    Run(tmp_path / "run", network, LOOP).save()
+    described = {"network": asdict(sizes), "objective": {"only": "centres"}, "repeated": 5}
+    config = write_config(tmp_path / "config.yaml", **described)
+    words = ["export", str(tmp_path / "run"), str(config), "--like", str(like), "--out", str(out), *bias]
+    monkeypatch.setattr(sys, "argv", words)
+    training.export.main()
+    exported = load_model(str(out))
+    assert exported.settings == replace(held, bias=0.5 + taken)
+    before, after = (each.denoiser.out[3].bias.item() for each in (network, exported.network))
+    assert before - after == pytest.approx(taken, abs=1e-3)
 
 
 @pytest.mark.parametrize("content", [None, b"no checkpoint", {"weights": torch.zeros(1)}])

@@ -52,13 +52,20 @@ def test_what_all_hold_alike_can_be_left_to_another_file(tmp_path, monkeypatch):
     out = tmp_path / "mean.safetensors"
     mean(monkeypatch, one, two, two, "--out", out, "--rest", one)
     assert out.stat().st_size < one.stat().st_size / 10
+    mean(monkeypatch, out, two, "--out", tmp_path / "again.safetensors")  # a file that leaves a rest is read with it
+    again = load_model(str(tmp_path / "again.safetensors")).network.state_dict()[BIAS]
+    assert (load_model(str(two)).network.state_dict()[BIAS] - again).item() == pytest.approx(1 / 6, abs=1e-3)
     change = load_model(str(out)).network.state_dict()[BIAS] - load_model(str(one)).network.state_dict()[BIAS]
     assert change.item() == pytest.approx(2 / 3, abs=1e-3)
 
 
 @pytest.mark.parametrize(
     ("shares", "message"),
-    [((0.5, 0.4), "a share for each of the 2 files that sum to 1"), ((1.0,), "a share for each of the 2 files")],
+    [
+        ((0.5, 0.4), "for each of the 2 files, in all 1, not [0.5, 0.4]"),
+        ((1.5, -0.5), "a share of 0 or more"),
+        ((1.0,), "for each of the 2 files, in all 1, not [1.0]"),
+    ],
 )
 def test_shares_that_make_no_mean_are_refused(tmp_path, monkeypatch, capsys, shares, message):
     files = [written(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
@@ -67,6 +74,17 @@ def test_shares_that_make_no_mean_are_refused(tmp_path, monkeypatch, capsys, sha
         mean(monkeypatch, *files, "--shares", *shares, "--out", out)
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_files_that_are_not_there_are_named(tmp_path, monkeypatch, capsys):
+    one = written(tmp_path / "one.safetensors", 1)
+    for words, message in (
+        ((one, tmp_path / "none.safetensors", "--out", tmp_path / "mean.safetensors"), "none.safetensors is missing"),
+        ((one, one, "--out", tmp_path / "none" / "mean.safetensors"), "there is no folder"),
+    ):
+        with pytest.raises(SystemExit):
+            mean(monkeypatch, *words)
+        assert message in capsys.readouterr().err
 
 
 def test_other_networks_have_no_mean(tmp_path, monkeypatch, capsys):

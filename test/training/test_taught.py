@@ -131,7 +131,15 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     options = ["--like", str(weights), "--sampling-steps", "7", "--bias", "0.25"]
     monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(again), *options])
     training.export.main()
-    assert load_model(str(again)).settings == replace(exported.settings, sampling_steps=7, bias=0.25)  # of the run as it was
+    assert load_model(str(again)).settings == replace(exported.settings, sampling_steps=7, bias=0.25)
+    weight = load_model(str(again)).network.denoiser.out[3].bias.item()
+    assert weight == pytest.approx(bias.item() - 0.25, abs=1e-3)  # taken once, from the run's own
+
+    monkeypatch.setattr(
+        sys, "argv", ["export", str(out), str(config), "--out", str(again), "--like", str(weights), "--bias", "0"]
+    )
+    training.export.main()
+    assert load_model(str(again)).settings.bias == 0
 
     shallower = tmp_path / "shallower.safetensors"  # the layers that are learned are drawn, whatever it is like
     held = replace(exported.settings, sequence=replace(exported.settings.sequence, max_layers=2, area_min=5))

@@ -13,7 +13,10 @@ import pytest
 import torch
 import yaml
 
+from seqamodal_ros.diffusion.fast import FastNetwork
+from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
 from training.data.sets import composite_set
+from training.train import read_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,11 +139,18 @@ def test_a_signal_to_all_processes_of_a_run_leaves_a_checkpoint(tmp_path, data, 
     assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] >= 2
 
 
-def test_one_call_trains_exports_and_measures(tmp_path, data, material):
+@pytest.mark.parametrize("begun", [[], ["--init", "{}"], ["--init={}"]])
+def test_one_call_trains_exports_and_measures(tmp_path, data, material, begun):
+    """And what it exports is sampled as the weights that it began with, if any."""
     composite_set(tmp_path / "test", material, "test", 2, 0, 256, mixed=True, stratified=False)
     described = config(tmp_path / "trip.yaml", 8, mask_size=64, steps=2, batch_size=1)
     words = ["sh", "training/trip.sh", described, "10", tmp_path / "test", tmp_path / "out", "--data", data]
     words += ["--sprites", data / "rendered"]
+    if begun:
+        network = FastNetwork(read_settings(described).network)
+        weights = tmp_path / "begun.safetensors"
+        save_model(weights, network.state_dict(), ModelSettings(network.settings, mirror=True, bias=0.5))
+        words += [word.format(weights) for word in begun]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run([*map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -149,3 +159,5 @@ def test_one_call_trains_exports_and_measures(tmp_path, data, material):
     assert brought.keys() >= {"weights.safetensors", "figures.json", "figures.md", "log.jsonl", "seen.png"}
     assert max(brought.values()) <= 16e6
     assert json.loads((tmp_path / "out" / "figures.json").read_text())["figures"][0]["images"] == 2
+    settings = load_model(str(tmp_path / "out" / "weights.safetensors")).settings
+    assert (settings.mirror, settings.bias) == ((True, 0.5) if begun else (False, 0.0))
