@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import training.mean
-from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.fast import FastNetwork
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
 
-SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
+from .conftest import SMALL
+
 BIAS = "denoiser.out.3.bias"
 
 

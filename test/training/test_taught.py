@@ -135,9 +135,8 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     weight = load_model(str(again)).network.denoiser.out[3].bias.item()
     assert weight == pytest.approx(bias.item() - 0.25, abs=1e-3)  # taken once, from the run's own
 
-    monkeypatch.setattr(
-        sys, "argv", ["export", str(out), str(config), "--out", str(again), "--like", str(weights), "--bias", "0"]
-    )
+    options = ["--like", str(weights), "--bias", "0"]
+    monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(again), *options])
     training.export.main()
     assert load_model(str(again)).settings.bias == 0
 
