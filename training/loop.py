@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.weights import ModelSettings, described
 from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
 from training.data.batches import Batch, SceneBatches
 from training.record import Record
@@ -137,11 +138,17 @@ class Run:
 
     Where `accelerate launch` or `torchrun` started several processes, each has a `Run`, and they make one together.
 
+    Args:
+        folder: of the run.
+        network: as training begins with it.
+        settings: how long and how fast.
+        began: settings of the weights file that `network` is of, which an export takes over; a run that goes on keeps its own.
+
     Raises:
         ValueError: the processes cannot share the parts of a batch evenly, or the checkpoint is of another network.
     """
 
-    def __init__(self, folder: Path, network: nn.Module, settings: LoopSettings):
+    def __init__(self, folder: Path, network: nn.Module, settings: LoopSettings, began: ModelSettings | None = None):
         # precision and parts are this loop's own; without `cpu`, processes on CPUs would know nothing of each other
         self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         if self.accelerator.gradient_accumulation_steps != 1:
@@ -158,6 +165,7 @@ class Run:
         self.ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step = 0
         self.seconds = 0.0
+        self.began = None if began is None else described(began)
         self.left_out_on_end = 0
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.is_file():
@@ -185,6 +193,7 @@ class Run:
         if seed != self.settings.seed:
             raise ValueError(f"{self.checkpoint} was begun with seed {seed}: give that one, or another --out")
         self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
+        self.began = state.get("began") or self.began
 
     def save(self) -> None:
         """Write the checkpoint beside the old one, then put it in its place.
@@ -199,6 +208,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "seed": self.settings.seed,
+            "began": self.began,
         }
         part = self.folder / "checkpoint.part"
         try:

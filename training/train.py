@@ -18,7 +18,7 @@ from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
 from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings
-from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.diffusion.weights import Model, ModelSettings, load_model
 from seqamodal_ros.settings import Settings, from_mapping
 from training.bias import without_bias
 from training.centres import centre_loss
@@ -218,25 +218,24 @@ def _begun_anew(held: NetworkSettings, settings: TrainSettings) -> tuple[str, ..
     return tuple(f"{part}." for part in other)
 
 
-def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
-    """The network as training begins with it: from a .safetensors file, from the backbone's ImageNet weights, or at random.
+def begin(settings: TrainSettings, initial: Model | None = None) -> nn.Module:
+    """The network as training begins with it: with trained weights, with the backbone's ImageNet weights, or at random.
 
     Raises:
-        OSError: the file, or the package of the ImageNet weights, is missing.
-        ValueError: the file holds another network.
+        OSError: the package of the ImageNet weights is missing.
+        ValueError: `initial` is another network.
     """
     torch.manual_seed(settings.loop.seed)
     network, objective = build(settings.network), settings.objective
     if isinstance(objective, ObjectiveSettings) and isinstance(settings.network, FastSettings) and objective.edges:
         network = TaughtNetwork(settings.network)
     if initial:
-        loaded = load_model(str(initial))
-        if not may_begin(loaded.settings.network, settings.network):
-            raise ValueError(f"--init holds {loaded.settings.network}, the configuration names {settings.network}")
+        if not may_begin(initial.settings.network, settings.network):
+            raise ValueError(f"--init holds {initial.settings.network}, the configuration names {settings.network}")
         state = network.state_dict()
         # export takes a bias off anew, but where the layers stay as they are
-        held = loaded.network.state_dict() if only_part(objective) == "centres" else without_bias(loaded)
-        anew = _begun_anew(loaded.settings.network, settings)
+        held = initial.network.state_dict() if only_part(objective) == "centres" else without_bias(initial)
+        anew = _begun_anew(initial.settings.network, settings)
         # but for the number of layers
         same = {name: value for name, value in held.items() if not name.startswith(anew) and value.shape == state[name].shape}
         network.load_state_dict({**state, **same})
@@ -256,12 +255,17 @@ def begin(settings: TrainSettings, initial: Path | None = None) -> nn.Module:
 
 
 def fit(
-    settings: TrainSettings, source: Compositor | Mixture, out: Path, network: nn.Module, minutes: float | None = None
+    settings: TrainSettings,
+    source: Compositor | Mixture,
+    out: Path,
+    network: nn.Module,
+    minutes: float | None = None,
+    began: ModelSettings | None = None,
 ) -> Run:
-    """Train, or go on where the run in `out` stopped; see `Run.train` for what it raises."""
+    """Train, or go on where the run in `out` stopped; see `Run.train` for what it raises, and `Run` for `began`."""
     s = settings.loop
     draw = Repeated(source, settings.repeated, s.seed) if settings.repeated else source
-    run = Run(out, network, s)
+    run = Run(out, network, s, began)
     batches = SceneBatches(draw, s.batch_size // s.parts, s.steps * s.parts, s.seed)
     run.train(batches, Schedule.linear(), method_of(settings), minutes)
     return run
@@ -358,12 +362,15 @@ def main() -> None:
             raise ValueError(f"{args.out} holds a run: go on with it by --resume, or give another --out")
         if only_part(settings.objective) and not (begun or args.init):
             raise ValueError("`only` trains a part of a network whose others are trained: give its weights by --init")
-        network = begin(settings, args.init)  # before the scenes, whose reading takes longer
+        initial = load_model(str(args.init)) if args.init else None
+        began = initial.settings if initial else None
+        network = begin(settings, initial)  # before the scenes, whose reading takes longer
+        del initial  # else it keeps its memory as long as training takes
         source = scene_source(settings, args)
     except (OSError, ImportError, ValueError) as error:
         parser.error(str(error))
     try:
-        run = fit(settings, source, args.out, network, args.minutes)
+        run = fit(settings, source, args.out, network, args.minutes, began)
     except (FloatingPointError, OSError, ValueError) as error:
         parser.exit(1, f"{error}\n")
     except KeyboardInterrupt:

@@ -12,18 +12,12 @@ fi
 config=$1 minutes=$2 test=$3 out=$4
 shift 4
 run=$out.run
-like= word=
-for next in "$@"; do
-    [ "$word" != --init ] || like=$next
-    case $next in --init=*) like=${next#--init=} ;; esac
-    word=$next
-done
 mkdir -p "$out"
 if [ -e "$run/checkpoint.pt" ]; then
     set -- --resume "$@"
 fi
 python -m training.train "$config" --minutes "$minutes" --out "$run" "$@"
-python -m training.export "$run" "$config" --out "$run/weights.safetensors" ${like:+--like "$like"}
+python -m training.export "$run" "$config" --out "$run/weights.safetensors"
 left=0
 bring() {
     for file in "$@"; do

@@ -14,6 +14,7 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from seqamodal_ros.diffusion.differences import differences, restored
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
 from seqamodal_ros.diffusion.paper import PaperNetwork
@@ -29,7 +30,7 @@ REST = "rest"  # among the settings of a file that leaves some weights to anothe
 
 @dataclass(frozen=True)
 class Rest:
-    """A file that lies beside another one, and holds the weights that are not in that one.
+    """A file that lies beside another one, and holds the weights that are not in that one, or that it differs from.
 
     Attributes:
         file: its name, without a folder.
@@ -111,9 +112,9 @@ def load_model(model: str) -> Model:
         )
     settings, state, rest = _read(data, path)
     network = build_network(settings.network)
+    if rest is not None:
+        state = _whole(state, _held_by(rest, path, network.state_dict()), path)
     try:
-        if rest is not None:
-            state = {**_held_by(rest, path, network.state_dict()), **state}
         network.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
@@ -122,22 +123,28 @@ def load_model(model: str) -> Model:
     return Model(network, settings, f"{path.stem}@sha256:{found}")
 
 
+def described(settings: ModelSettings) -> dict[str, Any]:
+    """What `from_mapping(ModelSettings, ...)` reads."""
+    plain = asdict(settings)
+    return {**plain, "network": {"kind": settings.network.kind, **plain["network"]}}
+
+
 def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettings, rest: Path | None = None) -> str:
-    """Write float16 weights with their settings; returns the file's sha256.
+    """Write weights with their settings, in float16 where they stand alone; returns the file's sha256.
 
     Args:
         path: the file to be.
         state: the weights.
         settings: see `ModelSettings`.
-        rest: another such file in the same folder; the weights that it holds to the bit are left to it.
+        rest: another such file in the same folder: weights that it has, too, are left to it or kept as `differences` from it.
 
     Raises:
         OSError: the file cannot be written, what was there before is left as it was; or `rest` cannot be read.
-        ValueError: `rest` is this very file, is in another folder, holds none of the weights, or leaves some to a third one.
+        ValueError: `rest` is this very file, in another folder or damaged, has none of the weights, nor any that are near, or
+            leaves some to a third one.
     """
-    half = {name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}
-    described = asdict(settings)
-    described["network"] = {"kind": settings.network.kind, **described["network"]}
+    written = described(settings)
+    held: dict[str, torch.Tensor] = {}
     if rest is not None:
         rest = rest.resolve()
         if rest == path.resolve():
@@ -148,11 +155,11 @@ def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettin
         _, held, third = _read(data, rest)
         if third is not None:
             raise ValueError(f"{rest} itself leaves weights to {third.file}: name that one")
-        own = {name: value for name, value in half.items() if name not in held or not torch.equal(value, held[name].half())}
-        if len(own) == len(half):
-            raise ValueError(f"{rest} holds none of the weights to the bit: nothing can be left to it")
-        half, described[REST] = own, asdict(Rest(rest.name, hashlib.sha256(data).hexdigest()))
-    data = save(half, metadata={METADATA_KEY: json.dumps(described)})  # one key: of several, the order is left to chance
+        written[REST] = asdict(Rest(rest.name, hashlib.sha256(data).hexdigest()))
+    kept = differences(state, held)
+    if rest is not None and kept.keys() == state.keys():
+        raise ValueError(f"{rest} holds none of the weights, nor any that are near: nothing can be left to it")
+    data = save(kept, metadata={METADATA_KEY: json.dumps(written)})  # one key: of several, the order is left to chance
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -203,19 +210,28 @@ def _held_by(rest: Rest, path: Path, wanted: Mapping[str, torch.Tensor]) -> dict
 
 
 def _read(data: bytes, path: Path) -> tuple[ModelSettings, dict[str, torch.Tensor], Rest | None]:
-    """Settings, weights, and where those are that are not there, of a file's content."""
+    """Settings, weights, as differences where there is another file, and where that is, of a file's content."""
     try:
-        state = {name: value.float() for name, value in load(data).items()}
+        state = load(data)
         length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})  # of a header that `load` has found sound
-    except SafetensorError as error:
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}  # of a header that `load` has found sound
+    except (SafetensorError, KeyError) as error:  # the latter for numbers of a kind that torch or the library does not know
         raise ValueError(f"{path} is not a complete safetensors file ({error}): get it again") from error
     if METADATA_KEY not in metadata:
         raise ValueError(f"{path} holds no seqamodal model: use a file that training/ wrote")
     try:
-        described = json.loads(metadata[METADATA_KEY])
+        written = json.loads(metadata[METADATA_KEY])
     except json.JSONDecodeError as error:
         raise ValueError(f"the settings in {path} are damaged ({error}): get it again") from error
-    rest = described.pop(REST, None) if isinstance(described, dict) else None
-    held = None if rest is None else from_mapping(Rest, rest, path.name)
-    return from_mapping(ModelSettings, described, path.name), state, held
+    rest = written.pop(REST, None) if isinstance(written, dict) else None
+    settings = from_mapping(ModelSettings, written, path.name)
+    if rest is None:
+        return settings, _whole(state, {}, path), None
+    return settings, state, from_mapping(Rest, rest, path.name)
+
+
+def _whole(kept: dict[str, torch.Tensor], held: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return restored(kept, held)
+    except ValueError as error:
+        raise ValueError(f"weights file {path} is damaged ({error}): get it again") from error

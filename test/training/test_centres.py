@@ -116,7 +116,7 @@ def test_another_number_of_layers_is_begun_with_all_else(tmp_path):
     def begun(layers: int) -> FastNetwork:
         objective = ObjectiveSettings(all_layers=1.0 if layers else 0.0, centres=1.0)
         sizes, deepest = replace(SMALL, layers=layers), replace(composites, max_layers=layers or 5)
-        return begin(TrainSettings(network=sizes, composites=deepest, objective=objective), path)
+        return begin(TrainSettings(network=sizes, composites=deepest, objective=objective), load_model(str(path)))
 
     held, four = load_model(str(path)).network.state_dict(), begun(4).state_dict()
     other = {name for name, value in held.items() if not torch.equal(four[name], value)}

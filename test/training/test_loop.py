@@ -27,7 +27,7 @@ from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings
-from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
+from seqamodal_ros.diffusion.weights import ModelSettings, load_model
 from training.data.batches import Batch, SceneBatches, union
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
@@ -480,12 +480,6 @@ def test_the_command_is_interrupted_resumes_and_exports(tmp_path, data, monkeypa
         ({}, ["--sampling-steps", "0"], "sampling_steps must be in 1..1000, not 0"),
         ({}, ["--bias", "nan"], "bias must be finite, not nan"),
         ({}, ["--temperatures", "1", "nan"], "temperatures must be finite and more than 0, not [1.0, nan]"),
-        ({}, ["--like", "{folder}/none.safetensors"], "none.safetensors is missing"),
-        (
-            {"network": asdict(replace(SMALL, centre_channels=(8, 8, 8))), "objective": {"only": "centres"}, "repeated": 5},
-            [],
-            "give the weights that it began with by --like",
-        ),
         ({}, ["--out", "{folder}/none/a.safetensors"], "there is no folder {folder}/none for --out"),
         (
             {"network": {**asdict(SMALL), "encoder_channels": [8, 8, 8, 16]}},
@@ -507,34 +501,24 @@ def test_weights_that_could_not_be_used_are_not_exported(tmp_path, monkeypatch, 
     assert not out.exists()
 
 
-def test_a_run_is_not_like_a_network_of_another_kind(tmp_path, monkeypatch, capsys):
-    import training.export
-
-    tiny, paper = PaperSettings(mask_size=16, channels=32, multipliers=(1,)), tmp_path / "paper.safetensors"
-    save_model(paper, PaperNetwork(tiny).state_dict(), ModelSettings(tiny))
-    Run(tmp_path / "run", FastNetwork(SMALL), LOOP).save()
-    config, out = write_config(tmp_path / "config.yaml"), tmp_path / "a.safetensors"
-    words = ["export", str(tmp_path / "run"), str(config), "--like", str(paper), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit):
-        training.export.main()
-    assert "--like holds a network of kind 'paper', the run is of 'fast'" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(("bias", "taken"), [([], 0), (["--bias", "0.25"], 0.25)])
-def test_a_run_of_centres_alone_leaves_layers_as_they_were(tmp_path, monkeypatch, bias, taken):
+def test_a_run_of_centres_alone_leaves_layers_as_they_were(tmp_path, monkeypatch, capsys, bias, taken):
     """Their bias is in the run's weights already, and they draw as many layers as before."""
     import training.export
 
     sizes = replace(SMALL, centre_channels=(8, 8, 8))
-    network, like, out = FastNetwork(sizes), tmp_path / "like.safetensors", tmp_path / "a.safetensors"
+    network, out = FastNetwork(sizes), tmp_path / "a.safetensors"
     held = ModelSettings(sizes, SequenceSettings(max_layers=2, area_min=5), bias=0.5)
-    save_model(like, network.state_dict(), held)
-    Run(tmp_path / "run", network, LOOP).save()
+    Run(tmp_path / "run", network, LOOP).save()  # as older ones were
     described = {"network": asdict(sizes), "objective": {"only": "centres"}, "repeated": 5}
     config = write_config(tmp_path / "config.yaml", **described)
-    words = ["export", str(tmp_path / "run"), str(config), "--like", str(like), "--out", str(out), *bias]
+    words = ["export", str(tmp_path / "run"), str(config), "--out", str(out), *bias]
     monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        training.export.main()
+    assert "does not say what it began with: go on with it by `training.train --resume --init`, once" in capsys.readouterr().err
+    Run(tmp_path / "run", network, LOOP, held).save()
+    Run(tmp_path / "run", network, LOOP).save()  # it goes on, and has not to be told again
     training.export.main()
     exported = load_model(str(out))
     assert exported.settings == replace(held, bias=0.5 + taken)
@@ -646,7 +630,7 @@ def test_another_seed_is_another_run(tmp_path, packed, monkeypatch, capsys):
         run_command(monkeypatch, *words, tmp_path / "other")
     assert "was begun with seed 3: give that one, or another --out" in capsys.readouterr().err
     older = torch.load(tmp_path / "other" / "checkpoint.pt", weights_only=True)
-    del older["seed"]
+    del older["seed"], older["began"]
     torch.save(older, tmp_path / "other" / "checkpoint.pt")
     run_command(monkeypatch, *words, tmp_path / "other")  # whatever it began with is not known
     with pytest.raises(SystemExit):

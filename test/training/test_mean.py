@@ -60,6 +60,20 @@ def test_what_all_hold_alike_can_be_left_to_another_file(tmp_path, monkeypatch):
     assert change.item() == pytest.approx(2 / 3, abs=1e-3)
 
 
+def test_what_is_near_to_another_file_takes_half_the_room(tmp_path, monkeypatch):
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    written(one, 1)
+    state = load_model(str(one)).network.state_dict()
+    save_model(two, {name: value * (1 + 0.1 * torch.randn_like(value)) for name, value in state.items()}, ModelSettings(SMALL))
+    whole, part = tmp_path / "whole.safetensors", tmp_path / "part.safetensors"
+    mean(monkeypatch, one, two, "--out", whole)
+    mean(monkeypatch, one, two, "--out", part, "--rest", one)
+    assert part.stat().st_size < 0.7 * whole.stat().st_size
+    back, held = (load_model(str(file)).network.state_dict() for file in (part, one))
+    for name, value in load_model(str(whole)).network.state_dict().items():
+        assert (back[name] - value).norm() <= 0.02 * (held[name] - value).norm() + 1e-3 * value.norm(), name
+
+
 @pytest.mark.parametrize(
     ("shares", "message"),
     [

@@ -164,18 +164,18 @@ def test_what_init_may_hold(tmp_path):
     save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
     composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
     with pytest.raises(ValueError, match="--init holds"):  # the file's would be lost
-        begin(TrainSettings(network=replace(SMALL, centre_channels=()), composites=composites), path)
+        begin(TrainSettings(network=replace(SMALL, centre_channels=()), composites=composites), load_model(str(path)))
     held = load_model(str(path)).network.state_dict()
     wide, learns = replace(SMALL, centre_channels=(16, 16, 16)), ObjectiveSettings(centres=1.0)
-    wider = begin(TrainSettings(network=wide, composites=composites, objective=learns), path).state_dict()
+    wider = begin(TrainSettings(network=wide, composites=composites, objective=learns), load_model(str(path))).state_dict()
     for name, value in held.items():
         assert name.startswith("centres.") or torch.equal(value, wider[name]), name
     assert not torch.equal(held["centres.out.3.weight"], wider["centres.out.3.weight"])  # of the same size, but begun anew
     without = replace(SMALL, centre_channels=())
     save_model(path, FastNetwork(without).state_dict(), ModelSettings(without))
-    assert begin(TrainSettings(network=SMALL, composites=composites, objective=learns), path).centres is not None
+    assert begin(TrainSettings(network=SMALL, composites=composites, objective=learns), load_model(str(path))).centres is not None
     with pytest.raises(ValueError, match="does not train them"):  # random ones would be exported
-        begin(TrainSettings(network=SMALL, composites=composites), path)
+        begin(TrainSettings(network=SMALL, composites=composites), load_model(str(path)))
 
 
 def test_what_begins_anew_is_trained(tmp_path):
@@ -184,14 +184,14 @@ def test_what_begins_anew_is_trained(tmp_path):
     composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
     wider = replace(SMALL, centre_channels=(16, 16, 16))
     with pytest.raises(ValueError, match="does not train them"):
-        begin(TrainSettings(network=wider, composites=composites), path)
+        begin(TrainSettings(network=wider, composites=composites), load_model(str(path)))
     alone = ObjectiveSettings(only="centres")
     deeper = TrainSettings(network=replace(SMALL, layers=5), composites=composites, objective=alone, repeated=5)
     with pytest.raises(ValueError, match="--init draws 0 layers, the configuration 5"):
-        begin(deeper, path)
+        begin(deeper, load_model(str(path)))
     lighter = replace(SMALL, denoiser_channels=(8, 8, 16))
     with pytest.raises(ValueError, match="denoiser_channels.*does not train them"):
-        begin(TrainSettings(network=lighter, composites=composites, objective=alone, repeated=5), path)
+        begin(TrainSettings(network=lighter, composites=composites, objective=alone, repeated=5), load_model(str(path)))
 
 
 @pytest.mark.parametrize("only", ["", "denoiser", "centres"])
@@ -201,7 +201,7 @@ def test_weights_go_on_with_images_of_another_size(tmp_path, only):
     composites = replace(TrainSettings().composites, image_size=96, mask_size=16)
     objective, larger = ObjectiveSettings(only=only), replace(SMALL, image_size=96)
     settings = TrainSettings(network=larger, composites=composites, objective=objective, repeated=5 if only else 0)
-    state = begin(settings, path).state_dict()
+    state = begin(settings, load_model(str(path))).state_dict()
     for name, value in load_model(str(path)).network.state_dict().items():
         assert torch.equal(value, state[name]), name
 
@@ -212,18 +212,20 @@ def test_weights_that_tell_no_hypotheses_apart_begin_a_run_that_does(tmp_path, o
     save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
     composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
     objective = ObjectiveSettings(only=only)
-    begun = begin(TrainSettings(network=more, composites=composites, objective=objective, repeated=5 if only else 0), path)
+    begun = begin(
+        TrainSettings(network=more, composites=composites, objective=objective, repeated=5 if only else 0), load_model(str(path))
+    )
     state = begun.state_dict()
     for name, value in load_model(str(path)).network.state_dict().items():
         assert torch.equal(value, state[name]), name
     assert begun.denoiser.numbers.weight.requires_grad
     alone = ObjectiveSettings(only="centres")
     with pytest.raises(ValueError, match="--init tells 1 hypotheses apart, the configuration 3"):
-        begin(TrainSettings(network=more, composites=composites, objective=alone, repeated=5), path)
+        begin(TrainSettings(network=more, composites=composites, objective=alone, repeated=5), load_model(str(path)))
     save_model(path, state, ModelSettings(more))
     for other in (SMALL, replace(SMALL, hypotheses=5)):
         with pytest.raises(ValueError, match="--init holds"):  # the file's would be lost
-            begin(TrainSettings(network=other, composites=composites), path)
+            begin(TrainSettings(network=other, composites=composites), load_model(str(path)))
 
 
 @pytest.mark.parametrize("only", ["", "denoiser"])
@@ -232,7 +234,10 @@ def test_a_denoiser_of_another_size_begins_anew(tmp_path, only):
     save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
     composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
     objective = ObjectiveSettings(only=only)
-    begun = begin(TrainSettings(network=lighter, composites=composites, objective=objective, repeated=5 if only else 0), path)
+    begun = begin(
+        TrainSettings(network=lighter, composites=composites, objective=objective, repeated=5 if only else 0),
+        load_model(str(path)),
+    )
     for name, value in load_model(str(path)).network.state_dict().items():
         assert name.startswith("denoiser.") or torch.equal(value, begun.state_dict()[name]), name
     assert begun.denoiser.down_8.out_channels == 16
@@ -252,7 +257,7 @@ def test_a_bias_that_export_took_off_is_given_back(tmp_path, only):
             objective=ObjectiveSettings(only=only),
             repeated=5 if only else 0,
         ),
-        path,
+        load_model(str(path)),
     )
     before, after = (each.denoiser.out[3].bias.item() for each in (network, begun))
     assert after - before == pytest.approx(0 if only == "centres" else 0.5, abs=1e-3)

@@ -127,32 +127,27 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     assert exported.settings.sequence == SequenceSettings(max_layers=3, area_min=2, first_sure=0.75, majority_null=True)
     assert exported.network.denoiser.out[3].bias.item() == pytest.approx(bias.item() - 0.5, abs=1e-3)
 
-    again = tmp_path / "again.safetensors"
-    options = ["--like", str(weights), "--sampling-steps", "7", "--bias", "0.25"]
-    monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(again), *options])
-    training.export.main()
-    assert load_model(str(again)).settings == replace(exported.settings, sampling_steps=7, bias=0.25)
-    weight = load_model(str(again)).network.denoiser.out[3].bias.item()
-    assert weight == pytest.approx(bias.item() - 0.25, abs=1e-3)  # taken once, from the run's own
-
-    options = ["--like", str(weights), "--bias", "0"]
-    monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(again), *options])
-    training.export.main()
-    assert load_model(str(again)).settings.bias == 0
-
-    shallower = tmp_path / "shallower.safetensors"  # the layers that are learned are drawn, whatever it is like
-    held = replace(exported.settings, sequence=replace(exported.settings.sequence, max_layers=2, area_min=5))
-    save_model(shallower, exported.network.state_dict(), held)
-    monkeypatch.setattr(sys, "argv", ["export", str(out), str(config), "--out", str(again), "--like", str(shallower)])
-    training.export.main()
-    like = load_model(str(again))
-    assert like.settings == exported.settings
-    assert like.network.denoiser.out[3].bias.item() == pytest.approx(bias.item() - 0.5, abs=1e-3)
-
+    described["composites"]["max_layers"] = described["network"]["layers"] = 2
+    config.write_text(yaml.safe_dump(described))
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "on"), "--init", str(weights)])
     training.train.main()
+    ema, again = torch.load(tmp_path / "on" / "checkpoint.pt", weights_only=True)["ema"], tmp_path / "again.safetensors"
+    on = replace(
+        exported.settings,
+        network=replace(exported.settings.network, layers=2),
+        sequence=replace(exported.settings.sequence, max_layers=2),  # the layers that are learned are drawn
+    )
+    for options, wanted in (
+        ([], on),
+        (["--sampling-steps", "7", "--bias", "0.25", "--no-mirror"], replace(on, sampling_steps=7, bias=0.25, mirror=False)),
+        (["--bias", "0"], replace(on, bias=0.0)),
+    ):
+        monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / "on"), str(config), "--out", str(again), *options])
+        training.export.main()
+        assert load_model(str(again)).settings == wanted
+        taken = ema["denoiser.out.3.bias"].item() - load_model(str(again)).network.denoiser.out[3].bias.item()
+        assert taken == pytest.approx(wanted.bias, abs=1e-3)  # once, from the run's own
     capsys.readouterr()
-    assert (tmp_path / "on" / "checkpoint.pt").is_file()
 
 
 class Watching(FastNetwork):
@@ -188,7 +183,8 @@ def test_a_network_begins_as_the_one_that_it_is_added_to(tmp_path):
         objective=ObjectiveSettings(all_layers=1.0),
     )
     image, rows = torch.randn(1, 3, 64, 64), (torch.randn(1, 1, 16, 16), torch.tensor([999]), torch.ones(1, 1, 16, 16))
-    both = [each.eval().denoise(*rows, each.encode(image)) for each in (load_model(str(path)).network, begin(settings, path))]
+    held = load_model(str(path))
+    both = [each.eval().denoise(*rows, each.encode(image)) for each in (held.network, begin(settings, held))]
     assert torch.allclose(*both, atol=1e-5)
 
 
