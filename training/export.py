@@ -98,7 +98,9 @@ def _settings(args: argparse.Namespace, began: dict[str, Any] | None) -> tuple[M
         raise ValueError("--bias is of the fast network: this one draws no log-odds")
     alone = only_part(settings.objective) == "centres"
     if alone and began is None:
-        raise ValueError(f"{args.run} does not say what it began with: go on with it by `training.train --resume --init`, once")
+        raise ValueError(
+            f"{args.run} does not say what it began with: go on with it by `training.train --resume --init`, a step or more"
+        )
     if began is None:
         before = ModelSettings(network, SequenceSettings(), network.sampling_steps, network.sampler)
     else:

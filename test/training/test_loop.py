@@ -516,7 +516,10 @@ def test_a_run_of_centres_alone_leaves_layers_as_they_were(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit):
         training.export.main()
-    assert "does not say what it began with: go on with it by `training.train --resume --init`, once" in capsys.readouterr().err
+    assert (
+        "does not say what it began with: go on with it by `training.train --resume --init`, a step or more"
+        in capsys.readouterr().err
+    )
     Run(tmp_path / "run", network, LOOP, held).save()
     Run(tmp_path / "run", network, LOOP).save()  # it goes on, and has not to be told again
     training.export.main()
