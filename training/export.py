@@ -97,14 +97,14 @@ def _settings(args: argparse.Namespace, began: dict[str, Any] | None) -> tuple[M
     if args.bias and not isinstance(network, FastSettings):
         raise ValueError("--bias is of the fast network: this one draws no log-odds")
     alone = only_part(settings.objective) == "centres"
-    if alone and began is None:
+    if began is not None:
+        before = from_mapping(ModelSettings, began, f"what {args.run} began with")
+    elif alone:
         raise ValueError(
             f"{args.run} does not say what it began with: go on with it by `training.train --resume --init`, a step or more"
         )
-    if began is None:
-        before = ModelSettings(network, SequenceSettings(), network.sampling_steps, network.sampler)
     else:
-        before = from_mapping(ModelSettings, began, f"what {args.run} began with")
+        before = ModelSettings(network, SequenceSettings(), network.sampling_steps, network.sampler)
     given = {name: getattr(args, name) for name in ("sampling_steps", "sampler", "mirror", "temperatures")}
     held, default = (before.bias, 0.0) if alone else (0.0, before.bias)  # training gave it back where it changed more
     bias = default if args.bias is None else args.bias

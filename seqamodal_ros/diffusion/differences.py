@@ -54,5 +54,5 @@ def restored(kept: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str
             raise ValueError(f"{name} is a difference without the steps that it counts in")
         if before is None or before.shape != value.shape:
             raise ValueError(f"{name} is a difference, and what it differs from is missing")
-        whole[name] = before.float() + step.float() * value.float()
+        whole[name] = whole[name] + step * value
     return whole

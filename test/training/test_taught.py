@@ -128,6 +128,7 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     assert exported.network.denoiser.out[3].bias.item() == pytest.approx(bias.item() - 0.5, abs=1e-3)
 
     described["composites"]["max_layers"] = described["network"]["layers"] = 2
+    described["composites"]["area_min"] = 5
     config.write_text(yaml.safe_dump(described))
     monkeypatch.setattr(sys, "argv", ["train", str(config), *where, "--out", str(tmp_path / "on"), "--init", str(weights)])
     training.train.main()
@@ -135,7 +136,7 @@ def test_what_is_trained_with_the_head_is_exported_without_and_begun_from_again(
     on = replace(
         exported.settings,
         network=replace(exported.settings.network, layers=2),
-        sequence=replace(exported.settings.sequence, max_layers=2),  # the layers that are learned are drawn
+        sequence=replace(exported.settings.sequence, max_layers=2, area_min=5),  # the layers that are learned are drawn
     )
     for options, wanted in (
         ([], on),
