@@ -118,7 +118,7 @@ class Points:
     def _settle(self) -> None:
         """Send what need not wait, and go on looking while something does."""
         now = time.monotonic()
-        hopeless = self._info is None or not self._node.count_publishers(self._subscriptions[0].topic)
+        hopeless = self._info is None or not self._node.count_publishers(self._subscriptions[0].topic_name)
         due: list[Waiting] = []
         waiting: list[Waiting] = []
         for each in self._waiting:

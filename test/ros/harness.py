@@ -113,12 +113,12 @@ class Bench:
 
 
 class DepthCamera:
-    """Publishes depth and camera_info to a bench's node, and hears its clouds."""
+    """Publishes depth (on a topic to which the node's is remapped, if given) and camera_info, and hears the node's clouds."""
 
-    def __init__(self, b: Bench):
+    def __init__(self, b: Bench, depth: str = "depth"):
         self.bench = b
         self.clouds: list[PointCloud2] = []
-        self.depths = b.peer.create_publisher(Image, "depth", 5)
+        self.depths = b.peer.create_publisher(Image, depth, 5)
         self.infos = b.peer.create_publisher(CameraInfo, "camera_info", 5)
         b.peer.create_subscription(PointCloud2, "seqamodal/points", self.clouds.append, 5)
         assert b.wait(lambda: self.depths.get_subscription_count() and self.infos.get_subscription_count())

@@ -127,8 +127,8 @@ def test_the_depth_image_of_the_same_stamp_is_found_after_many_others_and_after_
 
 @pytest.fixture
 def listening(bench):
-    """A camera whose clouds are heard, and whose camera_info has come."""
-    camera = Camera(bench())
+    """A camera whose clouds are heard, and whose camera_info has come; its depth topic is remapped, as every real one is."""
+    camera = Camera(bench(cli_args=["--ros-args", "-r", "depth:=/camera/aligned_depth"]), "/camera/aligned_depth")
     points = camera.bench.camera.points
     camera.infos.publish(CameraInfo(width=64, height=48, k=[50.0, 0, 31.5, 0, 50.0, 23.5, 0, 0, 1.0]))
     assert camera.bench.wait(lambda: points._info is not None and points.wanted)
