@@ -18,23 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.clouds import check_same_camera, depth_metres, pinhole
+from seqamodal_ros.clouds import registered, seconds_apart
 from seqamodal_ros.files import write_whole
-from seqamodal_ros.messages import InvalidMessage, message_to_scene
+from seqamodal_ros.messages import message_to_scene
 from seqamodal_ros.scene.picking import LOW_SCORE, free_objects
 
 MAX_SKEW = 0.05  # seconds between the image that was segmented and the depth image
 KEPT_DEPTHS = 100  # images: masks come later than the depth of their moment, by as long as inference takes
 
 
-def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = None) -> dict[str, np.ndarray]:
+def grasp_input(
+    masks: Any, depth: Any, camera_info: Any, target: int | None = None, min_score: float = LOW_SCORE
+) -> dict[str, np.ndarray]:
     """What contact_graspnet's inference loads.
 
     Args:
         masks: LayeredMasks.
         depth: sensor_msgs/Image, 32FC1 in metres or 16UC1 in millimetres, registered to the rectified image of the masks.
         camera_info: sensor_msgs/CameraInfo of that image.
-        target: id of the object to grasp; None for the surest that can be picked.
+        target: id of the object to grasp; None for the highest-scoring one that can be picked.
+        min_score: what that one must score, in 0..1.
 
     Returns:
         depth: float32 [H, W], metres, 0 where nothing was measured.
@@ -47,13 +50,9 @@ def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = N
     """
     scene = message_to_scene(masks)
     height, width = masks.source_height, masks.source_width
-    check_same_camera(masks.header, depth, camera_info)
-    fx, fy, cx, cy = pinhole(camera_info, width, height)
-    metres = depth_metres(depth)
-    if metres.shape != (height, width):
-        raise InvalidMessage(f"depth is {metres.shape[1]}x{metres.shape[0]}, the image {width}x{height}: register them")
+    metres, (fx, fy, cx, cy) = registered(masks.header, depth, camera_info, width, height)
     if target is None:
-        free = free_objects(scene.objects, min_score=LOW_SCORE)
+        free = free_objects(scene.objects, min_score=min_score)
         if not free:
             raise ValueError(
                 f"nothing can be picked now that is sure enough ({masks.status_message or 'all is under something'})"
@@ -71,12 +70,12 @@ def grasp_input(masks: Any, depth: Any, camera_info: Any, target: int | None = N
 
 def same_moment(depths: Iterable[Any], header: Any) -> Any | None:
     """The depth image whose stamp is nearest to the header's; None where none is within MAX_SKEW."""
-    nearest = min(depths, key=lambda depth: _seconds_apart(depth.header, header), default=None)
-    return None if nearest is None or _seconds_apart(nearest.header, header) > MAX_SKEW else nearest
 
+    def apart(depth: Any) -> float:
+        return abs(seconds_apart(depth.header.stamp, header.stamp))
 
-def _seconds_apart(a: Any, b: Any) -> float:
-    return float(abs(a.stamp.sec - b.stamp.sec + (a.stamp.nanosec - b.stamp.nanosec) / 1e9))
+    nearest = min(depths, key=apart, default=None)
+    return None if nearest is None or apart(nearest) > MAX_SKEW else nearest
 
 
 def main() -> int:
@@ -92,6 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("pick.npz"), help="default: %(default)s")
     parser.add_argument("--target", type=int, metavar="ID", help="object to grasp (default: the first that can be picked)")
+    parser.add_argument("--min-score", type=float, default=LOW_SCORE, metavar="S", help="of that one (default: %(default)g)")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default: %(default)g")
     arguments = parser.parse_args(remove_ros_args(sys.argv)[1:])
 
@@ -118,7 +118,7 @@ def main() -> int:
                 if depth is None or not infos:
                     continue
                 try:
-                    found = grasp_input(newest[0], depth, infos[0], arguments.target)
+                    found = grasp_input(newest[0], depth, infos[0], arguments.target, arguments.min_score)
                 except ValueError as error:  # the next frame may do
                     missing = str(error)
                     newest.clear()

@@ -26,18 +26,19 @@ class PickMask(NamedTuple):
     pixels: Any
 
 
-def first_pick_mask(masks: Any, image: Any) -> PickMask | None:
-    """The visible mask of the surest object that is free, at source size and cropped; None where nothing sure can be picked.
+def first_pick_mask(masks: Any, image: Any, min_score: float = LOW_SCORE) -> PickMask | None:
+    """The visible mask of the highest-scoring free object, at source size and cropped; None where nothing scores enough.
 
     Args:
         masks: LayeredMasks.
         image: an empty sensor_msgs/Image, which becomes `pixels`; its header is that of the segmented image.
+        min_score: what the object must score, in 0..1.
 
     Raises:
         InvalidMessage: the masks are not what the message says.
     """
     scene = message_to_scene(masks)
-    for obj in free_objects(scene.objects, min_score=LOW_SCORE):
+    for obj in free_objects(scene.objects, min_score=min_score):
         seen = scene.to_source(obj.visible)
         if seen.any():  # a sliver of a mask may fall between the pixels of a small source image
             y, x = np.argwhere(seen).min(axis=0)
@@ -57,14 +58,15 @@ def main() -> int:
     from seqamodal_ros.ros.signals import until_signalled
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args(remove_ros_args(sys.argv)[1:])
+    parser.add_argument("--min-score", type=float, default=LOW_SCORE, metavar="S", help="of the pick (default: %(default)g)")
+    min_score = parser.parse_args(remove_ros_args(sys.argv)[1:]).min_score
     with until_signalled() as stop:
         node = rclpy.create_node("to_moveit_pro")
         publisher = node.create_publisher(Image, "pick_mask", 5)
 
         def on_masks(masks: LayeredMasks) -> None:
             try:
-                pick = first_pick_mask(masks, Image())
+                pick = first_pick_mask(masks, Image(), min_score)
             except InvalidMessage as error:
                 node.get_logger().error(f"masks that cannot be used: {error}")
                 return

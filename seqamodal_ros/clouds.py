@@ -10,6 +10,7 @@ import numpy as np
 from seqamodal_ros.messages import InvalidMessage, byte_array, image_array
 from seqamodal_ros.scene.scene import LayeredScene
 
+Pinhole = tuple[float, float, float, float]  # fx, fy, cx, cy, pixels
 # sensor_msgs/PointField: FLOAT32 is 7, UINT16 is 4. `rgb` holds 0x00RRGGBB in a float's bits, as PCL and RViz read it.
 FIELDS = (("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("rgb", 12, 7), ("object", 16, 4), ("layer", 18, 4))
 POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "<u4"), ("object", "<u2"), ("layer", "<u2")])
@@ -29,11 +30,37 @@ def depth_metres(message: Any) -> np.ndarray:
     return metres
 
 
-def check_same_camera(header: Any, depth: Any, info: Any) -> None:
-    """Raise InvalidMessage unless a depth image and a sensor_msgs/CameraInfo are of the frame of an image's header.
+def registered(header: Any, depth: Any, info: Any, width: int, height: int) -> tuple[np.ndarray, Pinhole]:
+    """A depth image that is registered to an image, in metres, and that image's camera.
 
-    A driver may leave the frame of camera_info empty.
+    Args:
+        header: of the image.
+        depth: sensor_msgs/Image, as `depth_metres` takes it.
+        info: sensor_msgs/CameraInfo of the image.
+        width, height: of the image, pixels.
+
+    Returns:
+        float32 [H, W] metres, NaN where there is no measurement; and (fx, fy, cx, cy) in pixels.
+
+    Raises:
+        InvalidMessage: they are of another camera, of another size, or not what they should be.
     """
+    _check_same_camera(header, depth, info)
+    camera, metres = pinhole(info, width, height), depth_metres(depth)
+    if metres.shape != (height, width):
+        raise InvalidMessage(
+            f"depth is {metres.shape[1]}x{metres.shape[0]}, the image {width}x{height} pixels: register depth to the image"
+        )
+    return metres, camera
+
+
+def seconds_apart(stamp: Any, other: Any) -> float:
+    """How much later a builtin_interfaces/Time is than another one, seconds."""
+    return float(stamp.sec - other.sec + (stamp.nanosec - other.nanosec) / 1e9)
+
+
+def _check_same_camera(header: Any, depth: Any, info: Any) -> None:
+    """Raise InvalidMessage unless depth and camera_info are of the header's frame; a driver may leave camera_info's empty."""
     frame = header.frame_id
     if depth.header.frame_id != frame:
         raise InvalidMessage(f"depth is in frame '{depth.header.frame_id}', the image in '{frame}': register depth to the image")
@@ -44,7 +71,7 @@ def check_same_camera(header: Any, depth: Any, info: Any) -> None:
         )
 
 
-def pinhole(info: Any, width: int, height: int) -> tuple[float, float, float, float]:
+def pinhole(info: Any, width: int, height: int) -> Pinhole:
     """(fx, fy, cx, cy) in pixels, of a sensor_msgs/CameraInfo for rectified images of this size.
 
     They come from P, as in depth_image_proc; from K where the driver leaves P empty. Lens distortion is not undone.
@@ -66,7 +93,7 @@ def scene_cloud(
     label: np.ndarray,
     image: np.ndarray,
     depth: np.ndarray,
-    camera: tuple[float, float, float, float],
+    camera: Pinhole,
     cloud: Any,
     field: Callable[..., Any],
 ) -> Any:

@@ -295,9 +295,15 @@ def message_to_scene(message: Any) -> LayeredScene:
     """The scene that a LayeredMasks describes, for consumers: masks, objects, `to_source`.
 
     Raises:
-        InvalidMessage: a mask does not have the size that the message states.
+        InvalidMessage: masks are not square, or not of the size that the message states; or layers differ in how many hypotheses
+            they have.
     """
     shape = (message.mask_height, message.mask_width)
+    if not 0 < shape[0] == shape[1] or not 0 < message.scale_x == message.scale_y:
+        raise InvalidMessage(
+            f"masks of {shape[1]}x{shape[0]} pixels at scales {message.scale_x:g} and {message.scale_y:g} must be square: "
+            "is this the answer to a request that failed?"
+        )
     geometry = Geometry(
         message.source_width, message.source_height, message.offset_x, message.offset_y, message.scale_x * message.mask_width
     )

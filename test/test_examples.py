@@ -86,6 +86,7 @@ class TestToMoveItPro:
         assert to_moveit_pro.first_pick_mask(masks, SimpleNamespace()) is None  # the other one is not sure enough
         masks.objects[1].score = 0.7
         assert to_moveit_pro.first_pick_mask(masks, SimpleNamespace()).id == 2
+        assert to_moveit_pro.first_pick_mask(masks, SimpleNamespace(), min_score=0.9) is None
 
     def test_what_falls_between_source_pixels_is_left(self, make_scene, rectangles):
         amodal = rectangles((0, 0, 2, 6)) | rectangles((8, 8, 24, 24))
@@ -117,6 +118,12 @@ class TestToContactGraspNet:
         np.testing.assert_array_equal(found["segmap"], np.where(scene.label() == 3, 3, 0))
         with pytest.raises(ValueError, match="object 9"):
             to_contact_graspnet.grasp_input(masks, metres, info(), target=9)
+
+    def test_a_score_of_ones_own(self, masks):
+        depth = depth_image(np.ones((HEIGHT, WIDTH), np.uint16))
+        assert to_contact_graspnet.grasp_input(masks, depth, info(), min_score=0.9)["segmap"].max() == 2
+        with pytest.raises(ValueError, match="nothing can be picked"):
+            to_contact_graspnet.grasp_input(masks, depth, info(), min_score=0.99)
 
     def test_messages_that_do_not_fit(self, masks):
         depth = depth_image(np.ones((HEIGHT, WIDTH), np.uint16))

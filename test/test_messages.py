@@ -158,7 +158,7 @@ def test_a_doubtful_front_layer_is_of_low_confidence(score, status):
     assert bool(message.status_message) == bool(status)
 
 
-@pytest.mark.parametrize("damage", ["probability size", "probability encoding", "mask size", "hypotheses"])
+@pytest.mark.parametrize("damage", ["probability size", "probability encoding", "mask size", "hypotheses", "scale_y", "unfilled"])
 def test_a_message_that_is_not_what_it_says_is_refused(damage):
     message = scene_to_message(scene(), HEADER, "m", TYPES)
     if damage == "probability size":
@@ -167,6 +167,11 @@ def test_a_message_that_is_not_what_it_says_is_refused(damage):
         message.layers[0].probability = image(np.zeros((16, 16), np.uint8), "mono8")
     elif damage == "mask size":
         message.objects[1].visible = image(np.zeros((8, 16), np.uint8), "mono8")
+    elif damage == "scale_y":  # masks are square, and so is what they cover
+        message.scale_y *= 2
+    elif damage == "unfilled":  # as of a service's answer that says no
+        message.mask_height = message.mask_width = 0
+        message.layers = message.objects = []
     else:
         message.layers[1].hypotheses = message.layers[1].hypotheses[:1]
     with pytest.raises(InvalidMessage):

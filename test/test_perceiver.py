@@ -12,8 +12,8 @@ import pytest
 
 from seqamodal_ros import LayeredScene, Perceiver
 from seqamodal_ros.scene.components import components
+from seqamodal_ros.scene.fragments import WITHIN
 from seqamodal_ros.scene.picking import LOW_SCORE
-from seqamodal_ros.scene.scraps import WITHIN
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -197,10 +197,10 @@ class TestSeeing:
                 large = np.logical_or.reduce(components(mask, 4) or [np.zeros_like(mask)])
                 owners = sum((part.astype(int) for part in parts), np.zeros(mask.shape, int))
                 assert owners.max(initial=0) <= 1 and large[owners == 1].all()
-                if (scraps := large & (owners == 0)).any():  # each pixel but of specks and scraps is in one of them
+                if (fragments := large & (owners == 0)).any():  # each pixel but of specks and fragments is in one of them
                     behind = np.logical_or.reduce([obj.amodal for obj in scene.objects if obj.layer > layer], initial=False)
-                    assert (scraps & behind).sum() >= WITHIN * scraps.sum()
-                    assert scene.probability[layer - 1][scraps].mean() < LOW_SCORE
+                    assert (fragments & behind).sum() >= WITHIN * fragments.sum()
+                    assert scene.probability[layer - 1][fragments].mean() < LOW_SCORE
         assert len(scenes[0].objects) > len(scenes[0].amodal)
 
     def test_temperatures_change_probabilities_alone(self, perceiver, tempered_model):

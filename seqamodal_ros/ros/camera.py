@@ -179,7 +179,7 @@ class Camera:
         most, age = self._parameters.get("max_age"), self.age(Time.from_msg(message.header.stamp))
         if most and age > most:  # one from the future, as after a jump in time, is fine
             self.counters.too_old += 1
-            why = f"{age:.2f} s after its stamp, and max_age is {most}: are the clocks alike, and use_sim_time?"
+            why = f"{age:.2f} s after its stamp, and max_age is {most}: are the clocks synchronised, and does use_sim_time match?"
             self._tell("dropped an old image", why)
             return
         frame = Frame(

@@ -160,7 +160,7 @@ class Parameters:
     def _wrong_number(self, region: list[int]) -> str:
         cameras = self.get("cameras")
         if any(region) and len(region) != 4 * len(cameras):
-            return f"parameter 'region' must be four numbers for each of {len(cameras)} cameras, not {region}"
+            return f"parameter 'region' must be four numbers for each camera ({len(cameras)}), not {region}"
         return ""
 
     def _declare(self, name: str, spec: Spec) -> None:

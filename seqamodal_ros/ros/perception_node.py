@@ -124,7 +124,9 @@ class PerceptionNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """A transition raised: let go of everything, back to unconfigured; where that fails, too, it is the end."""
-        self._refused = f"a transition failed, which is a bug ({self._raised}): configure the node anew"
+        self._refused = (
+            f"a transition failed ({self._raised}); this is a bug, please report it: configure the node again to go on"
+        )
         self.get_logger().error(self._refused)
         self._finalized = True
         self._release()
@@ -195,7 +197,7 @@ class PerceptionNode(LifecycleNode):
         self._cancel("the node was reset")
         for camera in self.cameras.values():
             camera.reset()
-        response.success, response.message = True, "cancelled what was at work, counters are zero"
+        response.success, response.message = True, "cancelled pending frames and reset the counters"
         return response
 
     def _publish_answers(self) -> None:
@@ -208,7 +210,9 @@ class PerceptionNode(LifecycleNode):
             may_last = answer.error is not None and type(answer.error).__name__ != "OutOfMemoryError"  # of others' memory, say
             self._failures = self._failures + 1 if may_last and self._worker.perceiver.device != "cpu" else 0
             if self._failures >= FAILURES:
-                self._give_up(f"{FAILURES} frames in a row failed on the GPU: the process ends, to be started anew")
+                self._give_up(
+                    f"{FAILURES} frames in a row failed on the GPU: exiting with code 1, so that launch restarts the node"
+                )
 
     def _report(self) -> None:
         name = self.get_fully_qualified_name()
@@ -227,7 +231,9 @@ class PerceptionNode(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         if self._worker is None:
             state = "finalized" if self._finalized else "unconfigured"
-            waits = "" if self._finalized or self._refused else "unconfigured: waits for someone to configure and activate it"
+            waits = (
+                "" if self._finalized or self._refused else "unconfigured: configure and activate it, or set autostart to true"
+            )
             both = "; ".join(filter(None, (problem, self._refused, waits)))
             message.status = [status(name, state, both, Counters(), memory(), fatal or bool(self._refused))]
         else:

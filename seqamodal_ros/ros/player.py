@@ -82,7 +82,10 @@ class Player(Node):
     def _send(self, pixels: np.ndarray, name: str) -> None:
         sent: set[tuple[int, int]] = set()
         self._answered.clear()
-        for _ in range(SEND_AT_MOST):
+        for attempt in range(1, SEND_AT_MOST + 1):
+            if attempt > 1:
+                again = f"sending it again ({attempt} of {SEND_AT_MOST})"
+                self.get_logger().warning(f"no answer to {name} in {SEND_AGAIN_AFTER:.0f} s; {again}")
             message = fill_image(Image(), pixels, "rgb8", Image().header)
             message.header.frame_id = self.frame_id
             message.header.stamp = self.get_clock().now().to_msg()
@@ -93,7 +96,6 @@ class Player(Node):
             sent.add((message.header.stamp.sec, message.header.stamp.nanosec))
             if self._spin_until(lambda: bool(sent & self._answered), SEND_AGAIN_AFTER):  # a late answer counts too
                 return
-            self.get_logger().warning(f"no answer to {name} in {SEND_AGAIN_AFTER:.0f} s; sending it again")
         raise PlayError(f"no answer to {name}: is the perception node active, and does its log show an error?")
 
     def _wait_for_node(self) -> None:

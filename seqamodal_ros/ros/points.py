@@ -15,7 +15,7 @@ from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
-from seqamodal_ros.clouds import check_same_camera, depth_metres, pinhole, scene_cloud
+from seqamodal_ros.clouds import registered, scene_cloud, seconds_apart
 from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.ros.worker import Frame
 from seqamodal_ros.scene.scene import LayeredScene
@@ -36,7 +36,7 @@ class DepthMatch:
 
     def offer(self, depth: Image) -> None:
         """A depth image that has come."""
-        later = _seconds_apart(depth.header.stamp, self._header.stamp)
+        later = seconds_apart(depth.header.stamp, self._header.stamp)
         self.passed |= 0 <= later < DEPTH_WITHIN  # much later ones are of before a jump in time
         if abs(later) <= self._apart:  # of equal ones the newer: a simulation that began anew comes by the same stamps
             self.depth, self._apart = depth, abs(later)
@@ -145,12 +145,7 @@ class Points:
         header, image = frame.header, frame.image
         height, width = image.shape[:2]
         message = _fitting(frame.depth.depth, header, self._max_skew())
-        check_same_camera(header, message, self._info)
-        camera, depth = pinhole(self._info, width, height), depth_metres(message)
-        if depth.shape != (height, width):
-            raise InvalidMessage(
-                f"depth is {depth.shape[1]}x{depth.shape[0]}, the image {width}x{height} pixels: register depth to the image"
-            )
+        depth, camera = registered(header, message, self._info, width, height)
         cloud = PointCloud2(header=header)
         self._publisher.publish(scene_cloud(scene, label, image, depth, camera, cloud, PointField))
 
@@ -185,11 +180,7 @@ def _fitting(depth: Image | None, header: Any, max_skew: float) -> Image:
     """The depth image, or InvalidMessage where there is none of about the time of this header."""
     if depth is None:
         raise InvalidMessage("no depth image has come")
-    apart = _seconds_apart(depth.header.stamp, header.stamp)
+    apart = seconds_apart(depth.header.stamp, header.stamp)
     if abs(apart) > max_skew:
         raise InvalidMessage(f"the nearest depth image is {apart:+.3f} s from the image, more than max_depth_skew")
     return depth
-
-
-def _seconds_apart(a: Any, b: Any) -> float:
-    return float(a.sec - b.sec + (a.nanosec - b.nanosec) / 1e9)

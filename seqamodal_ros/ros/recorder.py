@@ -76,7 +76,7 @@ class Recorder(Node):
         received = self._images.pop(_stamp(message), None)
         if received is None:
             self.without_image += 1
-            self.get_logger().error("masks without their image: no picture of this frame")
+            self.get_logger().error("masks came without their image (same stamp): no contact sheet of this frame")
             return
         image, scene = image_rgb(received), message_to_scene(message)
         name = f"frame_{len(self.frames) + 1:03d}"

@@ -36,5 +36,5 @@ class Watchdog:
             if silence > allowed:
                 self._stuck(
                     f"{self.heartbeat.what} has not ended for {silence:.1f} s, {allowed:.1f} s are allowed: "
-                    "this process ends with 1, to be started anew"
+                    "exiting with code 1, so that launch restarts the node"
                 )

@@ -240,7 +240,8 @@ class Worker:
     def _readable(self, frame: Frame) -> bool:
         """Whether there is an image; where there is none, that is the frame's answer, and no other camera's."""
         try:
-            return frame.image is not None
+            frame.image  # noqa: B018  it is made here, and kept
+            return True
         except Exception as error:
             self._tell([Answer(frame, error=error)])
             return False
@@ -271,12 +272,15 @@ class Worker:
         except Cancelled:
             return
         except Exception as error:  # out of GPU memory, say: one frame is lost, the node lives on and says so
-            answers = [Answer(frames[0], error=_let_go(error))]
-        if len(answers) < len(frames):  # what is too much together may do one by one
-            for frame in frames:
-                self._answer([frame])
+            failure = _let_go(error)
         else:
             self._tell(answers)
+            return
+        if len(frames) == 1:
+            self._tell([Answer(frames[0], error=failure)])
+        else:  # what is too much together may do one by one
+            for frame in frames:
+                self._answer([frame])
 
 
 def _let_go(error: Exception) -> Exception:

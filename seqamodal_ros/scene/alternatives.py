@@ -23,7 +23,7 @@ def object_hypotheses(objects: Iterable[MaskedObject], amodal: np.ndarray, hypot
     """Of each object, by its id, its mask in each hypothesis of its layer: bool [K, h, w]; nothing where K is 0.
 
     A pixel of a hypothesis belongs to what of the layer is nearest, among that which its connected part of the hypothesis shares
-    pixels with: to an object, or to nobody where that is a scrap or a speck. A part that shares none is nobody's. Where a
+    pixels with: to an object, or to nobody where that is a fragment or a speck. A part that shares none is nobody's. Where a
     hypothesis does not see an object, its mask is blank.
 
     Args:

@@ -15,7 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-LOW_SCORE = 0.6  # below it, look before you pick; and a part of a larger thing is no object of its own (scraps.py)
+LOW_SCORE = 0.6  # below it, look before you pick; and a part of a larger thing is no object of its own (fragments.py)
 
 
 class SeenObject(Protocol):

@@ -9,10 +9,10 @@ import numpy as np
 
 from seqamodal_ros.scene.alternatives import object_hypotheses, occluder_shares
 from seqamodal_ros.scene.components import parts_of_layers
+from seqamodal_ros.scene.fragments import without_fragments
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.picking import pick_order
-from seqamodal_ros.scene.scraps import without_scraps
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +97,12 @@ class LayeredScene:
         Its objects are the connected components of at least `area_min` pixels, or, given `to_centres`, float [L, 2, h, w], the
         parts of such an area whose pixels point to one centre. A layer behind the first that one of several hypotheses saw alone
         makes none: four of five of those would be of things that are not there, or in another layer (docs/experiments.md).
-        Neither does a scrap, see `without_scraps`. Both hide what lies behind them all the same.
+        Neither does a fragment, see `without_fragments`. Both hide what lies behind them all the same.
         """
         makes_objects = hypotheses.any(axis=(2, 3)).sum(axis=1) >= min(2, hypotheses.shape[1])
         makes_objects[:1] = True  # there is none in front of it that it could belong to
         parts = parts_of_layers(amodal & makes_objects[:, None, None], to_centres, area_min)
-        objects = _objects(without_scraps(parts, probability), visible_masks(amodal), probability, geometry)
+        objects = _objects(without_fragments(parts, probability), visible_masks(amodal), probability, geometry)
         return cls(amodal, probability, hypotheses, geometry, objects, truncated, seed, seconds, doubt)
 
     @property

@@ -10,7 +10,7 @@ from seqamodal_ros.scene.components import components
 from seqamodal_ros.scene.picking import LOW_SCORE
 from seqamodal_ros.scene.scene import LayeredScene
 
-SPECK = 10  # mask pixels; what is smaller is no scrap
+SPECK = 10  # mask pixels; what is smaller is no fragment
 
 
 class Status(IntEnum):
@@ -27,9 +27,9 @@ def status_of(scene: LayeredScene) -> tuple[Status, str]:
         return (Status.LOW_CONFIDENCE, f"{CANNOT_TELL}: {scene.doubt}") if scene.doubt else (Status.EMPTY, "no layer found")
     front = [obj for obj in scene.objects if obj.layer == 1]
     if not front:
-        return Status.LOW_CONFIDENCE, "specks or scraps alone in front"
+        return Status.LOW_CONFIDENCE, "the front layer holds fragments only, no object"
     rest = scene.amodal[0] & ~np.logical_or.reduce([obj.amodal for obj in front])
-    scores = [(float(scene.probability[0][scrap].mean()), "a scrap") for scrap in components(rest, SPECK)]
+    scores = [(float(scene.probability[0][fragment].mean()), "a fragment") for fragment in components(rest, SPECK)]
     score, what = min(scores + [(obj.score, "an object") for obj in front])
     if score < LOW_SCORE:
         shown = min(round(score, 2), LOW_SCORE - 0.01)  # 0.597 is no 0.60 here

@@ -162,4 +162,4 @@ def test_a_stuck_node_says_so_and_ends_with_1(peer, eager_model: Path, what: str
     executor.shutdown()
     errors = [status for status in heard if status.level == DiagnosticStatus.ERROR]
     assert errors
-    assert "to be started anew" in errors[-1].message
+    assert "launch restarts the node" in errors[-1].message

@@ -165,7 +165,7 @@ def test_a_node_that_nobody_configures_says_so(bench):
     b = bench(autostart=False)
     heard = listen_to_diagnostics(b)
     assert b.wait(lambda: heard)
-    assert heard[-1].level == DiagnosticStatus.WARN and "waits for someone to configure" in heard[-1].message
+    assert heard[-1].level == DiagnosticStatus.WARN and "configure and activate it" in heard[-1].message
 
 
 def test_diagnostics_come_while_simulated_time_stands(bench):
@@ -339,7 +339,7 @@ def test_parameters_are_described(bench):
         ({"device": "tpu"}, ["device", "tpu", "cuda"]),
         ({"fit": "squeeze"}, ["fit", "letterbox"]),
         ({"region": [1, 2, 3]}, ["region", "x, y, width and height", "[1, 2, 3]"]),
-        ({"region": [0, 0, 9, 9] * 2}, ["region", "four numbers for each of 1 cameras"]),
+        ({"region": [0, 0, 9, 9] * 2}, ["region", "four numbers for each camera (1)"]),
         ({"model": "no-such-model"}, ["no-such-model", "default"]),
         ({"model": "missing.safetensors"}, ["missing.safetensors", "missing"]),
     ],

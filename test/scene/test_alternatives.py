@@ -37,13 +37,13 @@ def test_a_part_that_touches_no_object_is_nobodys(make_scene, rectangles):
     assert np.array_equal(scene.object_hypotheses[1], np.array([thing, thing]))
 
 
-def test_a_scrap_beside_an_object_is_not_part_of_it(make_scene, rectangles):
-    front, thing, scrap, deep = rectangles((8, 0, 16, 12), (16, 0, 26, 12), (10, 2, 16, 8), (4, 0, 20, 14))
-    amodal = np.array([front, thing | scrap, deep])
+def test_a_fragment_beside_an_object_is_not_part_of_it(make_scene, rectangles):
+    front, thing, fragment, deep = rectangles((8, 0, 16, 12), (16, 0, 26, 12), (10, 2, 16, 8), (4, 0, 20, 14))
+    amodal = np.array([front, thing | fragment, deep])
     ways = np.zeros((3, 2, 32, 32))
-    ways[1, 0, scrap], ways[1, 0, thing] = -8, 4  # to centres of their own
+    ways[1, 0, fragment], ways[1, 0, thing] = -8, 4  # to centres of their own
     probability = np.where(amodal, 0.9, 0.1).astype(np.float32)
-    probability[1, scrap] = 0.3
+    probability[1, fragment] = 0.3
     scene = make_scene(amodal, probability=probability, to_centres=ways)
     (seen,) = [obj for obj in scene.objects if obj.layer == 2]
     assert np.array_equal(seen.amodal, thing)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A part of little score that lies within a larger object further back is a scrap of that, and no object."""
+"""A part of little score that lies within a larger object further back is a fragment of that, and no object."""
 
 import numpy as np
 import pytest
@@ -27,11 +27,11 @@ def seen(make_scene, rectangles):
     ("front", "score", "objects"),
     [(SMALL, 0.59, 1), (SMALL, 0.61, 2), (FOUR_FIFTHS, 0.5, 1), (LESS, 0.5, 2), (AS_LARGE, 0.5, 2)],
 )
-def test_what_is_a_scrap(seen, front, score, objects):
+def test_what_is_a_fragment(seen, front, score, objects):
     assert len(seen(front, LARGE, scores=(score, 0.9)).objects) == objects
 
 
-def test_a_scrap_hides_what_lies_behind_it(seen):
+def test_a_fragment_hides_what_lies_behind_it(seen):
     scene = seen(SMALL, LARGE, scores=(0.5, 0.9))
     (thing,) = scene.objects
     assert (thing.layer, thing.occluded_by) == (2, ())
@@ -39,7 +39,7 @@ def test_a_scrap_hides_what_lies_behind_it(seen):
     assert not scene.label()[scene.amodal[0]].any()
 
 
-def test_what_lies_on_two_things_is_a_scrap_of_neither(make_scene, rectangles):
+def test_what_lies_on_two_things_is_a_fragment_of_neither(make_scene, rectangles):
     amodal = rectangles((10, 4, 20, 9), (2, 2, 15, 24), (15, 2, 28, 24))
     amodal = np.array([amodal[0], amodal[1] | amodal[2]])
     rows, columns = np.mgrid[:32, :32]
@@ -49,8 +49,8 @@ def test_what_lies_on_two_things_is_a_scrap_of_neither(make_scene, rectangles):
     assert [(obj.layer, obj.occluded_by) for obj in scene.objects] == [(1, ()), (2, (1,)), (2, (1,))]
 
 
-def test_a_scrap_is_one_of_an_object_and_not_of_another_scrap(seen):
-    """The middle one is a scrap of the last; of the first, less than four fifths lie within the last."""
+def test_a_fragment_is_one_of_an_object_and_not_of_another_fragment(seen):
+    """The middle one is a fragment of the last; of the first, less than four fifths lie within the last."""
     first, middle, last = (20, 4, 26, 8), (16, 3, 26, 9), (2, 2, 24, 24)
     assert [obj.layer for obj in seen(first, middle, last, scores=(0.5, 0.5, 0.9)).objects] == [1, 3]
     assert [obj.layer for obj in seen(first, middle, last, scores=(0.5, 0.9, 0.9)).objects] == [2, 3]
@@ -63,8 +63,11 @@ def test_it_is_told_that_there_is_one_in_front(make_scene, rectangles):
     probability[0][front] = 0.5
     scene = make_scene(amodal, probability=probability)
     assert [obj.layer for obj in scene.objects] == [1, 2]
-    assert status_of(scene) == (Status.LOW_CONFIDENCE, "a scrap of the front layer scores 0.50, below 0.6")
+    assert status_of(scene) == (Status.LOW_CONFIDENCE, "a fragment of the front layer scores 0.50, below 0.6")
 
 
-def test_scraps_alone_in_front(seen):
-    assert status_of(seen(SMALL, LARGE, scores=(0.5, 0.9))) == (Status.LOW_CONFIDENCE, "specks or scraps alone in front")
+def test_fragments_alone_in_front(seen):
+    assert status_of(seen(SMALL, LARGE, scores=(0.5, 0.9))) == (
+        Status.LOW_CONFIDENCE,
+        "the front layer holds fragments only, no object",
+    )
