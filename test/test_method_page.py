@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from training.data.compositor import CompositeSettings
-from training.train import read_settings
+from training.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "method.md").read_text()

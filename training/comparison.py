@@ -14,6 +14,7 @@ from tqdm import tqdm
 from seqamodal_ros.diffusion.sequence import SequenceSettings, select
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.scene.components import components
+from training.begin import build
 from training.data.packed import fingerprint
 from training.data.scene import Scene
 from training.figures import Figures
@@ -21,7 +22,6 @@ from training.instances import ap_by_object
 from training.methods import Layers, independent_layers, mean_mask, one_shot_layers, sequential_layers
 from training.metrics import ap_with_layer, ap_without_layer, hidden_iou, layer_figures, mean_of
 from training.taught import without_heads
-from training.train import build
 from training.variants import TablesSettings, independent, variants
 
 AT_ONCE = 16  # images of a batch

@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from training.data.packed import evenly, fingerprint, to_measure_on
 from training.data.samples import Sample, letterboxed, read_samples
 from training.data.scene import Scene
 from training.data.sheets import answer_sheet
-from training.figures import Figures, check_same_images, difference, markdown, measure, percent, worst_first
+from training.endings import need_folder, told
+from training.figures import Figures, bounds, bracketed, check_same_images, difference, markdown, measure, percent, worst_first
 from training.metrics import both_found, hidden_iou, layer_figures, mean_of
 from training.predictions import free_running, objects_in_true_layers, perceiver_on, teacher_forced
 
@@ -71,13 +73,16 @@ class Evaluation:
         images, truth = [scene.image for scene in scenes], [scene.layers for scene in scenes]
         if (other := self._other(name)) is not None:  # before anything is measured
             check_same_images(name, fingerprint(truth), other)
+        began = time.perf_counter()
         predicted = free_running(self.perceiver, images, self.args.samples, seed)
+        seconds = time.perf_counter() - began
         forced = teacher_forced(self.perceiver, images, truth, self.args.samples, seed)
         objects = objects_in_true_layers(self.perceiver, scenes)
-        figures = self.add(measure(name, scenes, predicted, forced, objects, groups))
+        drawn = self.model.settings.sequence.max_layers
+        figures = self.add(measure(name, scenes, predicted, forced, objects, groups, drawn, seconds))
         for k, family in enumerate(families):
             part = slice(k, None, len(families))
-            self.add(measure(f"{name}, {family}", scenes[part], predicted[part], forced[part], objects[part]))
+            self.add(measure(f"{name}, {family}", scenes[part], predicted[part], forced[part], objects[part], max_layers=drawn))
         if self.args.sheets:
             stem = self.args.sheets / name.replace(" ", "_")
             ranked = worst_first(figures)
@@ -122,7 +127,7 @@ class Evaluation:
         self.of("sample frames", frames, None, 0)
         self.result["two_truths"] = self._two_truths(compositor)
         if a.split != "unseen":
-            self.result["bare_textures_blank"] = self._bare_textures()
+            self.result |= self._bare_textures()
 
     def _two_truths(self, compositor: Compositor) -> dict[str, float | None]:
         """Of images that two scenes agree with: how often both are among the hypotheses of layer 2, and how far the best gets."""
@@ -156,13 +161,14 @@ class Evaluation:
         name = f"{self.args.set.absolute().parent.name} {self.args.set.name}"
         self.of(name, [packed[k] for k in chosen], [int(packed.source[k]) for k in chosen], self.args.seed)
 
-    def _bare_textures(self) -> float:
-        """Share of bare textures in which no layer is seen."""
+    def _bare_textures(self) -> dict[str, Any]:
+        """Share of bare textures in which no layer is seen, and its interval."""
         paths = sorted((self.args.data / "textures" / self.args.split).rglob("*.webp"))
         images = [read_image(path) for path in tqdm(paths, desc="textures", disable=None)]
         blank = [len(scene.amodal) == 0 for scene in free_running(self.perceiver, images, self.args.samples, seed=0)]
-        print(f"\nbare {self.args.split} textures: {percent(float(np.mean(blank)))} % of {len(blank)} give no layer")
-        return float(np.mean(blank))
+        share, interval = mean_of(blank), bounds(blank, np.ones(len(blank)), range(len(blank)))
+        print(f"\nbare {self.args.split} textures: {percent(share)}{bracketed(interval)} % of {len(blank)} give no layer")
+        return {"bare_textures_blank": share, "bare_textures_blank_interval": interval}
 
 
 def _figures(path: Path) -> dict[str, Any]:
@@ -219,15 +225,12 @@ def main() -> None:
         parser.error("give --set, or --data and --sprites")
     if args.count < 1:
         parser.error(f"--count must be at least 1, not {args.count}")
-    if args.out and not args.out.parent.is_dir():
-        parser.error(f"there is no folder {args.out.parent} for --out")
-    try:
+    need_folder(parser, args.out, "--out")
+    with told(parser):
         evaluation = Evaluation(args)
         evaluation.packed() if args.set else evaluation.composites()
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    if args.out:
-        args.out.write_text(json.dumps(evaluation.result, indent=1, allow_nan=False))
+        if args.out:
+            args.out.write_text(json.dumps(evaluation.result, indent=1, allow_nan=False))
 
 
 if __name__ == "__main__":

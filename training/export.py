@@ -18,9 +18,10 @@ from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, build_network, save_model
 from seqamodal_ros.settings import from_mapping, overridden
 from training.bias import take_off
+from training.endings import need_folder, tell_weights
 from training.one_shot import OneShotSettings
+from training.settings import TrainSettings, only_part, read_settings
 from training.taught import without_heads
-from training.train import only_part, read_settings
 
 
 def main() -> None:
@@ -69,11 +70,11 @@ def main() -> None:
         "both are needed then",
     )
     args = parser.parse_args()
-    if not args.out.parent.is_dir():
-        parser.error(f"there is no folder {args.out.parent} for --out")
+    need_folder(parser, args.out, "--out")
     try:
+        settings = _configuration(args)
         state = _checkpoint(args.run / "checkpoint.pt")
-        model, bias = _settings(args, state.get("began"))
+        model, bias = _settings(args, settings, state.get("began"))
         weights = without_heads(state["ema"])
         try:
             build_network(model.network).load_state_dict(weights)
@@ -83,19 +84,23 @@ def main() -> None:
         sha256 = save_model(args.out, weights, model, args.rest)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    size = args.out.stat().st_size / 1e6
-    print(f"{args.out}: step {state['step']}, {size:.1f} MB, trained {state['seconds'] / 60:.0f} min\nsha256: {sha256}")
+    tell_weights(args.out, sha256, f"step {state['step']}", f"trained {state['seconds'] / 60:.0f} min")
 
 
-def _settings(args: argparse.Namespace, began: dict[str, Any] | None) -> tuple[ModelSettings, float]:
+def _configuration(args: argparse.Namespace) -> TrainSettings:
+    """The run's; a ValueError where what it trains cannot be exported, or not with these options."""
+    settings = read_settings(args.config)
+    if isinstance(settings.network, OneShotSettings):
+        raise ValueError("a network that draws all layers at once is a baseline, which no Perceiver runs")
+    if args.bias and not isinstance(settings.network, FastSettings):
+        raise ValueError("--bias is of the fast network: this one draws no log-odds")
+    return settings
+
+
+def _settings(args: argparse.Namespace, settings: TrainSettings, began: dict[str, Any] | None) -> tuple[ModelSettings, float]:
     """Those of the weights that the run began with, the configuration, and what was given; and the bias that is to be taken from
     the run's log-odds yet."""
-    settings = read_settings(args.config)
     network, composites = settings.network, settings.composites
-    if isinstance(network, OneShotSettings):
-        raise ValueError("a network that draws all layers at once is a baseline, which no Perceiver runs")
-    if args.bias and not isinstance(network, FastSettings):
-        raise ValueError("--bias is of the fast network: this one draws no log-odds")
     alone = only_part(settings.objective) == "centres"
     if began is not None:
         before = from_mapping(ModelSettings, began, f"what {args.run} began with")

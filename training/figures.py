@@ -42,6 +42,8 @@ def measure(
     forced: Sequence[np.ndarray],
     objects: Sequence[Sequence[np.ndarray]],
     groups: Sequence[int] | None = None,
+    max_layers: int | None = None,
+    seconds: float | None = None,
 ) -> Figures:
     """Figures of one set, in [0, 1] but for counts; None where there is nothing to measure.
 
@@ -52,6 +54,8 @@ def measure(
         forced: bool [L, h, w] each, from the true cumulative masks.
         objects: of each scene the visible masks bool [h, w] of what is told apart in the true layers.
         groups: which scene each image is a view of; None where each is a scene of its own.
+        max_layers: that the model draws at most; None where that is not known.
+        seconds: that the free-running pass took; None where it was not timed.
     """
     truth, stacks = [scene.layers for scene in scenes], [scene.amodal for scene in predicted]
     told = [(visible_layers(scene), hull_layers(scene)) for scene in scenes]
@@ -64,9 +68,11 @@ def measure(
     return {
         "set": name,
         "images": len(scenes),
+        "max_layers": max_layers,
+        "seconds": seconds,
         "truth": fingerprint(truth),
         "stop_accuracy": stop_accuracy(stacks, truth),
-        "stop_accuracy_interval": _bounds(right_depths(stacks, truth), np.ones(len(stacks)), groups),
+        "stop_accuracy_interval": bounds(right_depths(stacks, truth), np.ones(len(stacks)), groups),
         "false_layers": false_layers(stacks, truth),
         "ap_with_layer": ap_with_layer(stacks, truth),
         "ap_without_layer": ap_without_layer(stacks, truth),
@@ -75,8 +81,8 @@ def measure(
         "coco_ap_50": ap_50,
         "pickable": [_picked(pickable(predicted, scenes, least), least, groups) for least in (0.0, *SURE)],
         **_numbers(**vars(apart.shares())),
-        "merged_interval": _bounds(apart.merged, apart.objects, groups),
-        "split_interval": _bounds(apart.split, apart.objects, groups),
+        "merged_interval": bounds(apart.merged, apart.objects, groups),
+        "split_interval": bounds(apart.split, apart.objects, groups),
         **{f"{key}_{of}": value for of, each in of_truth.items() for key, value in _numbers(**vars(each.shares())).items()},
         "occluding_pairs": _pairs(occluding_pairs(predicted, scenes), groups),
         "calibration": {name: None if each is None else asdict(each) for name, each in reliabilities(predicted, truth).items()},
@@ -93,8 +99,8 @@ def measure(
 def _picked(counts: PickCounts, min_score: float, groups: Sequence[int]) -> dict[str, Any]:
     return {
         **_numbers(min_score=min_score, **vars(counts.shares())),
-        "precision_interval": _bounds(counts.right, counts.said, groups),
-        "first_interval": _bounds(counts.first_right, counts.first, groups),
+        "precision_interval": bounds(counts.right, counts.said, groups),
+        "first_interval": bounds(counts.first_right, counts.first, groups),
     }
 
 
@@ -108,13 +114,14 @@ def _pairs(counts: PairCounts, groups: Sequence[int]) -> dict[str, dict[str, Any
         name: {
             "pairs": int(said.sum()),
             "true": mean_of([true.sum() / said.sum()] if said.any() else []),
-            "true_interval": _bounds(true, said, groups),
+            "true_interval": bounds(true, said, groups),
         }
         for name, (said, true) in by_share.items()
     }
 
 
-def _bounds(part: ArrayLike, whole: ArrayLike, groups: Sequence[int]) -> list[float | None]:
+def bounds(part: ArrayLike, whole: ArrayLike, groups: Sequence[int]) -> list[float | None]:
+    """As `share_interval`; None for what is NaN."""
     return [mean_of([bound]) for bound in share_interval(part, whole, groups)]
 
 
@@ -163,18 +170,18 @@ def _layer(
     }
 
 
-def _interval(by_image: Sequence[Sequence[float]], groups: Sequence[int], layer: int) -> dict[str, float]:
+def _interval(by_image: Sequence[Sequence[float]], groups: Sequence[int], layer: int) -> dict[str, float | None]:
     ious, scenes = zip(
         *((ious[layer - 1], group) for ious, group in zip(by_image, groups, strict=True) if len(ious) >= layer), strict=True
     )
     low, high = bootstrap_interval(ious, scenes)
-    return {"iou_low": low, "iou_high": high}
+    return _numbers(iou_low=low, iou_high=high)
 
 
 def markdown(figures: Figures) -> str:
     """The figures as three Markdown tables under a line of those that belong to no layer; shares are in percent."""
     f = {key: percent(value) for key, value in figures.items() if isinstance(value, float) or value is None}
-    f |= {key: f"{f[key]}{_interval_of(figures, key)}" for key in ("stop_accuracy", "merged", "split")}
+    f |= {key: f"{f[key]}{bracketed(figures[f'{key}_interval'])}" for key in ("stop_accuracy", "merged", "split")}
     lines = [
         f"**{figures['set']}**, {figures['images']} images: number of layers right in {f['stop_accuracy']} %, "
         f"{figures['false_layers']:.2f} false layers an image; AP with layer {f['ap_with_layer']}, against the best layer "
@@ -182,8 +189,9 @@ def markdown(figures: Figures) -> str:
         f"at 0.5 {f['coco_ap_50']}; "
         f"of the objects merged with another {f['merged']}, split {f['split']} (in the true layers {f['merged_true']}, "
         f"{f['split_true']}; their connected parts {f['merged_connected']}, {f['split_connected']}); "
-        f"agreement of the hypotheses {f['agreement']}.",
+        f"agreement of the hypotheses {f['agreement']}{_pace(figures)}.",
         "",
+        *_beyond(figures),
         "| can be picked now, of a score of | precision [95 %] | recall | first pick of an image [95 %] | images with one |",
         "| --- | --- | --- | --- | --- |",
         *(_picks(row) for row in figures["pickable"]),
@@ -196,8 +204,9 @@ def markdown(figures: Figures) -> str:
     ]
     for row in figures["layers"]:
         p = {key: percent(value) for key, value in row.items() if key not in ("layer", "images")}
+        interval = bracketed((row["iou_low"], row["iou_high"]))
         lines.append(
-            f"| {row['layer']} | {row['images']} | {p['iou']} [{p['iou_low']}, {p['iou_high']}] | {p['ap']} | {p['pi']} | "
+            f"| {row['layer']} | {row['images']} | {p['iou']}{interval} | {p['ap']} | {p['pi']} | "
             f"{p['pooled_iou']} | {p['pooled_ap']} | {p['pooled_pi']} | {p['forced_iou']} | {p['forced_ap']} |"
         )
     hidden = ("hidden_free", "hidden_predicted_hull", "hidden_forced", "hidden_hull")
@@ -214,20 +223,37 @@ def markdown(figures: Figures) -> str:
 
 def _picks(row: Mapping[str, Any]) -> str:
     p = {key: percent(row[key]) for key in ("precision", "recall", "first", "images")}
-    p |= {key: f"{p[key]}{_interval_of(row, key)}" for key in ("precision", "first")}
+    p |= {key: f"{p[key]}{bracketed(row[f'{key}_interval'])}" for key in ("precision", "first")}
     return f"| {row['min_score']:g} or more | {p['precision']} | {p['recall']} | {p['first']} | {p['images']} |"
 
 
-def _interval_of(figures: Mapping[str, Any], key: str) -> str:
-    """[low, high], in percent; "" where there is nothing to measure."""
-    bounds = figures[f"{key}_interval"]
-    return "" if None in bounds else f" [{', '.join(map(percent, bounds))}]"
+def _pace(figures: Mapping[str, Any]) -> str:
+    """How long the free-running pass took; "" where it was not timed."""
+    seconds = figures["seconds"]
+    return "" if seconds is None else f"; free-running in {seconds:.1f} s, {seconds / figures['images']:.3f} s an image"
+
+
+def _beyond(figures: Mapping[str, Any]) -> list[str]:
+    """A line on the layers that the model cannot draw, and a blank one; none where there are none."""
+    drawn, deepest = figures["max_layers"], len(figures["layers"])
+    if drawn is None or deepest <= drawn:
+        return []
+    images = figures["layers"][drawn]["images"]
+    return [f"{images} of these images have up to {deepest} layers, more than the {drawn} that the model draws.", ""]
+
+
+def bracketed(bounds: Sequence[float | None], sign: str = "") -> str:
+    """[low, high], in percent; "" where there is no interval: a bound is None or NaN. `sign` "+" writes one before each."""
+    if any(bound is None or np.isnan(bound) for bound in bounds):
+        return ""
+    return f" [{', '.join(format(100 * bound, f'{sign}.1f') for bound in bounds if bound is not None)}]"
 
 
 def occlusions(pairs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A line on how far to believe what lies on what, and a blank one; none where there are no pairs."""
     said = [
-        f"{name} {'does' if name == 'none' else 'do'} in {percent(each['true'])}{_interval_of(each, 'true')} % of {each['pairs']}"
+        f"{name} {'does' if name == 'none' else 'do'} in "
+        f"{percent(each['true'])}{bracketed(each['true_interval'])} % of {each['pairs']}"
         for name, each in pairs.items()
         if each["pairs"]
     ]
@@ -263,8 +289,8 @@ def difference(figures: Figures, other: Figures) -> str:
             if len(ours) >= row["layer"]
         ]
         values, groups = zip(*having, strict=True)
-        low, high = bootstrap_interval(values, groups)
-        lines.append(f"| {row['layer']} | {len(values)} | {100 * np.mean(values):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] |")
+        interval = bracketed(bootstrap_interval(values, groups), "+")
+        lines.append(f"| {row['layer']} | {len(values)} | {100 * np.mean(values):+.1f}{interval} |")
     return "\n".join(lines)
 
 

@@ -4,6 +4,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+SMOOTH = 8.0  # pixels, in Dice: a blank target has a slope towards blank
+
 
 def mask_losses(logits: Tensor, target: Tensor, dice: float) -> dict[str, Tensor]:
     """Binary cross-entropy and Dice of masks float [R, C, h, w], scalars, and their sum, "loss"; `dice` weighs the latter."""
@@ -18,8 +20,8 @@ def row_losses(logits: Tensor, target: Tensor, dice: float) -> Tensor:
     return bce + dice * dice_losses(logits.sigmoid(), target)
 
 
-def dice_losses(probability: Tensor, target: Tensor, smooth: float = 8.0) -> Tensor:
-    """1 - Dice of masks [R, 1, h, w], smoothed so that a blank target has a slope towards blank: float [R]."""
+def dice_losses(probability: Tensor, target: Tensor) -> Tensor:
+    """1 - Dice of masks [R, 1, h, w], smoothed by `SMOOTH`: float [R]."""
     overlap = (probability * target).sum(dim=(1, 2, 3))
     total = (probability + target).sum(dim=(1, 2, 3))
-    return 1 - (2 * overlap + smooth) / (total + smooth)
+    return 1 - (2 * overlap + SMOOTH) / (total + SMOOTH)

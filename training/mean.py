@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seqamodal_ros.diffusion.weights import Model, load_model, save_model
 from training.bias import take_off, without_bias
+from training.endings import need_folder, tell_weights
 
 
 def mean_weights(models: Sequence[Model], shares: Sequence[float]) -> dict[str, Tensor]:
@@ -46,8 +47,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write, with the settings of the first")
     parser.add_argument("--rest", type=Path, help="as of training.export")
     args = parser.parse_args()
-    if not args.out.parent.is_dir():
-        parser.error(f"there is no folder {args.out.parent} for --out")
+    need_folder(parser, args.out, "--out")
     try:
         models = [load_model(file) for file in args.files]
         settings = models[0].settings
@@ -56,7 +56,7 @@ def main() -> None:
         sha256 = save_model(args.out, weights, settings, args.rest)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB\nsha256: {sha256}")
+    tell_weights(args.out, sha256)
 
 
 if __name__ == "__main__":

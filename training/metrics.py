@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 FEW = 5  # scenes
+BOTH = 0.75  # least IOU of what is found, where two scenes are true
+SEED, DRAWS = 0, 1000  # of the bootstrap
 
 
 def iou(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -92,9 +94,9 @@ def best_iou(predicted: np.ndarray, true: np.ndarray) -> float:
     return max((iou(layer, true) for layer in predicted), default=0.0)
 
 
-def both_found(hypotheses: np.ndarray, truths: Sequence[np.ndarray], least: float = 0.75) -> bool:
-    """Whether each of the truths bool [h, w] has a hypothesis of bool [K, h, w] whose IOU with it is `least` or more."""
-    return all(best_iou(hypotheses, true) >= least for true in truths)
+def both_found(hypotheses: np.ndarray, truths: Sequence[np.ndarray]) -> bool:
+    """Whether each of the truths bool [h, w] has a hypothesis of bool [K, h, w] whose IOU with it is `BOTH` or more."""
+    return all(best_iou(hypotheses, true) >= BOTH for true in truths)
 
 
 def ap_with_layer(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float | None:
@@ -133,20 +135,20 @@ def iou_by_image(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -
     ]
 
 
-def bootstrap_interval(
-    values: Sequence[float], groups: Sequence[int] | None = None, seed: int = 0, draws: int = 1000
-) -> tuple[float, float]:
-    """95 % interval of the mean, by bootstrap over scenes.
+def bootstrap_interval(values: Sequence[float], groups: Sequence[int] | None = None) -> tuple[float, float]:
+    """95 % interval of the mean, by bootstrap over scenes; NaN where `FEW` scenes are not reached, or all values are equal.
+
+    Of so few the interval would be too narrow, and of equal ones of no width at all: surest where least is known.
 
     Args:
         values: one an image.
         groups: which scene each is a view of; None where each image is a scene of its own.
-        seed: of the draws.
-        draws: how many.
     """
     scene = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     sums, counts = np.bincount(scene, np.asarray(values, float)), np.bincount(scene)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    if len(sums) < FEW or np.ptp(values) == 0:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(SEED).integers(len(sums), size=(DRAWS, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 

@@ -13,10 +13,12 @@ from training.data.batches import Batch, all_layers
 from training.losses import mask_losses
 from training.objective import noisy
 
+WITHOUT = {"layers": 0, "centre_channels": (), "hypotheses": 1}  # of `FastSettings`: parts that this network does not have
+
 
 @dataclass(frozen=True)
 class OneShotSettings(FastSettings):
-    """Sizes of the network: those of `fast`, and how many layers it draws.
+    """Sizes of the network: those of `fast`, but for the parts that it does not have, and how many layers it draws.
 
     Attributes:
         max_layers: channels of the masks.
@@ -28,8 +30,9 @@ class OneShotSettings(FastSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hypotheses != 1:
-            raise ValueError(f"hypotheses must be 1 of a network that draws all layers at once, not {self.hypotheses}")
+        for name, without in WITHOUT.items():
+            if (value := getattr(self, name)) != without:
+                raise ValueError(f"{name} must be {without} of a network that draws all layers at once, not {value}")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from seqamodal_ros.scene.picking import free_objects
 from seqamodal_ros.scene.pictures import overlay, write_image
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 from training.data.sheets import in_columns
-from training.figures import percent
+from training.endings import need_folder, told
+from training.figures import bracketed, percent
 from training.instances import MATCHED
 from training.metrics import share_interval
 from training.predictions import perceiver_on
@@ -169,11 +170,10 @@ def table_row(name: str, photographs: Sequence[Photograph], answers: Sequence[An
 
 def _share(part: Sequence[int], whole: Sequence[int]) -> str:
     """Of counts of each photograph, the share of all, and its 95 % interval over photographs."""
-    told = f"{sum(part)} of {sum(whole)}"
+    counts = f"{sum(part)} of {sum(whole)}"
     if not sum(whole):
-        return told
-    low, high = share_interval(part, whole, range(len(part)))
-    return f"{told}: {percent(sum(part) / sum(whole))} [{percent(low)}, {percent(high)}] %"
+        return counts
+    return f"{counts}: {percent(sum(part) / sum(whole))}{bracketed(share_interval(part, whole, range(len(part))))} %"
 
 
 def picture(photographs: Sequence[Photograph], answers: Sequence[Answer]) -> np.ndarray:
@@ -204,13 +204,15 @@ def main() -> None:
     add("--seed", type=number(0, 2**64 - 1), default=0, help="of the noise (default: %(default)s)")
     add("--sheet", type=Path, help="write a picture of the whole photographs, what was seen, and the boxes")
     args = parser.parse_args()
-    if args.sheet and not args.sheet.parent.is_dir():
-        parser.error(f"there is no folder {args.sheet.parent} for {args.sheet.name}")
-    try:
-        photographs = read_photographs(args.photographs, args.boxes)
-        perceiver = perceiver_on(args.model, args.runtime)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    need_folder(parser, args.sheet, "--sheet")
+    with told(parser):
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Print the table, and write the picture that is asked for."""
+    photographs = read_photographs(args.photographs, args.boxes)
+    perceiver = perceiver_on(args.model, args.runtime)
     print(f"{perceiver.computed_by}, {len(photographs)} photographs, K = {args.samples}, seed {args.seed}\n")
     heads = ["looked at", "found [95 %]", "of those named, right"]
     for least in LEAST_SCORES:
@@ -225,10 +227,7 @@ def main() -> None:
             answers[name].append(Answer.of(perceiver(photograph.image, args.samples, args.seed, region=region), photograph))
         print(table_row(name, photographs, answers[name]))
     if args.sheet:
-        try:
-            write_image(args.sheet, picture(photographs, answers[whole]))
-        except OSError as error:
-            parser.error(str(error))
+        write_image(args.sheet, picture(photographs, answers[whole]))
 
 
 if __name__ == "__main__":

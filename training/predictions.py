@@ -25,7 +25,7 @@ def perceiver_on(model: str, runtime: str, **given: Any) -> Perceiver:
     """As `Perceiver.load`; a runtime that was named and is not there is a ValueError, as figures must not be another's."""
     perceiver = Perceiver.load(model, runtime=runtime, **given)
     if runtime not in ("auto", perceiver.runtime):
-        raise ValueError(f"runtime {runtime} is not to be had here: see the warning above")
+        raise ValueError(f"runtime '{runtime}' is unavailable here: see the warning above")
     return perceiver
 
 

@@ -15,8 +15,9 @@ from training.data.compositor import evaluation_compositor, in_turns
 from training.data.disturbed import disturbed
 from training.data.scene import Scene
 from training.data.sheets import answer_sheet
-from training.figures import percent
-from training.metrics import bootstrap_interval, iou_by_image, stop_accuracy
+from training.endings import need_folder, told
+from training.figures import bracketed, percent
+from training.metrics import bootstrap_interval, iou_by_image, mean_of, stop_accuracy
 from training.predictions import free_running, perceiver_on
 
 LAYERS = 4  # that the table tells of
@@ -45,8 +46,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         ious = [of_layer(each, layer) for layer in range(1, LAYERS + 1)]
         pairs = zip(clean["iou_by_image"], each["iou_by_image"], strict=True)
         lost = [before[0] - after[0] for before, after in pairs if before and after]
-        low, high = bootstrap_interval(lost)
-        less = "" if each is clean else f"{percent(float(np.mean(lost)))} [{percent(low)}, {percent(high)}]"
+        less = "" if each is clean else f"{percent(mean_of(lost))}{bracketed(bootstrap_interval(lost))}"
         cells = [percent(float(values.mean())) if len(values) else "-" for values in ious]
         rows.append(f"| {each['name']} | {' | '.join(cells)} | {percent(each['stop_accuracy'])} % | {less} |")
     return "\n".join(rows)
@@ -72,14 +72,16 @@ def main() -> None:
     args = parser.parse_args()
     if args.count < 1:
         parser.error(f"--count must be at least 1, not {args.count}")
-    for path in filter(None, (args.out, args.sheet)):
-        if not path.parent.is_dir():
-            parser.error(f"there is no folder {path.parent} for {path.name}")
-    try:
-        perceiver = perceiver_on(args.model, args.runtime)
-        compositor = evaluation_compositor(args.data, args.sprites, args.split, args.image_size)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    need_folder(parser, args.out, "--out")
+    need_folder(parser, args.sheet, "--sheet")
+    with told(parser):
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Print the table; write the figures and the picture that are asked for."""
+    perceiver = perceiver_on(args.model, args.runtime)
+    compositor = evaluation_compositor(args.data, args.sprites, args.split, args.image_size)
     scenes = in_turns(compositor, compositor.material, args.count, args.seed)
     area_min = perceiver.model.settings.sequence.area_min
     ways = [{CLEAN: scene, **disturbed(scene, args.seed + k, area_min)} for k, scene in enumerate(scenes)]
@@ -94,8 +96,8 @@ def main() -> None:
     print("\n" + markdown(results))
     if args.out:
         given = {key: getattr(args, key) for key in ("split", "image_size", "samples", "seed")}
-        told = {"model": perceiver.model_id, "runtime": perceiver.runtime, **given, "results": results}
-        args.out.write_text(json.dumps(told, indent=1, allow_nan=False))
+        about = {"model": perceiver.model_id, "runtime": perceiver.runtime, **given, "results": results}
+        args.out.write_text(json.dumps(about, indent=1, allow_nan=False))
     if args.sheet:
         write_image(args.sheet, answer_sheet(*zip(*seen, strict=True)))
 

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Trains, exports and measures in one call, for a GPU that is lent by the hour:
 #   sh training/trip.sh CONFIG MINUTES TEST OUT [options of training.train, such as --packed SET --init WEIGHTS]
-# TEST is a packed set. What is worth bringing back comes to lie in OUT, no file over 16 MB; 1 where a file is larger and stays in
-# OUT.run, where the run with its checkpoint lies; the same command goes on there. Bias, temperatures and so on are those of --init.
+# TEST is a packed set; a SET with deeper scenes than CONFIG draws needs --leave-out-deeper, too. What is worth bringing back comes to
+# lie in OUT, no file over 16 MB; 1 where a file is larger and stays in OUT.run, where the run with its checkpoint lies; the same
+# command goes on there. Bias, temperatures and so on are those of --init.
 set -eu
 if [ $# -lt 4 ]; then
-    sed -n '3,6s/^# //p' "$0" >&2
+    sed -n '3,7s/^# //p' "$0" >&2
     exit 2
 fi
 config=$1 minutes=$2 test=$3 out=$4

@@ -5,8 +5,8 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 
 from training.objective import ObjectiveSettings
-from training.one_shot import OneShotObjective, OneShotSettings
-from training.train import TrainSettings
+from training.one_shot import WITHOUT, OneShotObjective, OneShotSettings
+from training.settings import TrainSettings
 
 OURS = "ours"
 RATIOS = (0.05, 0.1, 0.15, 0.2)  # of noise introduction, as in Table 3
@@ -61,7 +61,7 @@ def variants(settings: TablesSettings) -> dict[str, TrainSettings]:
             alone = replace(ours, objective=replace(objective, only_layer=layer))
             found[independent(equal, layer)] = replace(alone, loop=fewer) if shared else alone
     if isinstance(objective, ObjectiveSettings):
-        network = OneShotSettings(**asdict(ours.network), max_layers=layers)
+        network = OneShotSettings(**asdict(ours.network) | WITHOUT, max_layers=layers)
         rows = OneShotObjective(objective.rows, objective.noise_only, objective.dice)
         found["sequential_regression"] = replace(ours, objective=replace(objective, noise_only=1.0))
         found["one_shot_diffusion"] = replace(ours, network=network, objective=rows)

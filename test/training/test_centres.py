@@ -8,10 +8,11 @@ import torch
 
 from seqamodal_ros.diffusion.fast import REACH, FastNetwork, FastSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
+from training.begin import begin
 from training.centres import a_layer_of_each, centre_loss, own_rows, owner, ways
 from training.data.batches import Batch
 from training.objective import ObjectiveSettings
-from training.train import TrainSettings, begin
+from training.settings import TrainSettings
 
 from .conftest import SMALL, pair
 

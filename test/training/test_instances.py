@@ -3,6 +3,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -159,7 +160,8 @@ def test_the_figures_of_a_set():
     assert (first["images"], second["images"]) == (3, 2)
     assert first["iou"] == pytest.approx((1 + 0 + 0.5) / 3)
     assert second["iou"] == pytest.approx((1 + 0) / 2)
-    assert first["iou_low"] <= first["iou"] <= first["iou_high"]
+    assert first["iou_low"] is first["iou_high"] is None  # of two scenes
+    assert "| 1 | 3 | 50.0 | " in markdown(figures)
     for key in ("stop_accuracy", "merged", "split"):
         low, high = figures[f"{key}_interval"]
         assert low <= figures[key] <= high
@@ -185,8 +187,8 @@ def test_what_is_printed_is_markdown():
         "**set**, 1 images: number of layers right in 0.0 [0.0, 79.3] %, 0.00 false layers an image; AP with layer 62.5"
     )
     assert "(in the true layers 100.0, 0.0; their connected parts 0.0, 0.0)" in text[0]
-    assert "| 1 | 1 | 100.0 [100.0, 100.0] | 100.0 | 25.0 | 100.0 | 100.0 | 25.0 | 100.0 | 100.0 |" in text
-    assert "| 2 | 1 | 0.0 [0.0, 0.0] | 25.0 | 25.0 | 0.0 | 25.0 | 25.0 | 100.0 | 100.0 |" in text
+    assert "| 1 | 1 | 100.0 | 100.0 | 25.0 | 100.0 | 100.0 | 25.0 | 100.0 | 100.0 |" in text
+    assert "| 2 | 1 | 0.0 | 25.0 | 25.0 | 0.0 | 25.0 | 25.0 | 100.0 | 100.0 |" in text
     assert "| 1 | - | - | - | - | 100.0 | 100.0 | 100.0 |" in text
     assert "| 0.8 or more | 100.0 [20.7, 100.0] | 100.0 | 100.0 [20.7, 100.0] | 100.0 |" in text
     assert "| 0.95 or more | - | 0.0 | - | 0.0 |" in text
@@ -201,16 +203,16 @@ def test_a_bare_set_has_no_layers():
 
 
 def test_the_difference_is_paired_by_scene():
-    """In each image the first model is better by a half, though the images differ: the interval is that of the difference."""
-    scenes = [scene(FRONT), scene(box(0, 4)), scene(box(10, 20))]
+    """The first model is better by four or five tenths, though images differ by as much: the interval is of the difference."""
+    scenes = [scene(FRONT)] * 6
     told = [s.layers for s in scenes], [s.visible for s in scenes]
-    right = measure("set", scenes, [seen(*s.layers) for s in scenes], *told)
-    halves = [seen(box(0, 5)), seen(box(0, 2)), seen(box(10, 15))]
-    half = measure("set", scenes, halves, *told)
-    assert difference(right, half).splitlines()[2] == "| 1 | 3 | +50.0 [+50.0, +50.0] |"
-    assert difference(half, right).splitlines()[2] == "| 1 | 3 | -50.0 [-50.0, -50.0] |"
+    better = measure("set", scenes, [seen(FRONT), seen(box(0, 6))] * 3, *told)
+    worse = measure("set", scenes, [seen(box(0, 5)), seen(box(0, 2))] * 3, *told)
+    start, low, high = re.fullmatch(r"(.*) \[\+([\d.]+), \+([\d.]+)\] \|", difference(better, worse).splitlines()[2]).groups()
+    assert start == "| 1 | 6 | +45.0" and 40 <= float(low) < 45 < float(high) <= 50
+    assert difference(worse, better).splitlines()[2] == f"| 1 | 6 | -45.0 [-{high}, -{low}] |"
     with pytest.raises(ValueError, match="the other figures of 'set' are of other images"):
-        difference(right, measure("set", scenes[:2], halves[:2], *(each[:2] for each in told)))
+        difference(better, measure("set", scenes[:2], [seen(FRONT)] * 2, *(each[:2] for each in told)))
 
 
 def test_a_sheet_shows_image_truth_and_answer():
@@ -221,3 +223,22 @@ def test_a_sheet_shows_image_truth_and_answer():
     assert (truth == answer).all()
     assert len(np.unique(truth.reshape(-1, 3), axis=0)) == 3  # two layers on grey
     assert (nothing == 32).all()
+
+
+def test_layers_that_the_model_does_not_draw_and_the_time_are_told_at_the_top():
+    predicted, forced = [seen(FRONT)] * 5, [PAIR.layers] * 5
+    figures = measure("set", [PAIR] * 5, predicted, forced, [[]] * 5, max_layers=1, seconds=10.0)
+    assert (figures["max_layers"], figures["seconds"]) == (1, 10.0)
+    top = markdown(figures).split("| can be picked")[0]
+    assert "5 of these images have up to 2 layers, more than the 1 that the model draws." in top
+    assert "; free-running in 10.0 s, 2.000 s an image." in top
+    for drawn in (2, None):
+        text = markdown(measure("set", [PAIR] * 5, predicted, forced, [[]] * 5, max_layers=drawn))
+        assert "more than" not in text and "free-running in" not in text
+
+
+def test_where_all_images_are_alike_no_interval_is_printed():
+    figures = measure("set", [PAIR] * 6, [seen(FRONT)] * 6, [PAIR.layers] * 6, [[]] * 6)
+    text = markdown(figures)
+    assert "| 1 | 6 | 100.0 | " in text and "| 2 | 6 | 0.0 | " in text
+    assert "| 1 | 6 | +0.0 |" in difference(figures, figures)

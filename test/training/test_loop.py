@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pickle
+import re
 import resource
 import signal
 import subprocess
@@ -36,10 +37,13 @@ from training.hybrid import HybridSettings
 from training.loop import LoopSettings, Run, learning_rate
 from training.objective import ObjectiveSettings
 from training.record import Record
-from training.train import TrainSettings, method_of, packed_scenes
+from training.settings import TrainSettings
+from training.sources import check_reached, composites_reach, packed_scenes
+from training.train import method_of
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
 COMPOSITES = CompositeSettings(image_size=64, mask_size=16, area_min=2)
+RULES = {"image_size": 64, "mask_size": 16, "area_min": 2}  # of a configuration
 LOOP = LoopSettings(steps=8, batch_size=2, warmup=3, checkpoint_every=4, workers=0)
 METHOD = method_of(TrainSettings(network=SMALL, composites=COMPOSITES, objective=ObjectiveSettings(own_from=4)))
 
@@ -501,6 +505,21 @@ def test_weights_that_could_not_be_used_are_not_exported(tmp_path, monkeypatch, 
     assert not out.exists()
 
 
+def test_options_that_do_not_fit_the_configuration_are_told_before_the_run_is_read(tmp_path, monkeypatch, capsys):
+    import training.export
+
+    for text, message in (
+        ("network: {kind: paper}\nobjective: {kind: paper}\ncomposites: {image_size: 64}", "--bias is of the fast network"),
+        ("network: {kind: one_shot}\nobjective: {kind: one_shot}", "is a baseline, which no Perceiver runs"),
+    ):
+        (tmp_path / "config.yaml").write_text(text)
+        words = [tmp_path / "absent", tmp_path / "config.yaml", "--out", tmp_path / "a.safetensors", "--bias", 1]
+        monkeypatch.setattr(sys, "argv", ["export", *map(str, words)])
+        with pytest.raises(SystemExit):
+            training.export.main()
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("bias", "taken"), [([], 0), (["--bias", "0.25"], 0.25)])
 def test_a_run_of_centres_alone_leaves_layers_as_they_were(tmp_path, monkeypatch, capsys, bias, taken):
     """Their bias is in the run's weights already, and they draw as many layers as before."""
@@ -605,7 +624,7 @@ def write_config(path: Path, **changes) -> Path:
     settings = {
         "network": vars(SMALL) | {"encoder_channels": [8, 8, 8, 8], "denoiser_channels": [8, 8, 8]},
         "backbone": {"imagenet": False, "frozen_stages": 0},
-        "composites": {"image_size": 64, "mask_size": 16, "area_min": 2},
+        "composites": RULES,
         "loop": {"steps": 2, "batch_size": 2, "workers": 0},
     }
     path.write_text(yaml.safe_dump(settings | changes))
@@ -657,18 +676,52 @@ def test_a_packed_set_alone_is_enough(tmp_path, packed, monkeypatch):
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 2
 
 
-def test_scenes_that_are_too_deep_are_left_out_but_where_nothing_is_learnt_of_a_layers_number(packed):
+def test_deeper_scenes_are_refused_or_left_out_if_asked_but_where_nothing_is_learnt_of_a_layers_number(packed, capsys):
     whole = PackedScenes(packed)
     made = whole.meta["settings"]
     rules = SceneRules(made["image_size"], made["mask_size"], 1, made["area_min"])
     assert len(packed_scenes([packed], rules, any_depth=True)) == len(whole)
-    shallow = packed_scenes([packed], rules)
+    deeper = [len(scene.layers) for scene in whole if len(scene.layers) > 1]
+    told = (
+        f"{len(deeper)} of 6 scenes of {packed} have up to {max(deeper)} layers, more than the 1 that the configuration draws: "
+    )
+    ways_out = f"leave these scenes out by --leave-out-deeper, or set `composites: {{max_layers: {max(deeper)}}}`"
+    with pytest.raises(ValueError, match=re.escape(told + ways_out)):
+        packed_scenes([packed], rules)
+    shallow = packed_scenes([packed], rules, leave_out_deeper=True)
+    assert f"{told}left out" in capsys.readouterr().out
     assert [scene.image.tobytes() for scene in map(shallow.__getitem__, range(len(shallow)))] == [
         scene.image.tobytes() for scene in whole if len(scene.layers) <= 1
     ]
     assert 0 < len(shallow) < len(whole)
     with pytest.raises(ValueError, match="every scene of .* has more than 0 layers"):
-        packed_scenes([packed], replace(rules, max_layers=0))
+        packed_scenes([packed], replace(rules, max_layers=0), leave_out_deeper=True)
+
+
+def test_a_set_that_could_be_deeper_and_is_not_is_taken_as_it_is(packed):
+    rules = SceneRules(64, 16, 3, 2)  # of the six scenes, with three objects at most; the set was made with five layers
+    assert len(packed_scenes([packed], rules)) == 6
+
+
+def test_a_run_leaves_deeper_scenes_out_if_asked(tmp_path, packed, monkeypatch, capsys):
+    config = write_config(tmp_path / "config.yaml", packed=1.0, composites=RULES | {"max_layers": 1})
+    words = [config, "--packed", packed, "--out", tmp_path / "run"]
+    with pytest.raises(SystemExit):
+        run_command(monkeypatch, *words)
+    assert "more than the 1 that the configuration draws: leave these scenes out by --leave-out" in capsys.readouterr().err
+    run_command(monkeypatch, *words, "--leave-out-deeper")
+    assert "left out" in capsys.readouterr().out
+    assert (tmp_path / "run" / "checkpoint.pt").is_file()
+
+
+def test_as_many_layers_as_a_source_of_scenes_has_must_be_drawn():
+    assert composites_reach(CompositeSettings(max_layers=7)) == {"composites": 5}  # of so many objects at most
+    assert composites_reach(CompositeSettings(max_layers=7, counts=(0, 0.5, 0.5, 0))) == {"composites": 2}
+    assert composites_reach(CompositeSettings(max_layers=3)) == {"composites": 3}
+    check_reached(7, {"bins": 7, "composites": 5})
+    message = "draws up to 7 layers, scenes of desks, composites have at most 5: set `composites: {max_layers: 5}`"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_reached(7, {"desks": 4, "composites": 5})
 
 
 def test_several_packed_sets_are_one(packed):
@@ -691,6 +744,11 @@ def test_several_packed_sets_are_one(packed):
             ["--packed", "{packed}"],
             "was made with area_min 2, the configuration says 10: make them agree",
         ),
+        (
+            {"packed": 1.0, "composites": RULES | {"max_layers": 7}},
+            ["--packed", "{packed}"],
+            "the configuration draws up to 7 layers, scenes of {packed} have at most 5: set `composites: {{max_layers: 5}}`",
+        ),
     ],
 )
 def test_mistakes_about_the_scenes_are_told_in_a_line(tmp_path, packed, monkeypatch, capsys, changes, words, message):
@@ -698,7 +756,7 @@ def test_mistakes_about_the_scenes_are_told_in_a_line(tmp_path, packed, monkeypa
     words = [word.format(packed=packed, absent=tmp_path / "absent") for word in words]
     with pytest.raises(SystemExit):
         run_command(monkeypatch, config, *words, "--out", tmp_path / "run")
-    assert message in capsys.readouterr().err
+    assert message.format(packed=packed) in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

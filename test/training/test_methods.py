@@ -155,3 +155,19 @@ def test_a_layer_without_candidates_is_blank(samples):
     network = Scripted(SMALL)
     (found,) = independent_layers([network], [image()], 4, "ddim", 1, samples, 0)
     assert not found.amodal.any()
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"layers": 5}, "layers must be 0 of a network that draws all layers at once, not 5"),
+        (
+            {"centre_channels": (8, 8, 8)},
+            r"centre_channels must be \(\) of a network that draws all layers at once, not \(8, 8, 8\)",
+        ),
+        ({"hypotheses": 3}, "hypotheses must be 1 of a network that draws all layers at once, not 3"),
+    ],
+)
+def test_a_one_shot_network_refuses_parts_that_it_does_not_have(part, message):
+    with pytest.raises(ValueError, match=message):
+        OneShotSettings(**part)

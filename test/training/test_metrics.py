@@ -106,7 +106,19 @@ def test_bootstrap_interval():
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * 0.1 / 400**0.5, rel=0.2)
     assert bootstrap_interval(values) == (low, high)
-    assert bootstrap_interval([0.3, 0.3]) == pytest.approx((0.3, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [([], None), ([0.3], None), ([0.1, 0.2, 0.3, 0.4], None), ([0.1, 0.2] * 20, [0, 1, 2, 3] * 10), ([0.0] * 100, None)],
+)
+def test_few_scenes_or_equal_values_have_no_interval(values, groups):
+    assert all(map(math.isnan, bootstrap_interval(values, groups)))
+
+
+def test_five_scenes_have_an_interval():
+    low, high = bootstrap_interval([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert 0.1 <= low < 0.3 < high <= 0.5
 
 
 def test_the_interval_of_a_share_is_wilsons():

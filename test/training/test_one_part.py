@@ -14,12 +14,14 @@ import training.train
 from seqamodal_ros.diffusion.fast import FastNetwork
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
+from training.begin import begin
 from training.data.batches import Repeated
 from training.data.scene import Scene
 from training.encoded import EncodedOnce
 from training.loop import LoopSettings
 from training.objective import ObjectiveSettings
-from training.train import TrainSettings, begin, fit, method_of
+from training.settings import TrainSettings
+from training.train import fit, method_of
 
 from .conftest import SMALL, pair
 

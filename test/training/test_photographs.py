@@ -127,6 +127,9 @@ def test_the_command(folder, monkeypatch, capsys):
         regions.append(region)
         return see(*args, region=region)
 
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
     monkeypatch.setattr(Perceiver, "__call__", watched)
     monkeypatch.setattr(sys, "argv", [*map(str, words), "--sheet", str(folder / "sheet.png")])
     training.photographs.main()
@@ -135,6 +138,12 @@ def test_the_command(folder, monkeypatch, capsys):
     assert len(table) == 4 and {line.count("|") for line in table} == {8}
     assert table[2].startswith("| the whole photograph | ") and table[3].startswith("| a region, 15% around the boxes | ")
     assert cv2.imread(str(folder / "sheet.png")).shape == (480, 640, 3)
+    monkeypatch.setattr(Perceiver, "__call__", full)
+    monkeypatch.setattr(sys, "argv", [*map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        training.photographs.main()
+    assert ended.value.code == 2 and "error: CUDA out of memory" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr(Perceiver, "__call__", watched)
     for wrong, said in (
         (["--sheet", folder / "absent" / "s.png"], "there is no folder"),
         (["--sheet", folder / "s.txt"], "use .png or .jpg"),

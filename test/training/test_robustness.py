@@ -103,5 +103,21 @@ def test_the_table_tells_what_is_lost():
     far = {"name": "from afar", "iou_by_image": [[0.5], [], []], "stop_accuracy": 0.5}  # too small to be there
     table = training.robustness.markdown([clean, worse, far]).splitlines()
     assert table[2] == "| as they are | 90.0 | 50.0 | - | - | 100.0 % |  |"
-    assert table[3] == "| dark | 80.0 | 0.0 | - | - | 50.0 % | 10.0 [10.0, 10.0] |"
-    assert table[4] == "| from afar | 50.0 | - | - | - | 50.0 % | 30.0 [30.0, 30.0] |"
+    assert table[3] == "| dark | 80.0 | 0.0 | - | - | 50.0 % | 10.0 |"  # of two images: no interval
+    assert table[4] == "| from afar | 50.0 | - | - | - | 50.0 % | 30.0 |"
+    clean["iou_by_image"], worse["iou_by_image"] = [[0.8]] * 6, [[0.7], [0.6], [0.5]] * 2
+    assert " | 20.0 [" in training.robustness.markdown([clean, worse]).splitlines()[3]
+
+
+def test_a_lack_of_memory_is_told_in_a_line(tmp_path, data, monkeypatch, capsys):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
+
+    network, model = FastNetwork(FastSettings(64, 16, (8, 8, 8, 8), (8, 8, 8))), tmp_path / "small.safetensors"
+    save_model(model, network.state_dict(), ModelSettings(network.settings))
+    monkeypatch.setattr(training.robustness, "evaluation_compositor", _small_composites)
+    monkeypatch.setattr(training.robustness, "free_running", full)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "--model", model, "--data", data, "--sprites", data / "rendered", "--count", 1)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("error: CUDA out of memory. Tried to allocate 20 GiB")

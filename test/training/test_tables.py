@@ -12,6 +12,7 @@ import yaml
 import training.data.packed
 import training.evaluate
 import training.tables
+from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.paper import PaperSettings
 from training.comparison import figures_of
 from training.data.compositor import CompositeSettings, Compositor
@@ -20,7 +21,8 @@ from training.hybrid import HybridSettings
 from training.loop import LoopSettings
 from training.methods import Layers
 from training.objective import ObjectiveSettings
-from training.train import TrainSettings
+from training.one_shot import OneShotSettings
+from training.settings import TrainSettings
 from training.variants import TablesSettings, variants
 
 COMPOSITES = CompositeSettings(image_size=64, mask_size=16, area_min=2, max_layers=2, counts=(0, 0.3, 0.7))
@@ -125,6 +127,32 @@ def test_mistakes_are_told_in_a_line(sets, words, monkeypatch, capsys, change, m
     assert message in capsys.readouterr().err
 
 
+def test_sets_that_are_deeper_or_shallower_than_the_models(tmp_path, sets, words, monkeypatch, capsys):
+    """Deeper scenes are left out of training if asked, and told of where they are measured on."""
+    described = {"train": {**CONFIG["train"], "composites": {**CONFIG["train"]["composites"], "max_layers": 1}}}
+    words[0].write_text(yaml.safe_dump(described))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, training.tables, *words, "--models")
+    assert "more than the 1 that the configuration draws: leave these scenes out by --leave-out-deeper" in capsys.readouterr().err
+    run(monkeypatch, training.tables, *words, "--models", "--leave-out-deeper")
+    text = (tmp_path / "out" / "tables.md").read_text()
+    assert "of these images have up to 2 layers, more than the 1 that the models draw" in text.split("## Table 1")[0]
+    described["train"]["composites"]["max_layers"] = 3
+    words[0].write_text(yaml.safe_dump(described))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, training.tables, *words, "--models")
+    said = f"draws up to 3 layers, scenes of {sets / 'train'} have at most 2: set `composites: {{max_layers: 2}}`"
+    assert said in capsys.readouterr().err
+
+
+def test_one_shot_models_have_none_of_the_parts_that_a_sequential_one_may_have():
+    network = FastSettings(layers=5, centre_channels=(48, 32, 32), hypotheses=5)
+    ours = TrainSettings(network=network, objective=ObjectiveSettings(all_layers=1.0, centres=0.5), packed=1.0)
+    found = variants(TablesSettings(ours))
+    assert found["ours"].network == network
+    assert found["one_shot_diffusion"].network == found["one_shot_regression"].network == OneShotSettings()
+
+
 def test_the_models_that_are_compared():
     settings = TablesSettings(TrainSettings(packed=1.0, loop=LoopSettings(steps=1000)))
     found = variants(settings)
@@ -179,6 +207,9 @@ class TestEvaluate:
         (figures,) = json.loads(first.read_text())["figures"]
         assert figures["images"] == 5
         assert len(figures["iou_by_image"]) == 5
+        assert figures["seconds"] > 0 and figures["max_layers"] == 2
+        assert [row["images"] for row in figures["layers"]][0] == 5
+        assert "more than the" not in printed and "; free-running in " in printed
         run(monkeypatch, training.evaluate, *words, "--samples", 1, "--against", first, "--out", second)
         assert "minus small@sha256:" in capsys.readouterr().out
         monkeypatch.setattr(training.evaluate, "free_running", None)  # told before anything is measured
@@ -192,8 +223,25 @@ class TestEvaluate:
         model = load_model(str(small_model_16))
         shallow = replace(model.settings, sequence=replace(model.settings.sequence, max_layers=1))
         save_model(tmp_path / "shallow.safetensors", model.network.state_dict(), shallow)
-        run(monkeypatch, training.evaluate, "--model", tmp_path / "shallow.safetensors", "--set", sets / "test", "--count", 1)
-        assert "have up to 2 layers, the model draws 1: it cannot draw the others" in capsys.readouterr().out
+        words = ["--model", tmp_path / "shallow.safetensors", "--set", sets / "test", "--out", tmp_path / "out.json"]
+        run(monkeypatch, training.evaluate, *words)
+        first, table = capsys.readouterr().out.split("**, 6 images: ")
+        assert "have up to 2 layers, the model draws 1: it cannot draw the others" in first
+        assert "of these images have up to 2 layers, more than the 1 that the model draws." in table.split("| can be picked")[0]
+        (figures,) = json.loads((tmp_path / "out.json").read_text())["figures"]
+        assert (figures["max_layers"], len(figures["layers"])) == (1, 2)
+
+    def test_a_lack_of_memory_is_told_in_a_line(self, sets, small_model_16, monkeypatch, capsys):
+        import torch
+
+        def full(*_):
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
+
+        monkeypatch.setattr(training.evaluate, "free_running", full)
+        with pytest.raises(SystemExit) as ended:
+            run(monkeypatch, training.evaluate, "--model", small_model_16, "--set", sets / "test")
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.splitlines()[-1].endswith("error: CUDA out of memory. Tried to allocate 20 GiB")
 
     def test_the_raw_material_the_sample_frames_two_truths_and_bare_textures(self, tmp_path, data, monkeypatch, capsys):
         import torch
@@ -211,9 +259,11 @@ class TestEvaluate:
         of = {figures["set"]: figures["images"] for figures in result["figures"]}
         assert of == {"test composites": 4, "test composites, fruits": 2, "test composites, objects": 2, "sample frames": 12}
         assert result["two_truths"].keys() == {"both_found", "best_of_3", "mean_hypothesis"}
-        assert 0 <= result["bare_textures_blank"] <= 1
+        low, high = result["bare_textures_blank_interval"]
+        assert 0 <= low <= result["bare_textures_blank"] <= high <= 1 and high - low > 0.5  # of one texture
         printed = capsys.readouterr().out
-        assert "the true union of all objects taken for layer 1" in printed and "bare test textures" in printed
+        assert "the true union of all objects taken for layer 1" in printed and "bare test textures: " in printed
+        assert f" [{100 * low:.1f}, {100 * high:.1f}] % of 1 give no layer" in printed
         kinds = ("best", "reliability", "typical", "worst")
         sheets = [f"{name}_{kind}.png" for name in ("sample_frames", "test_composites") for kind in kinds]
         assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == sheets
@@ -225,7 +275,7 @@ class TestEvaluate:
             ([], "give --set, or --data and --sprites"),
             (["--set", "{train}", "--data", "{train}"], "give --set, or --data and --sprites"),
             (["--set", "{absent}"], "no packed set in"),
-            (["--set", "{train}", "--runtime", "openvino"], "runtime openvino is not to be had here"),
+            (["--set", "{train}", "--runtime", "openvino"], "runtime 'openvino' is unavailable here"),
         ],
     )
     def test_mistakes_are_told_in_a_line(self, tmp_path, sets, small_model_16, monkeypatch, capsys, change, message):

@@ -12,12 +12,13 @@ from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
+from training.begin import begin
 from training.data.batches import Batch
 from training.data.compositor import CompositeSettings
 from training.edges import occlusion_edges
 from training.objective import ObjectiveSettings, loss
+from training.settings import TrainSettings
 from training.taught import TaughtNetwork
-from training.train import TrainSettings, begin
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 16, 16), denoiser_channels=(8, 16, 16))
 

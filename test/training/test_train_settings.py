@@ -10,7 +10,7 @@ import yaml
 from seqamodal_ros.diffusion.paper import PaperSettings
 from seqamodal_ros.settings import from_mapping
 from training.hybrid import HybridSettings
-from training.train import TrainSettings, read_settings
+from training.settings import TrainSettings, read_settings
 from training.variants import TablesSettings, variants
 
 FOLDER = Path(__file__).parents[2] / "training" / "configs"

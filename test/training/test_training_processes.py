@@ -16,7 +16,7 @@ import yaml
 from seqamodal_ros.diffusion.fast import FastNetwork
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
 from training.data.sets import composite_set
-from training.train import read_settings
+from training.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,6 +16,8 @@ from training.data.compositor import Compositor
 from training.data.painting import camera, worn
 from training.data.scene import Scene
 
+OTHERS = 12  # scenes to look at while a network trains
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -75,10 +77,10 @@ class SceneBatches(Dataset):
     def __len__(self) -> int:
         return self.batches
 
-    def others(self, count: int = 12) -> list[Scene]:
-        """Scenes that no item has: composites of other draws. Those of a packed set are in items too, varied in another way."""
+    def others(self) -> list[Scene]:
+        """`OTHERS` scenes that no item has: composites of other draws; those of a packed set are in items, varied otherwise."""
         draw = self.draw.draw if isinstance(self.draw, Repeated) else self.draw
-        return [draw(np.random.default_rng([self.seed, self.batches, k])) for k in range(count)]
+        return [draw(np.random.default_rng([self.seed, self.batches, k])) for k in range(OTHERS)]
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index])

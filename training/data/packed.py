@@ -96,10 +96,13 @@ class PackedScenes:
         amodal = np.unpackbits(self._amodal[first:last], axis=1).reshape(last - first, side, side).astype(bool)
         return Scene(np.array(self._images[number]), amodal, self._occlusions(number))
 
+    def depths(self) -> list[int]:
+        """How many layers each scene has."""
+        return [int(layer_indices(self._occlusions(number)).max(initial=0)) for number in range(len(self))]
+
     def not_deeper(self, max_layers: int) -> list[int]:
         """The numbers of the scenes with so many layers at most."""
-        depths = (layer_indices(self._occlusions(number)).max(initial=0) for number in range(len(self)))
-        return [number for number, depth in enumerate(depths) if depth <= max_layers]
+        return [number for number, depth in enumerate(self.depths()) if depth <= max_layers]
 
     def _occlusions(self, number: int) -> np.ndarray:
         """Z of Eq. 1, bool [N, N]."""
