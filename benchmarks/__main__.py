@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `make bench` runs: ways to layers on the same images in one run, how cost grows, training, ROS; tables and a plot."""
 
-import argparse
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.page import MARK, PAGE, plot, text
+from benchmarks.arguments import add_device
+from benchmarks.page import MARK, PAGE, not_run, plot, text
 from benchmarks.timing import accelerator, machine
 from seqamodal_ros import Perceiver
-from seqamodal_ros.diffusion.weights import shipped
+from seqamodal_ros.commands.arguments import Parser, one_line, whole_number
+from seqamodal_ros.diffusion.weights import load_model, shipped
 from seqamodal_ros.perceiver import RUNTIMES
-from seqamodal_ros.runtimes.exported import threads
+from seqamodal_ros.runtimes.choice import OF_EXPORTS
+from seqamodal_ros.runtimes.exported import export_folder, read_card, threads
 
 OUT = Path("bench_out")
 IMAGES = {"cpu": {"fast": 16, "paper": 2}, "cuda": {"fast": 128, "paper": 64}}  # of a step of training
@@ -28,8 +32,33 @@ def child(out: Path, module: str, *arguments: str) -> dict[str, Any]:
     file.unlink(missing_ok=True)
     done = subprocess.run([sys.executable, "-m", module, *arguments, "--out", str(file)], stderr=subprocess.PIPE, text=True)
     if not file.is_file():
-        return {"missing": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+        return {"missing": _last_line(done)}
     return json.loads(file.read_text())
+
+
+def export_missing(models: Iterable[str], cache: Path) -> dict[str, str]:
+    """Export the models that have none in `cache`, the benchmark's own; of those that cannot be exported, why.
+
+    From here on it is the cache of this process and of those that it starts: a user's node keeps the runtime that it has.
+    """
+    os.environ["XDG_CACHE_HOME"] = str(cache.absolute())
+    failed = {}
+    for model in models:
+        model_id = load_model(model).model_id
+        try:
+            read_card(export_folder(model_id), model_id, model)
+        except (OSError, ValueError):  # there is none, or it is of before
+            print(f"exporting {model}", flush=True)
+            command = [sys.executable, "-m", "seqamodal_ros", "export", "--model", model]
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            if done.returncode:
+                failed[model] = _last_line(done)
+    return failed
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a process that failed said last."""
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
 
 
 def shell_and_stillness(model: str, device: str) -> dict[str, Any]:
@@ -47,14 +76,21 @@ def shell_and_stillness(model: str, device: str) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--model", default="default")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--repeats", type=int, default=5, help="of each sample frame (default: %(default)s)")
+def main(argv: list[str] | None = None) -> int:
+    """Run all; returns 0, 1 where the page was to be written and parts of it were not run, 2 where nothing can be measured."""
+    parser = Parser(prog="make bench", description=__doc__)
+    parser.add_argument("--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file")
+    add_device(parser)
+    parser.add_argument("--repeats", type=whole_number(1, 1000), default=5, help="of each sample frame (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.parent.name}/{PAGE.name}, its plot and its JSON")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    try:
+        own = Perceiver.load(args.model, args.device, runtime="torch").model_id.partition("@")[0]
+        others = [name for name, (path, _) in shipped().items() if name != "default" and path.stem != own]
+    except (OSError, ValueError, torch.OutOfMemoryError) as error:
+        parser.error(one_line(error))
     OUT.mkdir(exist_ok=True)
+    unexported = export_missing([args.model, *others], OUT / "cache") if args.device == "cpu" else {}
     perceiver = Perceiver.load(args.model, args.device)
     common = ("--model", args.model, "--device", args.device)
     began = time.monotonic()
@@ -68,6 +104,15 @@ def main() -> None:
         said = result.get("missing") or (f"{result['p50_ms']:,.0f} ms a frame" if "p50_ms" in result else "done")
         print(f"{time.monotonic() - began:5.0f} s  {name}: {said}", flush=True)
 
+    def of_steps(named: str, model: str, runtime: str) -> None:
+        """`ours` in one, two and four sampling steps."""
+        why = unexported.get(model) if runtime in OF_EXPORTS else None
+        for steps in (1, 2, 4):
+            name = f"{named}, {steps} step{'s' * (steps > 1)}, {runtime}"
+            settings = ("--model", model, "--runtime", runtime, "--steps", str(steps), "--repeats", str(args.repeats))
+            arguments = ("ours", "--device", args.device, *settings)
+            tell(found["methods"], name, name, {"missing": why} if why else child(OUT, "benchmarks.methods", *arguments))
+
     for name, method in {
         "peer: diffusers, 1000 steps": "peer",
         "paper's sampler, ours, 1000 steps": "paper",
@@ -76,18 +121,10 @@ def main() -> None:
         tell(found["methods"], name, name, child(OUT, "benchmarks.methods", method, *common))
     runtimes = [each for each in RUNTIMES if each != "auto" and (args.device == "cpu" or each.startswith("torch"))]
     for runtime in runtimes:
-        for steps in (1, 2, 4):
-            name = f"ours, {steps} step{'s' * (steps > 1)}, {runtime}"
-            arguments = ("ours", *common, "--runtime", runtime, "--steps", str(steps), "--repeats", str(args.repeats))
-            tell(found["methods"], name, name, child(OUT, "benchmarks.methods", *arguments))
+        of_steps("ours", args.model, runtime)
     best = perceiver.runtime
-    for model, (path, _) in shipped().items():
-        if model == "default" or path.stem == perceiver.model_id.partition("@")[0]:
-            continue
-        for steps in (1, 2, 4):
-            name = f"ours, {model}, {steps} step{'s' * (steps > 1)}, {best}"
-            arguments = ("ours", "--model", model, "--device", args.device, "--runtime", best, "--steps", str(steps))
-            tell(found["methods"], name, name, child(OUT, "benchmarks.methods", *arguments, "--repeats", str(args.repeats)))
+    for model in others:
+        of_steps(f"ours, {model}", model, best)
     for what in ("growth", "floor"):
         tell(found, what, what, child(OUT, "benchmarks.growth", what, *common, "--runtime", best))
     found["runtime"], found["steps"] = best, perceiver.model.settings.sampling_steps
@@ -97,13 +134,23 @@ def main() -> None:
         tell(found["learning"], network, f"training of `{network}`", child(OUT, "benchmarks.learning", *arguments))
     tell(found, "ros", "ROS shell and stillness", shell_and_stillness(args.model, args.device))
     print("\n" + text(found))
-    written = [OUT / "performance", *([PAGE.with_suffix("")] if args.write else [])]
+    lacking = not_run(found)
+    write = args.write and not lacking
+    written = [OUT / "performance", *([PAGE.with_suffix("")] if write else [])]
     for each in written:
         each.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
         plot(found, each.with_suffix(".png"))
-    if args.write:
+    if write:
         PAGE.write_text(PAGE.read_text().partition(MARK)[0] + f"{MARK}\n\n{text(found)}")
+    elif args.write:
+        reasons = "; ".join(f"{name} ({why})" for name, why in lacking.items())
+        print(
+            f"{PAGE.parent.name}/{PAGE.name} is left as it was, as this was not run: {reasons}. What was is in {OUT}/",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.arguments import add_device
 from benchmarks.forced import force
 from benchmarks.frames import frames
 from benchmarks.methods import LAYERS, PASSES, K
@@ -83,8 +84,7 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
     views = 2 if settings.mirror else 1
     calls, rows = forced.denoises // forced.encodes, forced.rows // forced.encodes
     operations, activations = (
-        views * encodes + rows * views * a_row + centres
-        for encodes, a_row, centres in zip(encoding, denoising, centring, strict=True)
+        views * (encodes + rows * a_row + centres) for encodes, a_row, centres in zip(encoding, denoising, centring, strict=True)
     )
     counts = {part: sum(p.numel() for p in each.parameters()) for part, each in network.named_children()}
     weights = 4 * sum(count * (calls if part == "denoiser" else 1) for part, count in counts.items())
@@ -98,7 +98,7 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
     return {
         "gflop_encode": views * encoding[0] / 1e9,
         "gflop_row": views * denoising[0] / 1e9,
-        "gflop_centres": centring[0] / 1e9,
+        "gflop_centres": views * centring[0] / 1e9,
         "rows": rows,
         "gflop_frame": operations / 1e9,
         "megabytes_weights": weights / 1e6,
@@ -156,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("what", choices=["growth", "floor"])
     parser.add_argument("--model", default="default")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    add_device(parser)
     parser.add_argument("--runtime", default="torch")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True, help="file for the result, JSON")

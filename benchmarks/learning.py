@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.arguments import add_device
 from benchmarks.growth import matrix_rate
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
+from training.begin import begin
 from training.data.batches import Batch, SceneBatches
 from training.data.scene import Scene
 from training.loop import Losses, parameter_groups
 from training.pretrained import BackboneSettings
-from training.train import TrainSettings, begin, method_of, read_settings
+from training.settings import TrainSettings, read_settings
+from training.train import method_of
 
 CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 OBJECTS = 3  # of a scene; each lies on the next, so there are as many layers
@@ -80,7 +83,7 @@ def boxes(settings: TrainSettings, images: int) -> Batch:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
     parser.add_argument("network", choices=["fast", "paper"])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    add_device(parser)
     parser.add_argument("--images", type=int, required=True, help="of a step")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True, help="file for the result, JSON")

@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.arguments import add_device
 from benchmarks.forced import force
 from benchmarks.frames import frames
 from benchmarks.timing import peak_memory, quantiles, seconds
@@ -20,7 +22,7 @@ from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import Model, ModelSettings
-from seqamodal_ros.runtimes.choice import network_on
+from seqamodal_ros.runtimes import choice
 from seqamodal_ros.share import share_folder
 
 LAYERS, PASSES, K = 5, 6, 3  # the blank sixth is drawn, too
@@ -31,9 +33,10 @@ Result = dict[str, Any]
 def ours(model: str, device: str, runtime: str, steps: int, repeats: int) -> Result:
     """The `fast` network: frames of five forced layers, image in to scene out; and what it sees where nothing is forced."""
     images = frames()
+    logging.getLogger(choice.__name__).addHandler(told := Told())
     perceiver = Perceiver.load(model, device, runtime=runtime, sampling_steps=steps, max_layers=PASSES)
     if perceiver.runtime != runtime:
-        return {"missing": f"runtime {runtime} is not to be had here"}
+        return {"missing": told.why}
     perceiver.warm_up(K)  # as the node does while it configures
     forced = force(perceiver, LAYERS)
     began = time.perf_counter()
@@ -45,6 +48,16 @@ def ours(model: str, device: str, runtime: str, steps: int, repeats: int) -> Res
     seen = Perceiver.load(model, device, runtime=runtime, sampling_steps=steps)
     figures = iou_of_layers([seen(image, K, index).amodal for index, image in enumerate(images)])
     return {**calls, **quantiles(taken), "first_ms": 1000 * first, **memory, **figures}
+
+
+class Told(logging.Handler):
+    """Keeps why a runtime is unavailable, which is the first that is said of the choice of one."""
+
+    why = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A warning; without what is taken instead, as here nothing is."""
+        self.why = self.why or " ".join(record.getMessage().partition(": falling back")[0].split())
 
 
 def iou_of_layers(predicted: list[np.ndarray]) -> Result:
@@ -61,7 +74,7 @@ def iou_of_layers(predicted: list[np.ndarray]) -> Result:
 def paper(sampler: str, steps: int, device: str) -> Result:
     """The paper's network, ours, with a sampler of ours; random weights, as none are trained. On a GPU as `auto` has it."""
     model = Model(PaperNetwork(PaperSettings()).eval(), ModelSettings(PaperSettings()), "random")
-    network, runtime, _ = network_on(model, device, "auto" if device == "cuda" else "torch")
+    network, runtime, _ = choice.network_on(model, device, "auto" if device == "cuda" else "torch")
     schedule = Schedule.linear()
     features = network.encode(normalised(torch.from_numpy(frames()[0][:256, :256]).permute(2, 0, 1)[None].to(device)))
     features = tuple(f.expand(K, -1, -1, -1) for f in features)
@@ -117,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
     parser.add_argument("method", choices=["peer", "paper", "ddim", "ours"])
     parser.add_argument("--model", default="default")
-    parser.add_argument("--device", default="cpu")
+    add_device(parser)
     parser.add_argument("--runtime", default="torch")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)

@@ -38,10 +38,19 @@ def text(found: dict[str, Any]) -> str:
         parts += [_table([what, *ms], [["ms", *(f"{each:.0f}" for each in ms.values())]]) for what, ms in found["growth"].items()]
     if "missing" not in found["floor"]:
         parts.append(_floor(found["runtime"], **found["floor"]))
-    parts += [_learning(name, each) for name, each in found["learning"].items()]
+    parts += [_learning(name, each) for name, each in found["learning"].items() if "missing" not in each]
     if "missing" not in found["ros"]:
         parts.append(_ros(**found["ros"]))
+    parts += [f"{name}: not run: {why}" for name, why in not_run(found).items()]
     return "\n\n".join(parts) + "\n"
+
+
+def not_run(found: dict[str, Any]) -> dict[str, str]:
+    """The parts beside the table of ways that have no figures, and why; in that table each row says so itself."""
+    parts = {"What a frame costs": found["growth"], "The floor": found["floor"]}
+    parts |= {f"Training of `{name}`": each for name, each in found["learning"].items()}
+    parts["The ROS shell"] = found["ros"]
+    return {name: part["missing"] for name, part in parts.items() if "missing" in part}
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -79,8 +88,6 @@ def _floor(runtime: str, **f: Any) -> str:
 
 
 def _learning(network: str, f: dict[str, Any]) -> str:
-    if "missing" in f:
-        return f"Training of `{network}`: not run: {f['missing']}"
     return (
         f"Training of `{network}`, {f['images']} images a step, in {f['kind']}: {f['images_per_second']:.3g} images/s of "
         f"{f['gflop_image']:.1f} GFLOP, forward and backward; {100 * f['share']:.0f} % of the machine's matrix products."

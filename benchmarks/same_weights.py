@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's 1000 steps by us and by the peer, of the same weights and noise; `python -m benchmarks.same_weights --help`."""
 
-import argparse
 import json
 import time
 from collections.abc import Callable
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqamodal_ros.commands.arguments import whole_number
+from benchmarks.arguments import add_device
+from seqamodal_ros.commands.arguments import Parser, one_line, whole_number
 from seqamodal_ros.diffusion.adapter import conditioned, normalised, signed
 from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.samplers import ancestral
@@ -83,12 +83,12 @@ def _timed(call: Callable[[torch.Generator], Tensor], generator: torch.Generator
 
 def main() -> None:
     on_gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.same_weights", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.same_weights", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="weights of the paper's network, .safetensors")
     parser.add_argument("--set", type=Path, required=True, help="a packed set to take images of, not one for training")
     parser.add_argument("--images", type=whole_number(1, 10**6), default=2, help="default: %(default)s")
     parser.add_argument("--samples", type=whole_number(1, 1000), default=3, help="K (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if on_gpu else "cpu", choices=["cpu", "cuda"])
+    add_device(parser)
     parser.add_argument("--runtime", default=RUNTIMES[on_gpu], choices=RUNTIMES, help="of ours (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="file for the result, JSON")
     args = parser.parse_args()
@@ -100,6 +100,8 @@ def main() -> None:
         parser.error(f"{error}: pip install -r requirements/test.txt")
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    except torch.OutOfMemoryError as error:
+        parser.error(f"out of GPU memory: give fewer --samples, or --device cpu ({one_line(error)})")
     print(f"{result['ratio']:.1f} times as fast by {result['runtime']}, masks agree to an IOU of {result['mean_iou']:.4f}")
     if args.out:
         args.out.write_text(json.dumps(result))

@@ -39,14 +39,16 @@ class Perceiver:
         precision: what that computes in, "float32" or "bfloat16".
     """
 
-    def __init__(self, model: Model, device: str, fit: str, runtime: str, before_call: Callable[[], None]):
+    def __init__(self, model: Model, device: str, fit: str, runtime: str, before_call: Callable[[], None], source: str = ""):
+        """See `load`, which makes one; `source` is what the model was loaded by, see `network_on`."""
         from seqamodal_ros.diffusion.schedule import Schedule
         from seqamodal_ros.runtimes.choice import network_on
 
         self.model = model
         self._device = device
+        self._source = source
         self._network: CentredNetwork | None  # None while it rests
-        self._network, self.runtime, self.precision = network_on(model, device, runtime)
+        self._network, self.runtime, self.precision = network_on(model, device, runtime, source)
         self._fit = fit
         self._schedule = Schedule.linear()
         self._before_call = before_call
@@ -117,7 +119,7 @@ class Perceiver:
         own = loaded.settings
         sequence = overridden(own.sequence, max_layers=max_layers, area_min=area_min, majority_null=majority_null)
         settings = overridden(own, sequence=sequence, sampling_steps=sampling_steps, mirror=mirror)
-        return cls(replace(loaded, settings=settings), device, fit, runtime, before_call)
+        return cls(replace(loaded, settings=settings), device, fit, runtime, before_call, model)
 
     @property
     def model_id(self) -> str:
@@ -147,7 +149,7 @@ class Perceiver:
 
         if self._network is None:
             with torch.inference_mode(False):  # what is moved in it could not be moved away again
-                self._network, self.runtime, self.precision = network_on(self.model, self._device, self.runtime)
+                self._network, self.runtime, self.precision = network_on(self.model, self._device, self.runtime, self._source)
         return self._network
 
     @property
@@ -166,40 +168,26 @@ class Perceiver:
             self.model.network.to("cpu")
             torch.cuda.empty_cache()
 
-    def warm_up(self, num_samples: int = 3) -> None:
-        """Make the network calls that an image takes, one of each kind, of nothing: the first are slower than those that follow.
+    def warm_up(self, num_samples: int = 3, images: int = 1) -> None:
+        """Make the network calls that frames take, of nothing: the first of each batch size is slower than those that follow.
+
+        OpenVINO compiles for it, a GPU records a CUDA graph; on either, no frame of so many images meets a new one afterwards.
 
         Args:
             num_samples: K, hypotheses of a layer, 1..64.
+            images: that a batch has at most, such as one of each camera; 1 or more.
 
         Raises:
-            TypeError, ValueError: as of `__call__`.
+            TypeError, ValueError: as of `__call__`, or `images` is no such number.
+            RuntimeError: from PyTorch, for example where the GPU has too little memory left.
         """
-        import torch
+        from seqamodal_ros.runtimes.blank_calls import call_blank, most_sizes
 
-        from seqamodal_ros.diffusion.fast import has_centres
-        from seqamodal_ros.diffusion.shared_start import shares_start
-
-        num_samples, size = _checked_samples(num_samples), self.model.settings.network.mask_size
-        with torch.inference_mode():
-            self._before_call()
-            network = self.network
-            side = self.model.settings.network.image_size
-            features = network.encode(torch.zeros(1, 3, side, side, device=self._device))
-            shared = shares_start(network, self.model.settings.sampling_steps)
-            first = min(network.hypotheses, num_samples) if shared else num_samples
-            for rows in sorted({first, num_samples}):
-                masks = torch.zeros(rows, 1, size, size, device=self._device)
-                t = torch.full((rows,), self._schedule.steps - 1, device=self._device)
-                self._before_call()
-                network.denoise(masks, t, masks - 1, tuple(f.repeat_interleave(rows, 0) for f in features[: network.conditions]))
-            if has_centres(self.model.network):
-                others = features[network.conditions :]
-                # each number of layers is a graph of its own on a GPU, and compiled by itself by OpenVINO
-                for layers in range(1, min(self.model.settings.sequence.max_layers, 8) + 1):
-                    blank = torch.zeros(layers, 1, size, size, device=self._device) - 1
-                    self._before_call()
-                    network.to_centres(-blank, blank, tuple(f.expand(layers, *f.shape[1:]) for f in others))
+        num_samples, images = _checked_samples(num_samples), check_whole("images", images)
+        if images < 1:
+            raise ValueError(f"images must be 1 or more, not {images}")
+        most = most_sizes(self._device)
+        call_blank(self.network, self.model, self._device, num_samples, images, most, self._before_call)
 
     def __call__(
         self,
@@ -262,7 +250,7 @@ class Perceiver:
         size = settings.network.mask_size
         geometries = [self._geometry(*pair) for pair in zip(images, regions, strict=True)]
         squares = [g.to_model(i, settings.network.image_size) for g, i in zip(geometries, images, strict=True)]
-        inside = [torch.from_numpy(g.inside(size)) for g in geometries]
+        inside = [g.inside(size) for g in geometries]
         generators = [torch.Generator().manual_seed(seed) for _ in images]
 
         @lru_cache(maxsize=1)  # the images change only where one has no more layers
@@ -271,32 +259,32 @@ class Perceiver:
             return tuple(f[of_image] for f in features[: network.conditions])
 
         @torch.inference_mode()
-        def propose(indices: list[int], cumulative_masks: list[np.ndarray]) -> list[np.ndarray]:
+        def propose(indices: list[int], in_front: list[np.ndarray]) -> list[np.ndarray]:
             def draw() -> torch.Tensor:
                 noise = [torch.randn(num_samples, 1, size, size, generator=generators[i]) for i in indices]
                 return torch.cat(noise).to(self._device)
 
-            cumulative = signed(torch.from_numpy(np.stack(cumulative_masks))[:, None]).repeat_interleave(num_samples, 0)
+            cumulative = signed(torch.from_numpy(np.stack(in_front))[:, None]).repeat_interleave(num_samples, 0)
             x0 = generate(
                 network,
                 self._schedule,
-                cumulative.to(self._device),
-                features_of(tuple(indices)),
-                draw,
-                settings.sampler,
-                settings.sampling_steps,
-                self._before_call,
-                num_samples,
+                cumulative_mask=cumulative.to(self._device),
+                features=features_of(tuple(indices)),
+                draw=draw,
+                sampler=settings.sampler,
+                steps=settings.sampling_steps,
+                before_call=self._before_call,
+                samples=num_samples,
             )
-            x0 = x0.cpu().view(len(indices), num_samples, size, size)
-            return [torch.where(inside[i], x, -1.0).numpy() for i, x in zip(indices, x0, strict=True)]
+            proposals = x0.cpu().view(len(indices), num_samples, size, size).numpy()
+            return [np.where(inside[i], x, np.float32(-1)) for i, x in zip(indices, proposals, strict=True)]
 
         with torch.inference_mode():
             self._before_call()
             network = self.network
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
             features = network.encode(normalised(pixels))
-        opinions = self._second_opinions(features, [within.numpy() for within in inside])
+        opinions = self._second_opinions(features, inside)
         found = run([sequence(settings.sequence, (size, size), num_samples, second=second) for second in opinions], propose)
         with torch.inference_mode():
             to_centres = self._to_centres(network, [result.amodal for result in found], features)
@@ -308,7 +296,7 @@ class Perceiver:
         return [
             LayeredScene.assemble(
                 amodal=result.amodal,
-                probability=calibrated(result.probability, result.amodal, settings.temperatures) * within.numpy(),
+                probability=calibrated(result.probability, result.amodal, settings.temperatures) * within,
                 hypotheses=result.hypotheses,
                 geometry=geometry,
                 to_centres=ways,

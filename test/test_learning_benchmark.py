@@ -4,7 +4,7 @@
 from benchmarks.learning import CONFIGS, boxes, learning
 from benchmarks.page import text
 from seqamodal_ros.scene.layers import layer_indices
-from training.train import read_settings
+from training.settings import read_settings
 
 
 def test_scenes_of_boxes_have_a_layer_each():

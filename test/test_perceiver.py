@@ -118,9 +118,9 @@ class TestSeeing:
         cold = Perceiver.load(str(centred_model), "cpu", mirror=mirror)
         np.testing.assert_array_equal(warm(image).hypotheses, cold(image).hypotheses)
 
-    @pytest.mark.parametrize(("num_samples", "rows"), [(2, [2]), (4, [3, 4])])
+    @pytest.mark.parametrize(("num_samples", "rows"), [(2, [2, 1]), (4, [3, 4, 1, 2])])
     def test_warming_up_a_model_that_tells_hypotheses_apart(self, numbered_model, num_samples, rows):
-        """The first step is of as many as there are numbers."""
+        """The first step is of as many as there are numbers; those that saw nothing then are not asked again."""
         called = []
         warm = Perceiver.load(str(numbered_model), "cpu")
         warm.model.network.denoiser.register_forward_hook(lambda module, inputs, output: called.append(len(inputs[0])))
@@ -128,7 +128,55 @@ class TestSeeing:
         assert called == rows
         called.clear()
         scene = warm(picture(48, 64), num_samples)
-        assert set(called) == set(rows) and len(scene.amodal)
+        assert set(called) <= set(rows) and {rows[0], num_samples} <= set(called) and len(scene.amodal)
+
+    @pytest.mark.parametrize("steps", [1, 2])
+    @pytest.mark.parametrize("mirror", [False, True])
+    @pytest.mark.parametrize("kind", ["centred_model", "numbered_model"])
+    def test_after_warming_up_for_several_images_no_frame_meets_a_new_batch_size(self, kind, mirror, steps, request):
+        """Whichever images come together, and whichever of their hypotheses see nothing in the first of two steps."""
+        import torch
+
+        views, settings = 1 + mirror, {"mirror": mirror, "sampling_steps": steps, "area_min": 4}
+        perceiver = Perceiver.load(str(request.getfixturevalue(kind)), "cpu", runtime="torch", **settings)
+        sizes, generator = set(), torch.Generator().manual_seed(0)
+
+        def of_part(name, rows):
+            sizes.add((name, rows))
+
+        def blank_some(module, inputs, output):
+            blank = torch.rand(len(output) // views, generator=generator).lt(0.3).repeat_interleave(views)
+            return torch.where(blank[:, None, None, None] & (inputs[1][0] == 999), -100.0, output)
+
+        network = perceiver.model.network
+        for name, part in network.named_children():
+            part.register_forward_hook(lambda module, inputs, output, name=name: of_part(name, len(inputs[0])))
+        network.denoiser.register_forward_hook(blank_some)
+        perceiver.warm_up(num_samples=2, images=2)
+        known = sizes.copy()
+        sizes.clear()
+        for seed in range(8):
+            images = [picture(48, 64, seed), picture(64, 200, seed + 1)]
+            perceiver.batch(images, 2, seed)
+            perceiver(images[0], 2, seed)
+        assert sizes <= known
+        rows = (1, 2, 3, 4) if kind == "numbered_model" and steps == 2 else (2, 4)
+        assert sizes >= {*(("encoder", views * n) for n in (1, 2)), *(("denoiser", views * n) for n in rows)}
+
+    def test_warming_up_ends_where_a_further_batch_size_costs_nothing_more(self, small_model, monkeypatch):
+        from seqamodal_ros.runtimes import blank_calls
+
+        monkeypatch.setattr(blank_calls, "SIZES", 2)
+        rows = []
+        perceiver = Perceiver.load(str(small_model), "cpu", sampling_steps=1)
+        perceiver.model.network.denoiser.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+        perceiver.warm_up(num_samples=2, images=9)
+        assert rows == [2, 4, 6]
+
+    @pytest.mark.parametrize(("images", "error"), [(0, ValueError), (1.5, TypeError)])
+    def test_warming_up_for_no_number_of_images(self, perceiver, images, error):
+        with pytest.raises(error, match="images must be"):
+            perceiver.warm_up(images=images)
 
     def test_a_batch_equals_its_images_alone(self, perceiver):
         images = [picture(120, 160), picture(90, 30, 1), picture(64, 64, 2)]

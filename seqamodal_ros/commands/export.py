@@ -4,6 +4,7 @@
 import logging
 import sys
 import warnings
+from importlib.util import find_spec
 
 from seqamodal_ros.commands.arguments import Parser, interruptible, one_line
 
@@ -27,13 +28,14 @@ def main(argv: list[str] | None = None) -> int:
         from seqamodal_ros.diffusion.weights import load_model
         from seqamodal_ros.runtimes.exported import export, export_folder
         from seqamodal_ros.runtimes.onnx_runtime import OnnxRuntimeNetwork
+        from seqamodal_ros.runtimes.openvino import OpenVinoNetwork
 
         model = load_model(arguments.model)
         folder = export_folder(model.model_id)
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # what it says is of its own inside
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            difference = export(model, folder, OnnxRuntimeNetwork)
+            difference = export(model, folder, OnnxRuntimeNetwork, OpenVinoNetwork if find_spec("openvino") else None)
     except ImportError as error:
         print(f"export: error: cannot import {error.name}: `pip install -r requirements/runtimes.txt`", file=sys.stderr)
         return 2

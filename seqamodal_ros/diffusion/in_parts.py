@@ -63,20 +63,21 @@ def in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[li
         try:
             done.append(call(slice(start, start + size)))
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if size == 1:
-                raise torch.OutOfMemoryError(f"the GPU has no memory for a batch of one: {error}") from error
+                said = "the GPU has no memory for a batch of one: free some, or set `device: cpu`"
+                raise torch.OutOfMemoryError(f"{said} ({error})") from error
         else:
             start += size
             continue
         most = size // 2  # outside of `except`, whose traceback holds what was computed so far
         torch.cuda.empty_cache()
-        logging.getLogger(__name__).warning("the GPU has no memory for a batch of %d: going on in parts of %d", size, most)
+        logging.getLogger(__name__).warning("out of GPU memory for a batch of %d: continuing with batches of %d", size, most)
     return done, most
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
     """Whether PyTorch says so, or what is below it, in its own words (CUDNN_STATUS_ALLOC_FAILED, "CUDA error: out of memory")."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in ("ALLOC_FAILED", "out of memory"))
 

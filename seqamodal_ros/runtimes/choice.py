@@ -9,10 +9,11 @@ from typing import NamedTuple, cast
 import torch
 
 from seqamodal_ros.diffusion.adapter import CentredNetwork
-from seqamodal_ros.diffusion.in_parts import InParts
+from seqamodal_ros.diffusion.in_parts import InParts, out_of_memory
 from seqamodal_ros.diffusion.mirrored import Mirrored
 from seqamodal_ros.diffusion.weights import Model
 from seqamodal_ros.runtimes.bfloat16 import Bfloat16, computes_bfloat16
+from seqamodal_ros.runtimes.blank_calls import call_blank
 from seqamodal_ros.runtimes.cuda_graphs import CudaGraphs
 from seqamodal_ros.runtimes.exported import Card, export_folder, read_card
 from seqamodal_ros.runtimes.onnx_runtime import OnnxRuntimeNetwork
@@ -26,7 +27,8 @@ OF_EXPORTS: dict[str, Callable[[Path, Card], OpenVinoNetwork | OnnxRuntimeNetwor
 }
 BFLOAT16 = "torch-bf16"
 _threads_before: int | None = None  # PyTorch's, before an export left it one
-MISSING = "runtime %s is not to be had (%s): going on with %s"
+MISSING = "runtime '%s' is unavailable (%s): falling back to '%s'"
+USUAL = 3  # K that most ask for: what is compiled to try a runtime out is then of use
 
 
 class Computed(NamedTuple):
@@ -43,7 +45,7 @@ class Computed(NamedTuple):
     precision: str
 
 
-def network_on(model: Model, device: str, runtime: str) -> Computed:
+def network_on(model: Model, device: str, runtime: str, source: str = "") -> Computed:
     """The network on a runtime.
 
     Args:
@@ -51,25 +53,39 @@ def network_on(model: Model, device: str, runtime: str) -> Computed:
         device: "cpu" or "cuda".
         runtime: of `perceiver.RUNTIMES`. "auto" takes the fastest whose package and export are there, on a GPU bfloat16; one that
             was named and is not there is told in a warning, and the next best takes its place: of exports another export, then
-            PyTorch in float32.
+            PyTorch in float32. So is an export that is there and is damaged, does not run, or is of other weights.
+        source: what the model was loaded by, for the command in a warning; see `read_card`.
+
+    Raises:
+        torch.OutOfMemoryError: the GPU has no memory for the network.
     """
-    computed = _exported(model, device, runtime) or _by_torch(model, device, runtime)
-    network = Mirrored(computed.network) if model.settings.mirror else computed.network
+    computed = _exported(model, device, runtime, source) or _by_torch(model, device, runtime)
+    network = _of_views(computed.network, model)
     if device == "cuda" and computed.runtime == BFLOAT16:
         network = CudaGraphs(network)
     return computed._replace(network=InParts(network))
+
+
+def _of_views(network: CentredNetwork, model: Model) -> CentredNetwork:
+    """Of the image, and of its mirror image where the model looks at it, too."""
+    return Mirrored(network) if model.settings.mirror else network
 
 
 def _by_torch(model: Model, device: str, runtime: str) -> Computed:
     """The network by PyTorch; in bfloat16 where that was asked for, or is best, and the device has it."""
     if device == "cpu":
         _give_threads_back()
-    network = cast(CentredNetwork, model.network.to(device))  # who asks for ways to centres sees to it that it has them
-    if runtime == BFLOAT16 or (runtime == "auto" and device == "cuda"):
-        if computes_bfloat16(device):
-            return Computed(Bfloat16(network, device), BFLOAT16, "bfloat16")
-        if runtime == BFLOAT16:
-            LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16", "torch")
+    try:
+        network = cast(CentredNetwork, model.network.to(device))  # who asks for ways to centres sees to it that it has them
+        if runtime == BFLOAT16 or (runtime == "auto" and device == "cuda"):
+            if computes_bfloat16(device):
+                return Computed(Bfloat16(network, device), BFLOAT16, "bfloat16")
+            if runtime == BFLOAT16:
+                LOGGER.warning(MISSING, runtime, f"the {device} here does not compute in bfloat16", "torch")
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise torch.OutOfMemoryError(f"the GPU has no memory for the model: free some, or set `device: cpu` ({error})") from error
     return Computed(network, "torch", "float32")
 
 
@@ -89,7 +105,7 @@ def _give_threads_back() -> None:
     _threads_before = None
 
 
-def _exported(model: Model, device: str, runtime: str) -> Computed | None:
+def _exported(model: Model, device: str, runtime: str, source: str) -> Computed | None:
     """The network on the runtime of an export; None where none was asked for, or is to be had."""
     if runtime not in ("auto", *OF_EXPORTS):
         return None
@@ -102,7 +118,8 @@ def _exported(model: Model, device: str, runtime: str) -> Computed | None:
     for name in sorted(OF_EXPORTS, key=lambda name: name != runtime):  # the one that was named, then the fastest
         try:
             folder = export_folder(model.model_id)
-            network = OF_EXPORTS[name](folder, read_card(folder, model.model_id))
+            network = OF_EXPORTS[name](folder, read_card(folder, model.model_id, source))
+            call_blank(_of_views(network, model), model, device, USUAL, images=1, most=1)  # or it would fail in a frame
             computed = Computed(network, name, network.precision)
             _leave_one_thread()
             break

@@ -15,6 +15,7 @@ LOGGER = logging.getLogger(__name__)
 MOST = 32  # graphs that are kept; each holds its inputs and answers
 WARM_UP = 3  # calls before one is recorded: libraries choose their kernels in the first
 AGREES = 1e-2  # largest difference of a graph to what it was recorded of, as a share of the largest value; kernels may differ
+NO_GRAPH = "cannot capture %s as a CUDA graph for a batch of %d (%s): continuing without CUDA graphs"
 
 Call = Callable[..., ImageFeatures]
 
@@ -73,7 +74,7 @@ class CudaGraphs(WithTraitsOf):
         key = name, tuple(each.shape for each in given)
         if self._record is not None and key not in self._recorded and len(self._recorded) < MOST:
             if why := self._try(key, self._record, call, given):
-                LOGGER.warning("no CUDA graph of %s for a batch of %d (%s): going on without any", name, len(given[0]), why)
+                LOGGER.warning(NO_GRAPH, name, len(given[0]), why)
                 # all of them: they share memory, of which a library may hold a part for a graph that went wrong
                 self._record, self._recorded = None, {}
         recorded = self._recorded.get(key)

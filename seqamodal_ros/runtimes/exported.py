@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported model: encoder, denoiser and ways to centres as ONNX, and a card that says which weights they are of."""
 
+import glob
 import hashlib
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -20,10 +22,12 @@ from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, Netwo
 from seqamodal_ros.diffusion.fast import FastNetwork, has_centres
 from seqamodal_ros.diffusion.weights import Model
 
+LOGGER = logging.getLogger(__name__)
 CARD = "export.json"
 ENCODER, DENOISER, CENTRES = "encoder.onnx", "denoiser.onnx", "centres.onnx"
 NETWORK_CODE = ("backbone.py", "blocks.py", "fast.py", "paper.py", "schedule.py")
 PARITY = 1e-4  # largest relative difference to PyTorch, both in float32
+LOOSE = 0.1  # likewise on average, where one of them may compute in bfloat16
 BATCH = 2  # of the example that is traced; the exported model takes any
 
 
@@ -73,16 +77,26 @@ def export_folder(model_id: str) -> Path:
     return Path(cache) / "seqamodal_ros" / f"{name}-{sha256[:12]}"
 
 
-def read_card(folder: Path, model_id: str) -> Card:
+def read_card(folder: Path, model_id: str, source: str = "") -> Card:
     """The card of an export that is whole and of these weights.
+
+    Args:
+        folder: see `export_folder`.
+        model_id: "name@sha256:..." of the weights.
+        source: the name or the file that the model was loaded by, for the command that a message gives; "": the name in its id.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is of other weights, or damaged; the message says how to make it anew.
+        ValueError: it is of other weights, or damaged, or there is only one of other weights of that name, such as of those
+            before an update; the message says how to make it anew.
     """
+    command = _command(source or model_id.partition("@")[0])
     if not (folder / CARD).is_file():
-        raise FileNotFoundError(f"{folder} holds no exported model: `{_command(model_id)}` makes it")
-    anew = f"remove that folder and make it anew with `{_command(model_id)}`"
+        if others := _of_other_weights(folder):
+            held = f"{folder.parent} holds {', '.join(others)} of other weights of that name, and no export of these"
+            raise ValueError(f"{held}: make it with `{command}`")
+        raise FileNotFoundError(f"{folder} holds no exported model: `{command}` makes it")
+    anew = f"remove that folder and make it anew with `{command}`"
     try:
         described = json.loads((folder / CARD).read_text())
         ours = described["code"] == code_version()  # first: another version's card may have other keys
@@ -99,18 +113,34 @@ def read_card(folder: Path, model_id: str) -> Card:
     return card
 
 
-def _command(model_id: str) -> str:
-    """What makes an export, by the Python that runs this; a model that was loaded from a file is named without its folder."""
-    return f"{shlex.quote(sys.executable)} -m seqamodal_ros export --model {shlex.quote(model_id.partition('@')[0])}"
+def _of_other_weights(folder: Path) -> list[str]:
+    """Names of the folders beside an export's that hold exports of the same name and another sha256."""
+    name, _, sha256 = folder.name.rpartition("-")
+    beside = folder.parent.glob(f"{glob.escape(name)}-{'[0-9a-f]' * len(sha256)}/{CARD}")
+    return sorted(card.parent.name for card in beside if card.parent != folder)
 
 
-def export(model: Model, folder: Path, check: Callable[[Path, Card], CentredNetwork]) -> float:
+def _command(source: str) -> str:
+    """What makes an export, by the Python that runs this, in whatever folder: a name, or a file by its whole path."""
+    if source.endswith(".safetensors"):
+        source = str(Path(source).expanduser().absolute())
+    return f"{shlex.quote(sys.executable)} -m seqamodal_ros export --model {shlex.quote(source)}"
+
+
+def export(
+    model: Model,
+    folder: Path,
+    check: Callable[[Path, Card], CentredNetwork],
+    check_loosely: Callable[[Path, Card], CentredNetwork] | None = None,
+) -> float:
     """Write an export; what was in the folder before stays until it is whole.
 
     Args:
         model: its weights.
         folder: for the files.
-        check: loads the export in a folder; it is compared with the model.
+        check: loads the export in a folder, for float32; it is compared with the model.
+        check_loosely: likewise for another runtime, which may compute in bfloat16; None: there is none. One that cannot load or
+            compute the export is told in a warning, and the export is kept for the other.
 
     Returns:
         The largest difference, over all parts and two batches, of what the export and PyTorch give for the same noise, as a
@@ -119,7 +149,7 @@ def export(model: Model, folder: Path, check: Callable[[Path, Card], CentredNetw
     Raises:
         ImportError: a package that PyTorch's exporter needs is missing.
         OSError: it cannot be written.
-        ValueError: the difference is more than `PARITY`.
+        ValueError: the difference is more than `PARITY`, the other's on average more than `LOOSE`, or either is no number.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -138,14 +168,29 @@ def export(model: Model, folder: Path, check: Callable[[Path, Card], CentredNetw
             code_version(),
         )
         (part / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
-        difference = max(_difference(model, check(part, card), batch) for batch in (1, 3))
-        if difference > PARITY:
+        loaded = check(part, card)
+        difference = _worst([_difference(model, loaded, batch, Tensor.max) for batch in (1, 3)])
+        if not difference <= PARITY:  # nor is NaN
             raise ValueError(f"the export differs from PyTorch by {difference:.1e}, more than {PARITY:.0e}: it is not kept")
+        if check_loosely is not None:
+            _check_loosely(model, check_loosely, part, card)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return difference
+
+
+def _check_loosely(model: Model, load: Callable[[Path, Card], CentredNetwork], folder: Path, card: Card) -> None:
+    """Raise ValueError where a runtime that may compute in bfloat16 differs on average by more than `LOOSE`."""
+    try:
+        difference = _difference(model, load(folder, card), BATCH, Tensor.mean)
+    except Exception as error:  # a runtime's own are of many kinds
+        LOGGER.warning("%s cannot compute the export, which is kept all the same: %s", load.__name__, error)
+        return
+    if not difference <= LOOSE:
+        found = f"{load.__name__} differs from PyTorch by {difference:.1e} on average, more than {LOOSE:.0e}"
+        raise ValueError(f"{found}: the export is not kept")
 
 
 class _Encoder(nn.Module):
@@ -211,7 +256,11 @@ def _write(model: Model, folder: Path) -> None:
 
 
 @torch.no_grad()
-def _difference(model: Model, exported: CentredNetwork, batch: int) -> float:
+def _difference(model: Model, exported: CentredNetwork, batch: int, measure: Callable[[Tensor], Tensor]) -> float:
+    """Of the parts' answers to a batch, the largest difference to PyTorch's as a share of what those are; NaN where one is NaN.
+
+    `measure` makes one value of the sizes of a tensor's values, `Tensor.max` or `Tensor.mean`.
+    """
     image, masks, hypothesis = _example(model, batch)
     features = model.network.encode(image)
     pairs = [*zip(exported.encode(image), features, strict=True)]
@@ -219,4 +268,14 @@ def _difference(model: Model, exported: CentredNetwork, batch: int) -> float:
     if has_centres(model.network):
         given = (-masks[2], masks[2], features[model.network.conditions :])
         pairs.append((exported.to_centres(*given), model.network.to_centres(*given)))
-    return max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)
+    return _worst([_share(measure((ours - theirs).abs()), measure(theirs.abs())) for ours, theirs in pairs])
+
+
+def _share(difference: Tensor, of: Tensor) -> float:
+    """difference / of; 0 where nothing differs, as both may be blank."""
+    return float(difference / of) if difference else 0.0
+
+
+def _worst(differences: list[float]) -> float:
+    """The largest; NaN where one is, which Python's `max` may pass over."""
+    return float(torch.tensor(differences, dtype=torch.float64).max())

@@ -104,7 +104,7 @@ def test_a_call_that_cannot_be_recorded_is_told_once_and_made_without(network, c
         without_graphs(graphs, network)
     assert tried == [2, 2] and not graphs._recorded
     assert [each.message for each in caplog.records] == [
-        f"no CUDA graph of denoise for a batch of 2 ({str(error) or repr(error)}): going on without any"
+        f"cannot capture denoise as a CUDA graph for a batch of 2 ({str(error) or repr(error)}): continuing without CUDA graphs"
     ]
 
 

@@ -3,6 +3,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 
 from seqamodal_ros import Perceiver
 from seqamodal_ros.commands.export import main as export_command
-from seqamodal_ros.diffusion.weights import load_model
+from seqamodal_ros.diffusion.weights import load_model, save_model
 from seqamodal_ros.runtimes import choice, exported
 from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
 from seqamodal_ros.runtimes.choice import network_on
@@ -140,7 +142,9 @@ def test_openvino_compiles_for_each_batch_size_up_to_a_number_of_them(cache, sma
     model = load_model(str(small_model))
     network, name, precision = network_on(model, "cpu", "openvino")
     assert name == "openvino"
-    sizes = [*range(1, SIZES + 4), 2]  # the last is known
+    assert len(compiled) == 2  # the encoder and the denoiser, once, as the runtime was tried
+    del compiled[1:]
+    sizes = [*range(1, SIZES + 4), 2]  # the first and the last are known
     with torch.inference_mode():
         for size in sizes:
             image = torch.rand(size, 3, 128, 128) * 2 - 1
@@ -254,14 +258,63 @@ def test_without_an_export_auto_is_torch_and_says_nothing(small_model, tmp_path,
 def test_a_named_one_that_is_missing_is_told_and_the_next_best_takes_its_place(cache, small_model, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert Perceiver.load(str(small_model), "cpu", runtime="onnxruntime").runtime == "openvino"
-    assert "pip install -r requirements/runtimes.txt" in caplog.text and "going on with openvino" in caplog.text
+    assert "pip install -r requirements/runtimes.txt" in caplog.text and "falling back to 'openvino'" in caplog.text
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert Perceiver.load(str(small_model), "cpu", runtime="onnxruntime").runtime == "torch"
-    assert "going on with torch" in caplog.text
+    assert "falling back to 'torch'" in caplog.text
     caplog.clear()
     shutil.rmtree(folder_of(small_model))
     assert Perceiver.load(str(small_model), "cpu", runtime="onnxruntime").runtime == "torch"
-    assert f"`{sys.executable} -m seqamodal_ros export --model {small_model.stem}`" in caplog.text
+    assert f"`{sys.executable} -m seqamodal_ros export --model {small_model}`" in caplog.text
+
+
+def exports_a_copy_of(folder, monkeypatch):
+    """Have an export be a copy of another one's files, as making them takes half a minute."""
+    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != CARD}
+    monkeypatch.setattr(exported, "_write", lambda model, part: [(part / name).write_bytes(data) for name, data in files.items()])
+
+
+def command_in(text):
+    """The arguments of `export` that a message says to run."""
+    (command,) = re.findall(r"`(.*?)`", text)
+    python, *arguments = shlex.split(command)
+    assert python == sys.executable and arguments[:3] == ["-m", "seqamodal_ros", "export"]
+    return arguments[3:]
+
+
+def test_the_command_for_a_file_of_ones_own_works_in_any_folder(cache, small_model, tmp_path, monkeypatch, caplog):
+    exports_a_copy_of(folder_of(small_model), monkeypatch)
+    own = tmp_path / "my models" / "mine.safetensors"
+    own.parent.mkdir()
+    shutil.copy(small_model, own)
+    monkeypatch.chdir(own.parent)
+    assert Perceiver.load("mine.safetensors", "cpu", runtime="openvino").runtime == "torch"
+    monkeypatch.chdir(tmp_path)
+    assert export_command(command_in(caplog.text)) == 0
+    assert Perceiver.load(own, "cpu", runtime="openvino").runtime == "openvino"
+
+
+def test_the_command_for_a_shipped_model_names_it(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Perceiver.load("fast-small", "cpu", runtime="onnxruntime").runtime == "torch"
+    assert command_in(caplog.text) == ["--model", "fast-small"]
+
+
+def test_after_an_update_of_the_weights_auto_tells_how_to_export_them_anew(cache, small_model, tmp_path, monkeypatch, caplog):
+    exports_a_copy_of(folder_of(small_model), monkeypatch)
+    before = load_model(str(small_model))
+    updated = tmp_path / small_model.name
+    state = before.network.state_dict()
+    save_model(updated, {**state, "denoiser.out.3.bias": state["denoiser.out.3.bias"] + 1e-3}, before.settings)
+    assert Perceiver.load(updated, "cpu").runtime == "torch"
+    (told,) = caplog.messages
+    assert f"holds {folder_of(small_model).name} of other weights of that name, and no export of these" in told
+    monkeypatch.setattr(exported, "PARITY", 1.0)  # the files are of those before
+    assert export_command(command_in(told)) == 0
+    caplog.clear()
+    for path in (updated, small_model):
+        assert Perceiver.load(path, "cpu").runtime == "openvino"
+    assert not caplog.records
 
 
 def _truncate(folder):
@@ -310,16 +363,55 @@ def test_a_runtime_that_cannot_read_the_export_is_told_and_the_next_best_taken(c
 
     monkeypatch.setitem(choice.OF_EXPORTS, "openvino", fails)
     assert Perceiver.load(str(small_model), "cpu").runtime == "onnxruntime"
-    assert "this opset is too new" in caplog.text and "going on with onnxruntime" in caplog.text
+    assert "this opset is too new" in caplog.text and "falling back to 'onnxruntime'" in caplog.text
     monkeypatch.setitem(choice.OF_EXPORTS, "onnxruntime", fails)
     assert Perceiver.load(str(small_model), "cpu").runtime == "torch"
-    assert "going on with torch" in caplog.text
+    assert "falling back to 'torch'" in caplog.text
+
+
+@pytest.mark.parametrize("part", [0, 1], ids=["encoder", "denoiser"])
+def test_an_export_that_openvino_reads_and_cannot_compile_gets_the_next_best(cache, small_model, monkeypatch, caplog, part):
+    compile_model, count = sys.modules["openvino"].Core.compile_model, iter(range(9))
+
+    def fails(*given):
+        if next(count) == part:
+            raise RuntimeError("no such operation")
+        return compile_model(*given)
+
+    monkeypatch.setattr(sys.modules["openvino"].Core, "compile_model", fails)
+    assert Perceiver.load(str(small_model), "cpu").runtime == "onnxruntime"
+    assert "'openvino' is unavailable (no such operation): falling back to 'onnxruntime'" in caplog.text
+
+
+def test_openvino_compiles_nothing_in_a_frame_after_warming_up(numbered_model, cache_of_numbered, monkeypatch):
+    """With several cameras of which any may come alone, and more batch sizes than it compiles for."""
+    perceiver = Perceiver.load(str(numbered_model), "cpu", runtime="openvino", sampling_steps=2, area_min=4)
+    assert perceiver.runtime == "openvino"
+    perceiver.warm_up(num_samples=4, images=3)
+    parts = (perceiver.network.network._encoder, perceiver.network.network._denoiser, *perceiver.network.network._centres)
+    assert [len(each._compiled) for each in parts] == [3, SIZES + 1, SIZES + 1]
+
+    def compiles(*given):
+        raise AssertionError("a frame waits for a compiler")
+
+    monkeypatch.setattr(sys.modules["openvino"].Core, "compile_model", compiles)
+    for count in (1, 2, 3):
+        assert len(perceiver.batch([IMAGE] * count, 4, count)) == count
+
+
+def test_no_memory_on_a_gpu_is_told_with_a_way_out(small_model, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(torch.OutOfMemoryError, match="no memory for the model: free some, or set `device: cpu` .*2.00 GiB"):
+        network_on(load_model(str(small_model)), "cuda", "torch")
 
 
 def test_bfloat16_is_left_where_the_hardware_has_none(small_model, monkeypatch, caplog):
     monkeypatch.setattr(choice, "computes_bfloat16", lambda device: False)
     assert Perceiver.load(str(small_model), "cpu", runtime="torch-bf16").runtime == "torch"
-    assert "the cpu here does not compute in bfloat16" in caplog.text and "going on with torch" in caplog.text
+    assert "the cpu here does not compute in bfloat16" in caplog.text and "falling back to 'torch'" in caplog.text
 
 
 @pytest.mark.parametrize("name,known", [("avx512_bf16", True), ("amx_bf16", True), ("bf16", True), ("avx2", False)])
@@ -387,3 +479,56 @@ def test_an_export_that_differs_is_not_kept(cache, small_model, monkeypatch, cap
     assert export_command(["--model", str(small_model)]) == 2
     assert "the export differs from PyTorch by 5.0e-01" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+class Noisy:
+    """An export that answers as PyTorch, with something added to its prediction."""
+
+    def __init__(self, network, added):
+        self.network, self.added = network, added
+
+    def encode(self, image):
+        return self.network.encode(image)
+
+    def denoise(self, *given):
+        return self.network.denoise(*given) + self.added
+
+    def to_centres(self, *given):
+        return self.network.to_centres(*given)
+
+
+@pytest.mark.parametrize("added", [float("nan"), float("inf"), 0.01])
+@pytest.mark.parametrize(
+    "kind", ["small_model", "centred_model"]
+)  # of the latter the prediction is not the last that is compared
+def test_an_export_that_answers_no_numbers_or_others_is_not_kept(kind, added, request, tmp_path, monkeypatch):
+    model = load_model(str(request.getfixturevalue(kind)))
+    monkeypatch.setattr(exported, "_write", lambda model, part: None)
+    with pytest.raises(ValueError, match="the export differs from PyTorch by .*it is not kept"):
+        exported.export(model, tmp_path / "export", lambda folder, card: Noisy(model.network, added))
+    assert not [*tmp_path.iterdir()]
+    assert exported.export(model, tmp_path / "export", lambda folder, card: Noisy(model.network, 0.0)) == 0
+
+
+@pytest.mark.parametrize(("added", "kept"), [(0.01, True), (1.0, False), (float("nan"), False)])
+def test_a_runtime_in_bfloat16_may_differ_more_but_not_by_anything(small_model, tmp_path, monkeypatch, added, kept):
+    model = load_model(str(small_model))
+    monkeypatch.setattr(exported, "_write", lambda model, part: None)
+    loads = [lambda folder, card, by=by: Noisy(model.network, by) for by in (0.0, added)]
+    if kept:
+        exported.export(model, tmp_path / "export", *loads)
+    else:
+        with pytest.raises(ValueError, match="on average, more than 1e-01: the export is not kept"):
+            exported.export(model, tmp_path / "export", *loads)
+    assert (tmp_path / "export").is_dir() == kept
+
+
+def test_an_export_that_openvino_cannot_compute_is_kept_for_the_other_runtime(cache, small_model, monkeypatch, caplog):
+    exports_a_copy_of(folder_of(small_model), monkeypatch)
+
+    def fails(*given):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(sys.modules["openvino"].Core, "compile_model", fails)
+    assert export_command(["--model", str(small_model)]) == 0
+    assert "OpenVinoNetwork cannot compute the export, which is kept all the same: no such operation" in caplog.text

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make bench` on small models and in little time: what it counts and writes, and what it says where something is missing."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import benchmarks.__main__ as bench
+from benchmarks import growth, methods, same_weights
+from benchmarks.forced import force
+from benchmarks.frames import frames
+from benchmarks.page import not_run, text
+from seqamodal_ros import Perceiver
+from seqamodal_ros.diffusion.weights import load_model, save_model
+from seqamodal_ros.runtimes.exported import export_folder
+
+MISSING = {"missing": "not here"}
+ROW = {"encodes": 1, "denoises": 6, "p50_ms": 100.0, "p95_ms": 120.0, "memory_mb": 400.0}
+FOUND = {
+    "growth": {"layers": {"1": 60.0, "2": 80.0}},
+    "floor": {
+        "gflop_encode": 7.0, "gflop_row": 0.9, "gflop_centres": 2.8, "rows": 18, "gflop_frame": 26.0, "megabytes_weights": 35.0,
+        "megabytes_activations": 232.0, "gflops": {"float32": 192.0}, "gigabytes_a_second_copied": 44.0, "floor_ms": 60.0,
+        "frame_ms": 120.0, "share": 0.5,
+    },
+    "learning": {"images": 2, "images_per_second": 3.0, "gflop_image": 10.0, "kind": "float32", "share": 0.5},
+    "ros": {"shell_p95_ms": 4.6, "shell_label_p95_ms": 7.8, "still_iou": 1.0, "seen_anew_iou": 0.9},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["small_model", "numbered_model"])
+@pytest.mark.parametrize(("steps", "denoises"), [(1, 6), (2, 11)])
+def test_five_forced_layers_and_the_blank_sixth(kind, steps, denoises, request):
+    """Of the sixth the first step sees nothing, so there is no second."""
+    path = request.getfixturevalue(kind)
+    perceiver = Perceiver.load(str(path), "cpu", runtime="torch", sampling_steps=steps, max_layers=methods.PASSES)
+    forced, calls = force(perceiver, methods.LAYERS), []
+    for name in ("encoder", "denoiser"):
+        perceiver.model.network.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    for count in (1, 2):
+        scene = perceiver(frames()[0], methods.K)
+        assert len(scene.amodal) == methods.LAYERS and not scene.truncated
+        assert (forced.encodes, forced.denoises) == (count, count * denoises)
+    assert (calls.count("encoder"), calls.count("denoiser")) == (2, 2 * denoises)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_operations_of_the_floor_are_those_of_a_frame(centred_model, tmp_path, monkeypatch, mirror, steps):
+    path = tmp_path / "model.safetensors"
+    model = load_model(str(centred_model))
+    save_model(path, model.network.state_dict(), replace(model.settings, mirror=mirror, sampling_steps=steps))
+    for rate in ("matrix_rate", "copy_rate"):
+        monkeypatch.setattr(growth, rate, lambda *_: 1e9)
+    before = torch.get_num_threads()
+    try:
+        found = growth.floor(str(path), "cpu", "torch", repeats=1)
+    finally:
+        torch.set_num_threads(before)
+    perceiver = Perceiver.load(str(path), "cpu", runtime="torch", max_layers=methods.PASSES)
+    force(perceiver, methods.LAYERS)
+    # attention as products of matrices: the counter knows no operations of a CPU's fused kernel, which some layouts take
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        scene = perceiver(frames()[0], methods.K)
+    assert len(scene.amodal) == methods.LAYERS
+    assert found["gflop_frame"] * 1e9 == pytest.approx(counter.get_total_flops(), rel=1e-9)
+    parts = found["gflop_encode"] + found["rows"] * found["gflop_row"] + found["gflop_centres"]
+    assert parts == pytest.approx(found["gflop_frame"]) and found["gflop_centres"] > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
+def test_peak_memory_is_the_process_own_and_not_what_its_parent_had():
+    measure = "from benchmarks.timing import peak_memory; print(peak_memory('cpu')['memory_mb'])"
+    parent = f"import subprocess, sys; held = b'x' * {10**9}; subprocess.run([sys.executable, '-c', {measure!r}], check=True)"
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", parent], cwd=root, capture_output=True, text=True, timeout=120)
+    assert 50 < float(done.stdout) < 1000, done.stderr
+
+
+def test_memory_that_was_held_and_let_go_counts():
+    measure = "from benchmarks.timing import peak_memory; held = b'x' * 10**9; del held; print(peak_memory('cpu')['memory_mb'])"
+    done = subprocess.run([sys.executable, "-c", measure], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert float(done.stdout) > 1000, done.stderr
+
+
+def test_why_a_runtime_is_missing_is_told_in_its_row(small_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    result = methods.ours(str(small_model), "cpu", "openvino", steps=1, repeats=1)
+    assert result["missing"].startswith("runtime 'openvino' is unavailable (") and "holds no exported model" in result["missing"]
+    assert "falling back" not in result["missing"]
+    assert f"not run: {result['missing']}" in text(
+        {"about": "", "methods": {"ours": result}, **dict.fromkeys(FOUND, {})} | NOTHING
+    )
+
+
+NOTHING = {"growth": MISSING, "floor": MISSING, "ros": MISSING, "learning": {"fast": MISSING}}
+
+
+def test_what_was_not_run_is_told_in_a_line_each():
+    page = text({"about": "", "methods": {"peer": ROW}, **NOTHING})
+    lines = ["What a frame costs", "The floor", "Training of `fast`", "The ROS shell"]
+    assert page.rstrip().split("\n\n")[-4:] == [f"{each}: not run: not here" for each in lines]
+    whole = {
+        "about": "",
+        "methods": {"peer": ROW},
+        "runtime": "torch",
+        "steps": 1,
+        **FOUND,
+        "learning": {"fast": FOUND["learning"]},
+    }
+    assert "not run" not in text(whole) and not not_run(whole)
+
+
+@pytest.fixture
+def short(tmp_path, monkeypatch):
+    """`make bench` whose parts answer at once, what `answers` says of each, in a folder of its own."""
+    answers = {"methods": ROW, **FOUND}
+    page = tmp_path / "docs" / "performance.md"
+    page.parent.mkdir()
+    page.write_text(f"above\n\n{bench.MARK}\n\nbefore\n")
+
+    def child(out, module, *arguments):
+        name = module.rpartition(".")[2]
+        return answers[arguments[0] if name == "growth" else name]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", os.environ["XDG_CACHE_HOME"])  # set back afterwards
+    monkeypatch.setattr(bench, "PAGE", page)
+    monkeypatch.setattr(bench, "child", child)
+    monkeypatch.setattr(bench, "shell_and_stillness", lambda *_: answers["ros"])
+    monkeypatch.setattr(bench, "shipped", dict)
+    return answers
+
+
+class TestTheWholeOfIt:
+    def test_the_page_is_written_where_all_was_run(self, short, small_model, tmp_path, monkeypatch):
+        monkeypatch.setattr(bench, "export_missing", lambda models, cache: {})
+        assert bench.main(["--device", "cpu", "--model", str(small_model), "--write"]) == 0
+        page = (tmp_path / "docs" / "performance.md").read_text()
+        assert page.startswith("above") and "1 + 6" in page and "before" not in page
+        assert json.loads((tmp_path / "bench_out" / "performance.json").read_text())["ros"] == FOUND["ros"]
+
+    @pytest.mark.parametrize("part", ["growth", "floor", "learning", "ros"])
+    def test_the_page_is_left_where_something_was_not(self, short, small_model, tmp_path, monkeypatch, capsys, part):
+        monkeypatch.setattr(bench, "export_missing", lambda models, cache: {})
+        short[part] = MISSING
+        assert bench.main(["--device", "cpu", "--model", str(small_model), "--write"]) == 1
+        assert (tmp_path / "docs" / "performance.md").read_text().endswith("before\n")
+        said = capsys.readouterr()
+        assert "docs/performance.md is left as it was" in said.err and "(not here)" in said.err
+        assert "not run: not here" in said.out
+        assert (tmp_path / "bench_out" / "performance.png").is_file()
+        assert bench.main(["--device", "cpu", "--model", str(small_model)]) == 0
+
+    def test_models_are_exported_into_a_cache_of_its_own(self, short, small_model, tmp_path, monkeypatch):
+        ran = []
+
+        def run(command, **_):
+            ran.append((command, os.environ["XDG_CACHE_HOME"]))
+            return subprocess.CompletedProcess(command, 2, "", "much\nexport: error: cannot import onnxscript\n")
+
+        monkeypatch.setattr(subprocess, "run", run)
+        assert bench.main(["--device", "cpu", "--model", str(small_model)]) == 0
+        ((command, cache),) = ran
+        assert command == [sys.executable, "-m", "seqamodal_ros", "export", "--model", str(small_model)]
+        assert cache == str(tmp_path / "bench_out" / "cache")
+        ways = json.loads((tmp_path / "bench_out" / "performance.json").read_text())["methods"]
+        missing = {name for name, result in ways.items() if result == {"missing": "export: error: cannot import onnxscript"}}
+        assert missing == {name for name in ways if "openvino" in name or "onnxruntime" in name} and len(missing) == 6
+
+    def test_a_model_that_is_exported_is_left(self, short, small_model, tmp_path, monkeypatch):
+        monkeypatch.setattr(bench, "read_card", lambda *_: None)
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("nothing is to be run"))
+        assert bench.export_missing([str(small_model)], tmp_path / "cache") == {}
+        assert export_folder(load_model(str(small_model)).model_id).is_relative_to(tmp_path / "cache")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("--model", "nonsense"), "unknown model 'nonsense'"),
+            (("--model", "nowhere.safetensors"), "nowhere.safetensors is missing"),
+            (("--device", "cuda"), "torch sees no CUDA device here"),
+            (("--device", "gpu"), "must be cpu or cuda, not 'gpu'"),
+            (("--repeats", "0"), "must be a whole number in 1..1000"),
+        ],
+        ids=str,
+    )
+    def test_what_cannot_be_measured_is_told_in_a_line(self, short, tmp_path, monkeypatch, capsys, arguments, message):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(SystemExit) as ended:
+            bench.main([*arguments])
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and message in said and said.count("\n") == 1
+        assert not (tmp_path / "bench_out").exists()
+
+    def test_no_memory_on_a_gpu_is_told_in_a_line(self, short, monkeypatch, capsys):
+        def full(*_, **__):
+            raise torch.OutOfMemoryError("the GPU has no memory for the model: free some, or set `device: cpu`\n(2 GiB)")
+
+        monkeypatch.setattr(Perceiver, "load", full)
+        with pytest.raises(SystemExit):
+            bench.main(["--device", "cpu"])
+        assert "the GPU has no memory for the model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("why", ["no device", "no memory"])
+def test_a_comparison_that_a_gpu_lacks_for_is_told_in_a_line(tmp_path, monkeypatch, capsys, why):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(same_weights, "compare", full)
+    device = "cuda" if why == "no device" else "cpu"
+    monkeypatch.setattr(sys, "argv", ["same_weights", "--model", "m.safetensors", "--set", str(tmp_path), "--device", device])
+    with pytest.raises(SystemExit) as ended:
+        same_weights.main()
+    said = capsys.readouterr().err
+    expected = "torch sees no CUDA device here: use cpu" if why == "no device" else "out of GPU memory: give fewer --samples"
+    assert ended.value.code == 2 and expected in said and said.count("\n") == 1
