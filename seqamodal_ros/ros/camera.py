@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSCompatibility, QoSProfile, QoSReliabilityPolicy, qos_check_compatible
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
@@ -21,8 +21,9 @@ from seqamodal_ros.ros.images import Size, compressed_image, raw_image
 from seqamodal_ros.ros.outputs import Outputs
 from seqamodal_ros.ros.parameters import Parameters
 from seqamodal_ros.ros.points import Points
+from seqamodal_ros.ros.quality import publishers_of, subscribe_counting_lost
 from seqamodal_ros.ros.segment import SegmentService
-from seqamodal_ros.ros.worker import Answer, Frame, Region, Source, Worker
+from seqamodal_ros.ros.worker import Answer, Frame, Region, Source, TooLate, Worker
 from seqamodal_ros.scene.scene import LayeredScene
 
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
@@ -75,6 +76,7 @@ class Camera:
         self.problem = ""  # the latest thing that went wrong, until it is told
         self._logged: dict[str, float] = {}  # when each kind of problem was, seconds
         self.last_stamp: Time | None = None  # of the image that was answered last
+        self.frame_id = ""  # of the image that came last
         self.last_image: float | None = None  # when one came last, good or bad, seconds of the monotonic clock
         self.activated()
 
@@ -87,20 +89,15 @@ class Camera:
     def unfed(self) -> str:
         """What is wrong where no images come; nothing where all is well, or images were as slow before."""
         topic, waits = self.images.topic_name, time.monotonic() - max(self._active_since, self.last_image or 0.0)
-        publishers = self._node.get_publishers_info_by_topic(self.images.topic)  # which remaps it, as the subscription did
+        publishers, refused = publishers_of(self._node, self.images)
         if not publishers:
             return f"nobody publishes {topic}: does the camera run, is the topic right?"
-        refused = []
-        for each in publishers:
-            fits, why = qos_check_compatible(each.qos_profile, self.images.qos_profile)
-            if fits == QoSCompatibility.ERROR:
-                why = why.replace("ERROR: ", "").strip(";")
-                refused.append(f"the QoS of {each.node_name} on {topic} is incompatible with this node's: {why}")
-        if len(refused) == len(publishers):
+        if len(refused) == publishers:
             return "; ".join(refused)
         if waits > max(QUIET, 3 * max(self._pauses, default=0.0)):
             quiet = (
-                f"no image on {topic} for {waits:.0f} s, though it has a publisher: is the camera stuck, or are its images lost?"
+                f"no image on {topic} for {waits:.0f} s, though it has a publisher: is the camera stuck, are its images lost "
+                "(docs/node.md), or does its driver run as another user?"
             )
             return "; ".join([quiet, *refused])
         return ""
@@ -120,6 +117,9 @@ class Camera:
 
     def publish(self, answer: Answer) -> None:
         """Send what became of a frame to whoever wants it, or count why there is nothing to send."""
+        if isinstance(answer.error, TooLate):
+            self._drop_old(str(answer.error))
+            return
         bad = answer.error if isinstance(answer.error, InvalidMessage) else None
         if answer.error is not None and bad is None:
             self.counters.failed += 1
@@ -151,7 +151,9 @@ class Camera:
         # As of sensors, but for the depth: in a queue of five, large frames that come faster than they are read grow old. One of
         # its own for each subscription, as rclpy writes what parameters override into it.
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        return self._node.create_subscription(
+        return subscribe_counting_lost(
+            self._node,
+            self._on_lost,
             kind,
             topic,
             lambda message: self._on_image(message, read),
@@ -167,6 +169,7 @@ class Camera:
         if self.last_image is not None and self.last_image >= self._active_since:
             self._pauses.append(received - self.last_image)
         self.last_image = received
+        self.frame_id = message.header.frame_id
         self.counters.received += 1
         try:
             check_header(message.header)
@@ -178,9 +181,7 @@ class Camera:
         self.segment.offer(message.header, source, region)
         most, age = self._parameters.get("max_age"), self.age(Time.from_msg(message.header.stamp))
         if most and age > most:  # one from the future, as after a jump in time, is fine
-            self.counters.too_old += 1
-            why = f"{age:.2f} s after its stamp, and max_age is {most}: are the clocks synchronised, and does use_sim_time match?"
-            self._tell("dropped an old image", why)
+            self._drop_old(f"it came {age:.2f} s after its stamp: are the clocks synchronised, and does use_sim_time match?")
             return
         frame = Frame(
             message.header,
@@ -194,10 +195,22 @@ class Camera:
             region=region,
             stillness=self._parameters.get("stillness"),
             received=received,
+            begin_by=received + most - age if most else math.inf,
         )
         if self._worker.submit(frame):
             self.counters.superseded += 1
             self._worker.give_way(self.name)
+
+    def _drop_old(self, why: str) -> None:
+        self.counters.too_old += 1
+        self._tell("dropped an image older than max_age", why)
+
+    def _on_lost(self, number: int) -> None:
+        if self._active():
+            self.counters.lost += number
+            self._tell(
+                "images lost", "by the middleware: start the camera's driver with the Fast DDS profile, too (docs/node.md)"
+            )
 
     def _reject(self, error: InvalidMessage) -> None:
         self.counters.rejected += 1

@@ -23,7 +23,8 @@ class Counters:
         received: image messages.
         answered: layered masks published.
         superseded: frames that a newer one replaced before they were begun.
-        too_old: frames that were older than `max_age` when they came.
+        too_old: frames that were older than `max_age` when they came, or when they could have been begun.
+        lost: image messages that the middleware says it lost.
         rejected: messages that could not be used; of compressed images, what only decoding tells of those that were begun.
         failed: frames whose inference raised an error, images of callers of `~/segment` among them, which are no image messages.
         without_points: answers that someone wanted a cloud of, and whose depth image or camera_info did not fit.
@@ -33,6 +34,7 @@ class Counters:
     answered: int = 0
     superseded: int = 0
     too_old: int = 0
+    lost: int = 0
     rejected: int = 0
     failed: int = 0
     without_points: int = 0
@@ -74,13 +76,19 @@ def memory() -> dict[str, str]:
 
 
 def status(
-    name: str, state: str, problem: str, counters: Counters, details: Mapping[str, str], fatal: bool = False
+    name: str,
+    state: str,
+    problem: str,
+    counters: Counters,
+    details: Mapping[str, str],
+    fatal: bool = False,
+    hardware_id: str = "",
 ) -> DiagnosticStatus:
     """OK; or WARN, `fatal` ERROR, with `problem`, the latest thing that went wrong since the last report.
 
     Counters and details follow.
     """
-    found = DiagnosticStatus(name=name, hardware_id="", message=problem or state)
+    found = DiagnosticStatus(name=name, hardware_id=hardware_id, message=problem or state)
     found.level = DiagnosticStatus.ERROR if fatal else DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
     values = {field.name: str(getattr(counters, field.name)) for field in fields(counters)}
     found.values = [KeyValue(key=key, value=value) for key, value in {"state": state, **values, **details}.items()]

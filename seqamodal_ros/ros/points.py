@@ -13,10 +13,12 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from seqamodal_ros.clouds import registered, scene_cloud, seconds_apart
 from seqamodal_ros.messages import InvalidMessage
+from seqamodal_ros.ros.quality import publishers_of
 from seqamodal_ros.ros.worker import Frame
 from seqamodal_ros.scene.scene import LayeredScene
 
@@ -77,7 +79,7 @@ class Points:
         latched = QoSOverridingOptions(
             [*overrides.policy_kinds, QoSPolicyKind.DURABILITY]
         )  # a camera's info may be published once for all
-        self._subscriptions = [
+        self._depth, self._camera_info = [
             node.create_subscription(kind, f"{prefix}{name}", heard, _of_sensors(), qos_overriding_options=options)
             for kind, name, heard, options in (
                 (Image, "depth", self._on_depth, overrides),
@@ -87,8 +89,8 @@ class Points:
 
     @property
     def wanted(self) -> bool:
-        """Whether someone listens."""
-        return bool(self._publisher.get_subscription_count())
+        """Whether someone listens, while the node is active."""
+        return self._publisher.is_activated and bool(self._publisher.get_subscription_count())
 
     def match(self, header: Any) -> DepthMatch:
         """For the image of this header; it goes on for as long as someone holds it, as inference may take longer than
@@ -111,14 +113,15 @@ class Points:
         self._settle()
 
     def forget(self) -> None:
-        """Make no cloud of what waits for its depth image."""
+        """Make no cloud of what waits for its depth image, and keep none for later."""
         self._waiting.clear()
+        self._depths.clear()
         self._timer.cancel()
 
     def _settle(self) -> None:
         """Send what need not wait, and go on looking while something does."""
         now = time.monotonic()
-        hopeless = self._info is None or not self._node.count_publishers(self._subscriptions[0].topic_name)
+        hopeless = self._info is None or not self._node.count_publishers(self._depth.topic_name)
         due: list[Waiting] = []
         waiting: list[Waiting] = []
         for each in self._waiting:
@@ -141,7 +144,9 @@ class Points:
             InvalidMessage: no depth image or camera_info fits the image; the text says which and why.
         """
         if self._info is None:
-            raise InvalidMessage("no camera_info has come")
+            raise InvalidMessage(self._missing("camera_info", self._camera_info))
+        if frame.depth.depth is None:
+            raise InvalidMessage(self._missing("depth image", self._depth))
         header, image = frame.header, frame.image
         height, width = image.shape[:2]
         message = _fitting(frame.depth.depth, header, self._max_skew())
@@ -149,10 +154,14 @@ class Points:
         cloud = PointCloud2(header=header)
         self._publisher.publish(scene_cloud(scene, label, image, depth, camera, cloud, PointField))
 
+    def _missing(self, what: str, subscription: Subscription) -> str:
+        """That none has come, and of those who publish it whom this node cannot hear."""
+        return "; ".join([f"no {what} has come", *publishers_of(self._node, subscription)[1]])
+
     def destroy(self) -> None:
         """Take the topics away."""
         self._node.destroy_timer(self._timer)
-        for subscription in self._subscriptions:
+        for subscription in (self._depth, self._camera_info):
             self._node.destroy_subscription(subscription)
         self._node.destroy_lifecycle_publisher(self._publisher)
 
@@ -176,10 +185,8 @@ def _of_sensors() -> QoSProfile:
     return QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 
 
-def _fitting(depth: Image | None, header: Any, max_skew: float) -> Image:
-    """The depth image, or InvalidMessage where there is none of about the time of this header."""
-    if depth is None:
-        raise InvalidMessage("no depth image has come")
+def _fitting(depth: Image, header: Any, max_skew: float) -> Image:
+    """The depth image, or InvalidMessage where it is not of about the time of this header."""
     apart = seconds_apart(depth.header.stamp, header.stamp)
     if abs(apart) > max_skew:
         raise InvalidMessage(f"the nearest depth image is {apart:+.3f} s from the image, more than max_depth_skew")

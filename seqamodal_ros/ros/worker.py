@@ -2,6 +2,7 @@
 """The worker thread: takes each camera's newest frame, lets the perceiver see them, hands scenes to the executor's thread."""
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -49,6 +50,7 @@ class Frame:
         reply: who asked for this very frame; called with the answer, on the executor's thread. None for a camera's frame.
         wanted: whether someone still waits for it; asked before it is begun, and before each network call.
         received: when its image came, seconds of the monotonic clock.
+        begin_by: on that clock, when it is too old to be begun.
     """
 
     header: Any
@@ -64,6 +66,7 @@ class Frame:
     reply: "Callable[[Answer], None] | None" = None
     wanted: Callable[[], bool] = lambda: True
     received: float = field(default_factory=time.monotonic)
+    begin_by: float = math.inf
 
     @cached_property
     def image(self) -> np.ndarray:
@@ -100,6 +103,10 @@ class Answer:
     label: np.ndarray | None = None
     overlay: np.ndarray | None = None
     error: Exception | None = None
+
+
+class TooLate(Exception):
+    """A frame that waited until it was too old to be begun."""
 
 
 class Cancelled(Exception):
@@ -142,6 +149,11 @@ class Worker:
         self.gpu_memory = self.perceiver.gpu_memory
         self._thread = threading.Thread(target=self._work, name="perceiver", daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs; nothing but `stop` should end it."""
+        return self._thread.is_alive()
 
     def submit(self, frame: Frame) -> bool:
         """Leave a frame; True if it took the place of one of the same camera that was not begun."""
@@ -230,17 +242,28 @@ class Worker:
                 self._stillness = Stillness()  # what was cancelled, or reset, begins anew
             self._round_at_work = its_round
             frames = [frame for its_round, frame in taken if its_round == self._round_at_work and frame.wanted()]
-            frames = [frame for frame in frames if self._readable(frame)]
+            frames = [frame for frame in frames if self._in_time(frame) and self._readable(frame)]
             alike: dict[tuple[int, int], list[Frame]] = {}
             for frame in frames:  # both may have been changed between two of them
                 alike.setdefault((frame.num_samples, frame.seed), []).append(frame)
             for some in alike.values():
                 self._answer(some)
 
+    def _in_time(self, frame: Frame) -> bool:
+        """Whether it can be begun yet; where it cannot, that is the frame's answer."""
+        late = time.monotonic() - frame.begin_by
+        if late > 0:
+            waited = time.monotonic() - frame.received
+            self._tell(
+                [Answer(frame, error=TooLate(f"it waited {waited:.2f} s for others to be answered, {late:.2f} s too long"))]
+            )
+        return late <= 0
+
     def _readable(self, frame: Frame) -> bool:
         """Whether there is an image; where there is none, that is the frame's answer, and no other camera's."""
         try:
-            frame.image  # noqa: B018  it is made here, and kept
+            with self._heartbeat.work(1, what="decoding an image"):
+                frame.image  # noqa: B018  it is made here, and kept
             return True
         except Exception as error:
             self._tell([Answer(frame, error=error)])

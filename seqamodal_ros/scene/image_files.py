@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds and reads image files; a broken one is an error, never half an image."""
+"""Finds and reads image files. One that was cut short is an error; a JPEG that is damaged inside may pass, see `decode_image`."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
 
 OPENCV_LOG = getattr(cv2.utils, "logging", cv2)  # holds setLogLevel; OpenCV 4 has it in cv2 itself
+LARGEST_PIXELS = 64_000_000  # of an encoded image
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -18,6 +19,7 @@ def find_images(paths: Iterable[Path | str]) -> list[Path]:
 
     Raises:
         FileNotFoundError: a path does not exist, or a folder holds no image.
+        OSError: a path is a pipe, say, from which reading might wait for ever.
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -25,8 +27,10 @@ def find_images(paths: Iterable[Path | str]) -> list[Path]:
             files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
             if not files:
                 raise FileNotFoundError(f"no images in the folder {path}: it must hold {', '.join(SUFFIXES)} files")
-        elif path.exists():
+        elif path.is_file():
             files = [path]
+        elif path.exists():
+            raise OSError(f"neither a file nor a folder: {path}; save the image as a file first")
         else:
             raise FileNotFoundError(f"no such file or folder: {path}")
         for file in files:
@@ -38,7 +42,7 @@ def read_image(path: Path | str) -> np.ndarray:
     """uint8 [H, W, 3] RGB of an image file; grey becomes RGB, alpha is dropped.
 
     Raises:
-        OSError: the file cannot be read, or is no complete image; the message names it.
+        OSError: the file cannot be read, is no image, or ends before it does; the message names it.
     """
     try:
         data = Path(path).read_bytes()
@@ -54,12 +58,15 @@ def read_image(path: Path | str) -> np.ndarray:
 def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
     """uint8 [H, W, 3] RGB of an encoded image (PNG, JPEG, ...).
 
+    A JPEG holds no checksum. One that is damaged between its start and its end is drawn as far as the decoder can, in part
+    wrong or grey: it warns on stderr alone, so nobody is told.
+
     Args:
         data: of the file.
         upright: turn it as its EXIF orientation says, which is for people; a camera's calibration is of the pixels as they are.
 
     Raises:
-        ValueError: the data are no complete image, or one of a JPEG's or PNG's size that is too large.
+        ValueError: the data are no image, or end before it does, or one of a JPEG's or PNG's size that is too large.
     """
     checked_size(data)
     try:
@@ -76,13 +83,16 @@ def checked_size(data: bytes) -> tuple[int, int] | None:
     """`declared_size`, once all that is seen without decoding is well.
 
     Raises:
-        ValueError: there are no data, they end before a JPEG image does, or a side is too large.
+        ValueError: there are no data, they end before a JPEG image does, a side is too large, or the image is.
     """
     if not data:
         raise ValueError("it is empty")
     size = declared_size(data)
-    if size is not None and not all(1 <= side <= LARGEST_SIDE for side in size):  # a small file may unpack to gigabytes
-        raise ValueError(f"an image of {size[0]}x{size[1]} pixels; sides must be in 1..{LARGEST_SIDE}")
+    if size is not None:  # a small file may unpack to gigabytes, and take seconds for it
+        if not all(1 <= side <= LARGEST_SIDE for side in size):
+            raise ValueError(f"an image of {size[0]}x{size[1]} pixels; sides must be in 1..{LARGEST_SIDE}")
+        if size[0] * size[1] > LARGEST_PIXELS:
+            raise ValueError(f"an image of {size[0]}x{size[1]} pixels; {LARGEST_PIXELS:,} at most are decoded")
     if data.startswith(b"\xff\xd8") and not _jpeg_ends(data):
         raise ValueError("a truncated JPEG image")
     return size

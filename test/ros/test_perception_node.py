@@ -4,6 +4,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.diffusion.weights import load_model, save_model
 from seqamodal_ros.messages import message_to_scene
 from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.ros.worker import Frame, Worker
 
 
 def test_a_frame_is_answered_with_its_own_header(bench, eager_model):
@@ -192,6 +194,7 @@ def test_diagnostics_tell_how_fast_and_how_old_and_how_large(bench, monkeypatch)
     assert 20 < float(values["memory_mb"]) < 100_000
     assert values["model"].startswith("eager@sha256:")
     assert values["device"] == "cpu" and "gpu_memory_mb" not in values
+    assert heard[-1].hardware_id == "camera_optical_frame"
     monkeypatch.setattr(b.node._worker.perceiver, "_device", "cuda")
     b.peer.send(stamp=b.node.get_clock().now().to_msg().sec)  # the same image: there is no CUDA to see another one with
     assert b.wait(lambda: float(told().get("gpu_memory_mb", -1)) >= 0)
@@ -203,7 +206,7 @@ def test_an_image_older_than_max_age_is_counted_and_dropped(bench):
     now = b.node.get_clock().now().to_msg().sec
     b.peer.send(stamp=now - 60)
     assert b.wait(lambda: b.camera.counters.too_old == 1)
-    assert b.says("dropped an old image", "max_age is 5.0", "use_sim_time")
+    assert b.says("dropped an image older than max_age: it came", "use_sim_time")
     b.peer.send(stamp=now + 3600)  # the clock was set back since: not old
     assert b.wait(lambda: b.peer.masks)
     assert b.peer.masks[0].header.stamp.sec == now + 3600
@@ -211,6 +214,52 @@ def test_an_image_older_than_max_age_is_counted_and_dropped(bench):
     b.peer.send(stamp=now - 60)
     assert b.wait(lambda: len(b.peer.masks) == 2)
     assert b.camera.counters.too_old == 1
+
+
+def test_an_image_that_waited_beyond_max_age_is_counted_and_dropped(bench):
+    b = bench()
+    b.connected()
+    image = np.zeros((48, 64, 3), np.uint8)
+    b.node._worker.submit(Frame(image_message().header, image, 1, 0, begin_by=0.0))
+    assert b.wait(lambda: b.camera.counters.too_old == 1)
+    assert b.says("dropped an image older than max_age: it waited")
+    assert not b.peer.masks and b.camera.counters.failed == 0
+
+
+def test_a_worker_that_ended_ends_the_process(bench, monkeypatch):
+    b = bench()
+    said: list[str] = []
+    monkeypatch.setattr(b.node, "_give_up", said.append)
+    monkeypatch.setattr(Worker, "alive", property(lambda worker: False))
+    assert b.wait(lambda: bool(said))
+    assert "the worker thread has ended" in said[0]
+
+
+FLOOD = """
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("flood")
+publisher = node.create_publisher(Image, "image", 1)
+image = Image(width=1920, height=1080, encoding="rgb8", step=5760, data=bytes(1920 * 1080 * 3))
+image.header.frame_id = "camera"
+while True:
+    publisher.publish(image)
+    rclpy.spin_once(node, timeout_sec=0.01)
+"""
+
+
+def test_images_that_the_middleware_loses_are_counted_and_told(bench, monkeypatch):
+    """Those of six megabytes from another process, where neither has the Fast DDS profile."""
+    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
+    b = bench(num_samples=1, max_layers=1)
+    camera = subprocess.Popen([sys.executable, "-c", FLOOD])
+    try:
+        assert b.wait(lambda: b.camera.counters.lost > 0)
+        assert b.says("images lost", "Fast DDS profile")
+    finally:
+        camera.kill()
+        camera.wait()
 
 
 def test_the_reliability_of_an_image_topic_is_a_parameter_and_no_other_ones(bench):
@@ -368,7 +417,7 @@ def test_cuda_without_a_device_is_refused(bench, capfd):
 def test_what_the_library_warns_of_is_in_the_nodes_log(bench, eager_model, capfd, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     bench(model=str(eager_model), runtime="onnxruntime")
-    said = next(line for line in capfd.readouterr().err.splitlines() if "runtime onnxruntime is not to be had" in line)
+    said = next(line for line in capfd.readouterr().err.splitlines() if "runtime 'onnxruntime' is unavailable" in line)
     assert said.startswith("[WARN]") and "[seqamodal]" in said
 
 

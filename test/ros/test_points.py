@@ -12,8 +12,8 @@ pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`
 
 from harness import WITHIN, DepthCamera, image_message
 from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from seqamodal_ros.clouds import POINT
 from seqamodal_ros.messages import fill_image, message_to_scene
@@ -192,7 +192,7 @@ def test_where_nobody_publishes_depth_nothing_waits(listening, monkeypatch):
     monkeypatch.setattr("seqamodal_ros.ros.points.DEPTH_WITHIN", 3 * WITHIN)
     b = listening.bench
     b.peer.destroy_publisher(listening.depths)
-    assert b.wait(lambda: not b.node.count_publishers("depth"))
+    assert b.wait(lambda: not b.node.count_publishers("/camera/aligned_depth"))
     b.peer.send(3)
     assert b.wait(lambda: b.camera.counters.without_points == 1)
     assert b.says("no depth image has come")
@@ -207,6 +207,36 @@ def test_what_waits_for_depth_is_forgotten_with_the_rest(listening, monkeypatch)
     b.camera.cancel("the node was reset")
     heard_depth(listening, depth_image(3, 0, 1200))
     assert not listening.clouds and b.camera.counters.without_points == 0
+
+
+def test_an_inactive_node_keeps_no_depth_images(listening):
+    b, points = listening.bench, listening.bench.camera.points
+    heard_depth(listening, depth_image(3, 0, 1200))
+    assert b.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert not points._depths
+    came: list[Image] = []
+    b.peer.create_subscription(Image, "/camera/aligned_depth", came.append, 5)
+    assert b.wait(lambda: listening.depths.get_subscription_count() == 2)
+    listening.depths.publish(depth_image(4, 0, 1200))
+    assert b.wait(lambda: bool(came))
+    assert not points._depths
+
+
+@pytest.mark.parametrize("topic", ["camera_info", "depth"])
+def test_whom_it_cannot_hear_is_told(bench, topic):
+    b = bench(**{f"qos_overrides./{topic}.subscription.reliability": "reliable"})
+    sensor = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+    b.peer.create_publisher(CameraInfo, "camera_info", sensor)
+    if topic == "depth":
+        b.peer.create_publisher(Image, "depth", sensor)
+        b.camera.points._info = CameraInfo()
+    b.peer.create_subscription(PointCloud2, "seqamodal/points", lambda _: None, 5)
+    assert b.wait(lambda: b.camera.points.wanted)
+    b.connected()
+    b.peer.send()
+    assert b.wait(lambda: b.camera.counters.without_points == 1)
+    what = topic if topic == "camera_info" else "depth image"
+    assert b.says(f"no cloud: no {what} has come; the QoS of peer on /{topic} is incompatible with this node's")
 
 
 def test_without_depth_or_listener_nothing_is_said(bench):

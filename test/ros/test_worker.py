@@ -4,13 +4,14 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from weakref import ref
 
 import numpy as np
 
 from seqamodal_ros.ros.heartbeat import Heartbeat
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED, Mailbox
-from seqamodal_ros.ros.worker import Frame, Region, Worker
+from seqamodal_ros.ros.worker import Frame, Region, TooLate, Worker
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 WITHIN = 10.0
@@ -135,6 +136,27 @@ def test_an_error_is_an_answer_and_the_next_frame_is_seen():
     held.worker.submit(frame(14))
     assert held.answers() == [(14, "scene 14", "")]
     held.worker.stop()
+
+
+def test_a_frame_that_waited_too_long_is_not_begun():
+    held = Held()
+    held.worker.submit(frame(1))
+    held.perceiver.begun.acquire(timeout=WITHIN)
+    held.worker.submit(replace(frame(2), begin_by=time.monotonic()))
+    held.perceiver.go_on.release()
+    assert held.answers() == [(1, "scene 1", "")]
+    assert held.notified.acquire(timeout=WITHIN)
+    (late,) = held.worker.answers()
+    assert isinstance(late.error, TooLate) and late.frame.seed == 2
+    assert not held.perceiver.begun.acquire(blocking=False)
+    held.worker.stop()
+
+
+def test_whether_it_is_alive():
+    held = Held()
+    assert held.worker.alive
+    held.worker.stop()
+    assert not held.worker.alive
 
 
 def test_the_next_frame_is_begun_once_the_answer_was_dealt_with(monkeypatch):

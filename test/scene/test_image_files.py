@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files: found once each, read whole or not at all."""
+"""Image files: found once each; one that was cut short is an error."""
 
+import os
 import subprocess
 import sys
 
@@ -73,7 +74,10 @@ def test_grey_alpha_and_16_bit_become_8_bit_rgb(picture):
     assert decode_image(deep).dtype == np.uint8
 
 
-def test_a_small_file_of_a_huge_image_is_refused_before_it_is_decoded():
+@pytest.mark.parametrize(
+    "size,words", [((40_000, 20_000), "sides must be in 1..16384"), ((16_384, 16_384), "64,000,000 at most")]
+)
+def test_a_small_file_of_a_huge_image_is_refused_before_it_is_decoded(size, words):
     """A PNG of 300 kB may unpack to gigabytes."""
     code = """
 import resource, struct, zlib
@@ -81,7 +85,7 @@ import cv2
 from seqamodal_ros.scene.image_files import decode_image
 def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-width, height = 40_000, 20_000
+width, height = SIZE
 rows = zlib.compress(bytes((width + 8) // 8) * height, 9)
 header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
 png = b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
@@ -93,9 +97,9 @@ except ValueError as error:
     print(error)
 assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code.replace("SIZE", str(size))], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "an image of 40000x20000 pixels; sides must be in 1..16384" in done.stdout
+    assert f"an image of {size[0]}x{size[1]} pixels; {words}" in done.stdout
 
 
 @pytest.mark.parametrize("kind", [".png", ".jpg"])
@@ -128,6 +132,11 @@ class TestFindImages:
         (tmp_path / "notes.txt").touch()
         with pytest.raises(FileNotFoundError, match="no images in the folder .*png"):
             find_images([tmp_path])
+
+    def test_a_pipe_is_refused_as_it_might_never_end(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(OSError, match="neither a file nor a folder: .*pipe.png"):
+            find_images([tmp_path / "pipe.png"])
 
     def test_what_is_not_there(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="no such file or folder: .*gone"):
