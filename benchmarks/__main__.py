@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     for network, images in IMAGES[args.device].items():
         arguments = (network, "--device", args.device, "--images", str(images))
         tell(found["learning"], network, f"training of `{network}`", child(OUT, "benchmarks.learning", *arguments))
-    tell(found, "ros", "ROS shell and stillness", shell_and_stillness(args.model, args.device))
+    tell(found, "ros", "ROS overhead and stillness", shell_and_stillness(args.model, args.device))
     print("\n" + text(found))
     lacking = not_run(found)
     write = args.write and not lacking

@@ -33,7 +33,7 @@ def text(found: dict[str, Any]) -> str:
     ]
     if "missing" not in found["growth"]:
         parts.append(
-            f"What a frame costs, ms p50, with `{found['runtime']}`, sampling steps: {found['steps']}, unless told otherwise:"
+            f"What a frame costs, ms p50, with `{found['runtime']}`, sampling steps: {found['steps']}, unless another is given:"
         )
         parts += [_table([what, *ms], [["ms", *(f"{each:.0f}" for each in ms.values())]]) for what, ms in found["growth"].items()]
     if "missing" not in found["floor"]:
@@ -49,7 +49,7 @@ def not_run(found: dict[str, Any]) -> dict[str, str]:
     """The parts beside the table of ways that have no figures, and why; in that table each row says so itself."""
     parts = {"What a frame costs": found["growth"], "The floor": found["floor"]}
     parts |= {f"Training of `{name}`": each for name, each in found["learning"].items()}
-    parts["The ROS shell"] = found["ros"]
+    parts["The ROS overhead"] = found["ros"]
     return {name: part["missing"] for name, part in parts.items() if "missing" in part}
 
 
@@ -96,10 +96,10 @@ def _learning(network: str, f: dict[str, Any]) -> str:
 
 def _ros(**f: float) -> str:
     return (
-        f"The ROS shell, from the image's callback to published at 1280x720 without inference: {f['shell_p95_ms']:.1f} ms at "
-        f"p95, and {f['shell_label_p95_ms']:.1f} ms where someone hears `~/label`, too. A still scene with noise of 4 grey "
+        f"The ROS overhead, from the image's callback to published at 1280x720 without inference: {f['shell_p95_ms']:.1f} ms at "
+        f"p95, and {f['shell_label_p95_ms']:.1f} ms with a subscriber to `~/label`, too. A still scene with noise of 4 grey "
         f"levels: consecutive frames agree to an IOU of {f['still_iou']:.3f}, and to "
-        f"{f['seen_anew_iou']:.3f} where each image is seen anew (`stillness: 0.0`)."
+        f"{f['seen_anew_iou']:.3f} if each image is computed again (`stillness: 0.0`)."
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ROS shell costs, and how still the masks of a still scene are: a real node over real DDS; for `make bench`."""
+"""What the ROS overhead is, and how still the masks of a still scene are: a real node over real DDS; for `make bench`."""
 
 import os
 import tempfile

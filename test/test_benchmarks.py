@@ -106,7 +106,7 @@ NOTHING = {"growth": MISSING, "floor": MISSING, "ros": MISSING, "learning": {"fa
 
 def test_what_was_not_run_is_told_in_a_line_each():
     page = text({"about": "", "methods": {"peer": ROW}, **NOTHING})
-    lines = ["What a frame costs", "The floor", "Training of `fast`", "The ROS shell"]
+    lines = ["What a frame costs", "The floor", "Training of `fast`", "The ROS overhead"]
     assert page.rstrip().split("\n\n")[-4:] == [f"{each}: not run: not here" for each in lines]
     whole = {
         "about": "",
