@@ -32,6 +32,7 @@ DIM = 0.4  # share of the light that is left where nobody looked
 SPECK = 0.025  # side of the largest hole or speck without an outline, as a share of the picture's
 GAP = 16
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+LEVELS = np.arange(256)[:, None]  # grey levels, of a pixel: what is drawn over it is looked up
 
 Colour = tuple[int, int, int]
 
@@ -136,11 +137,13 @@ def dimmed_outside(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     return dim
 
 
-def roundest_spot(mask: np.ndarray) -> tuple[int, int]:
-    """x, y of the pixel of a mask, bool [H, W], not blank, that lies farthest from its edge: where a badge stands best."""
+def badge_spot(scene: LayeredScene, obj: SceneObject) -> tuple[float, float]:
+    """x, y where a badge stands best, in source pixel-edge coordinates: the spot farthest from the edge of what is visible."""
+    mask = obj.visible if obj.visible.any() else obj.amodal
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(x), int(y)
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    scale_x, scale_y, offset_x, offset_y = scene.geometry.affine(mask.shape[1])
+    return offset_x + scale_x * (int(column) + 0.5), offset_y + scale_y * (int(row) + 0.5)
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,23 @@ def _arrange(panels: list[tuple[np.ndarray, str, str, Colour]], title: str, summ
 
 
 def _tint(canvas: np.ndarray, mask: np.ndarray, colour: Colour, strength: float) -> None:
-    canvas[mask] = ((1 - strength) * canvas[mask] + strength * np.array(colour)).round().astype(np.uint8)
+    if not mask.any():
+        return
+    table = ((1 - strength) * LEVELS + strength * np.array(colour)).round().astype(np.uint8)
+    box = _box(mask)
+    part = canvas[box].copy()  # in one piece, as OpenCV wants it
+    cv2.copyTo(cv2.LUT(part, table[None]), mask[box].astype(np.uint8), part)
+    canvas[box] = part
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that a mask, not blank, reaches: mostly a small part of the picture."""
+    return _reach(mask.any(axis=1)), _reach(mask.any(axis=0))
+
+
+def _reach(line: np.ndarray) -> slice:
+    """From the first to the last of what is true along a line, bool [n]."""
+    return slice(int(line.argmax()), len(line) - int(line[::-1].argmax()))
 
 
 def _hatch(canvas: np.ndarray, mask: np.ndarray, layer: int, pen: _Pen) -> None:
@@ -237,28 +256,34 @@ def _hatch(canvas: np.ndarray, mask: np.ndarray, layer: int, pen: _Pen) -> None:
 
     The lines of one layer and the next cross, so that what is hidden twice shows both.
     """
-    rows, columns = np.nonzero(mask)
-    phase = (rows + columns if layer % 2 else rows - columns) % pen.period
-    distance = np.abs(phase - pen.period / 2)
-    ink = (0.22 * pen.period + 0.5 - distance).clip(0, 1)[:, None]
-    gap = 0.7 * canvas[rows, columns]
-    canvas[rows, columns] = (ink * np.array(layer_colour(layer)) + (1 - ink) * gap).round().astype(np.uint8)
+    if not mask.any():
+        return
+    distance = np.abs(np.arange(pen.period) - pen.period / 2)
+    ink = (0.22 * pen.period + 0.5 - distance).clip(0, 1)[:, None, None]
+    of_phase = (ink * np.array(layer_colour(layer)) + (1 - ink) * (0.7 * LEVELS)).round().astype(np.uint8)
+    box = _box(mask)
+    rows, columns = np.nonzero(mask[box])
+    part = canvas[box]
+    phase = box[0].start + rows + (box[1].start + columns) * (1 if layer % 2 else -1)
+    part[rows, columns] = of_phase[phase[:, None] % pen.period, part[rows, columns], np.arange(3)]
 
 
 def _outlines(canvas: np.ndarray, scene: LayeredScene, index: int, amodal: np.ndarray, pen: _Pen) -> None:
     """The outline of a layer's objects, without its specks; where it has several also of each, which parts what touches."""
     colour = layer_colour(index + 1)
-    objects = [obj for obj in scene.objects if obj.layer == index + 1]
-    for obj in objects if len(objects) > 1 else []:
-        _outline(canvas, scene.to_source(obj.amodal) & amodal, colour, pen)
-    whole = scene.to_source(np.logical_or.reduce([obj.amodal for obj in objects])) & amodal if objects else amodal
-    _outline(canvas, whole, colour, pen)
+    masks = [obj.amodal for obj in scene.objects if obj.layer == index + 1]
+    for mask in [*(masks if len(masks) > 1 else []), np.logical_or.reduce(masks) if masks else scene.amodal[index]]:
+        box, soft = scene.geometry.reached_in_source(mask)
+        _outline(canvas, (soft >= 0.5) & amodal[box], box, colour, pen)
 
 
-def _outline(canvas: np.ndarray, mask: np.ndarray, colour: Colour, pen: _Pen) -> None:
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    speck = (SPECK * min(mask.shape)) ** 2  # a ring round a hole of one mask pixel says nothing
-    outlines = [outline for outline in outlines if cv2.contourArea(outline) >= speck]
+def _outline(canvas: np.ndarray, mask: np.ndarray, box: tuple[slice, slice], colour: Colour, pen: _Pen) -> None:
+    """The outline of a mask that fills a box of the canvas."""
+    corner = (box[1].start, box[0].start)
+    traced, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=corner)
+    speck = (SPECK * min(canvas.shape[:2])) ** 2  # a ring round a hole of one mask pixel says nothing
+    # to draw each pixel's step, softened, takes most of an overlay's time, and shows no more
+    outlines = [cv2.approxPolyDP(outline, 0.5, True) for outline in traced if cv2.contourArea(outline) >= speck]
     cv2.drawContours(canvas, outlines, -1, DARK, pen.line + 2, cv2.LINE_AA)
     cv2.drawContours(canvas, outlines, -1, colour, pen.line, cv2.LINE_AA)
 
@@ -267,19 +292,15 @@ def _badges(canvas: np.ndarray, scene: LayeredScene, objects: Iterable[SceneObje
     """The id on the layer's colour and the pick order on dark, at the roundest spot of what is visible."""
     taken: list[tuple[int, int, int, int]] = []
     for obj in objects:
-        mask = scene.to_source(obj.visible)
-        mask = mask if mask.any() else scene.to_source(obj.amodal)
-        if not mask.any():
-            continue
         name, order = str(obj.id), ordinal(scene.pick_order.index(obj.id) + 1)
-        _badge(canvas, name, order, roundest_spot(mask), layer_colour(obj.layer), pen, taken)
+        _badge(canvas, name, order, badge_spot(scene, obj), layer_colour(obj.layer), pen, taken)
 
 
 def _badge(
     canvas: np.ndarray,
     name: str,
     order: str,
-    centre: tuple[int, int],
+    centre: tuple[float, float],
     colour: Colour,
     pen: _Pen,
     taken: list[tuple[int, int, int, int]],
@@ -290,8 +311,8 @@ def _badge(
     width = split + _text_width(order, 0.85 * pen.text) + 2 * pad
     if width > canvas.shape[1] or height > canvas.shape[0]:
         return  # no room in so small a picture
-    x = int(np.clip(centre[0] - width // 2, 0, canvas.shape[1] - width))
-    y = int(np.clip(centre[1] - height // 2, 0, canvas.shape[0] - height))
+    x = int(np.clip(centre[0] - width / 2, 0, canvas.shape[1] - width))
+    y = int(np.clip(centre[1] - height / 2, 0, canvas.shape[0] - height))
     while any(abs(x - a) < (width + w) / 2 and abs(y - b) < height for a, b, w, _ in taken) and y + 2 * height < len(canvas):
         y += height + 2
     taken.append((x, y, width, height))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where images come from: a folder or a file of images, a video, a camera."""
 
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.scene.image_files import OPENCV_LOG, SUFFIXES, find_images, read_image
+
+CAMERA_SILENT = 2.0  # seconds without an image after which a camera is given up
+VIDEO_DAMAGED = 100  # images in a row that cannot be read, after which a video is taken to be over
 
 Shot = tuple[str, np.ndarray | OSError]  # its name, and uint8 [H, W, 3] RGB or why there is none
 
@@ -59,31 +63,45 @@ def _open(source: Path, complaint: str) -> cv2.VideoCapture:
 
 
 def _video(source: Path, capture: cv2.VideoCapture, period: float) -> Generator[Shot, None, None]:
-    """Every so many images; an end long before the one that the file announces is told as an error."""
+    """Every so many images; those that cannot be read, or are missing at the end, are told as one error, the last shot."""
     rate, announced = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     step = max(1, round(rate * period)) if np.isfinite(rate) else 1
-    index = 0
-    while capture.grab():
-        if index % step == 0:
-            decoded, image = capture.retrieve()
-            if not decoded:
-                break
-            yield f"{source.name} image {index + 1}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    index = read = failed = 0  # failed: in a row, as one damaged image is not the end
+    while failed < VIDEO_DAMAGED:
+        image = None
+        readable = capture.grab()
+        if readable and index % step == 0:
+            readable, image = capture.retrieve()
         index += 1
+        failed = 0 if readable else failed + 1
+        read += readable
+        if image is not None:
+            yield f"{source.name} image {index}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     capture.release()
-    if index < min(1, announced) or index < 0.9 * announced:
-        yield source.name, OSError(f"{source} ends after {index} of {announced} images: copy or export it again")
+    end = index - failed
+    if read < end or read < min(1, announced) or read < 0.9 * announced:  # how many it announces may be an estimate
+        told = f"only {read} of {max(announced, end)} images of {source} can be read: copy or export it again"
+        yield source.name, OSError(told)
 
 
 def _camera(source: Path, capture: cv2.VideoCapture) -> Generator[Shot, None, None]:
     """The newest image each time; ends with an error, as a camera does not end by itself."""
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     index = 0
-    while capture.grab():  # what waited in the buffer since the last image
-        decoded, image = capture.read()
-        if not decoded:
-            break
+    while (image := _newest(capture)) is not None:
         index += 1
         yield f"{source} image {index}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     capture.release()
     yield str(source), OSError(f"the camera {source} gives no more images: is it still plugged in?")
+
+
+def _newest(capture: cv2.VideoCapture) -> np.ndarray | None:
+    """A camera's next image, BGR; None where it has given none for a while, as one damaged image is not its end."""
+    until = time.monotonic() + CAMERA_SILENT
+    while time.monotonic() < until:
+        if capture.grab():  # what waited in the buffer since the last image
+            decoded, image = capture.read()
+            if decoded:
+                return image
+        time.sleep(0.01)  # one that is unplugged fails at once, again and again
+    return None

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders, images, real videos; a camera's device file that is none."""
 
+import os
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from seqamodal_ros.scene import sources
 from seqamodal_ros.scene.sources import is_camera, shots
 
 
@@ -48,6 +51,46 @@ def test_a_truncated_video_gives_what_it_has_and_says_so(video):
     assert isinstance(error, OSError) and "of 20 images" in str(error)
 
 
+def damaged(video: Path, images: range) -> None:
+    """Zeros in place of what some images of a video hold."""
+    data = bytearray(video.read_bytes())
+    starts = [match.start() for match in re.finditer(b"\xff\xd8", data)]
+    assert len(starts) == 20
+    for index in images:
+        end = starts[index + 1] - 20 if index < 19 else starts[index] + 200
+        data[starts[index] + 2 : end] = bytes(end - starts[index] - 2)
+    video.write_bytes(data)
+
+
+@pytest.mark.parametrize("images", [range(1), range(8, 9), range(5, 13)], ids=len)
+def test_damaged_images_of_a_video_are_left_out_and_told_and_the_others_come(video, images):
+    damaged(video, images)
+    *found, (name, error) = shots(video, 0.1)
+    assert [name for name, _ in found] == [f"film.avi image {index + 1}" for index in range(20) if index not in images]
+    assert name == "film.avi"
+    assert f"only {20 - len(images)} of 20 images of {video} can be read" in str(error)
+
+
+def test_an_image_that_does_not_decode_is_left_out_too(video, monkeypatch):
+    video_capture = cv2.VideoCapture
+
+    class Capture:
+        def __init__(self, *opened):
+            self.capture, self.count = video_capture(*opened), 0
+
+        def __getattr__(self, name: str):
+            return getattr(self.capture, name)
+
+        def retrieve(self) -> tuple[bool, np.ndarray | None]:
+            self.count += 1
+            return (False, None) if self.count == 4 else self.capture.retrieve()
+
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    *found, (_, error) = shots(video, 0.1)
+    assert len(found) == 19 and "film.avi image 4" not in dict(found)
+    assert "only 19 of 20 images" in str(error)
+
+
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100], ids=["empty", "nonsense"])
 def test_what_is_no_video_is_one_clear_error(tmp_path, content, capfd):
     path = tmp_path / "film.mp4"
@@ -70,10 +113,10 @@ def test_a_camera_that_cannot_be_opened_is_one_clear_error(device, capfd):
 
 
 class Webcam:
-    """A cv2.VideoCapture of a blue wall that is unplugged after so many calls of it."""
+    """A cv2.VideoCapture of a blue wall that is unplugged after so many calls of it; some that are left then fail, too."""
 
-    def __init__(self, calls: int):
-        self.calls, self.opened, self.buffer, self.released = calls, (), None, False
+    def __init__(self, calls: int, damaged: tuple[int, ...] = ()):
+        self.calls, self.damaged, self.opened, self.buffer, self.released = calls, damaged, (), None, False
 
     def __call__(self, *opened):
         self.opened = opened
@@ -88,7 +131,7 @@ class Webcam:
 
     def grab(self) -> bool:
         self.calls -= 1
-        return self.calls >= 0
+        return self.calls >= 0 and self.calls not in self.damaged
 
     def read(self) -> tuple[bool, np.ndarray | None]:
         return (True, np.full((4, 5, 3), (200, 20, 10), np.uint8)) if self.grab() else (False, None)
@@ -102,6 +145,7 @@ def test_a_camera_that_is_unplugged_gives_what_it_gave_and_says_so(monkeypatch, 
     """An image takes two calls: one drops what is old, one reads."""
     webcam = Webcam(calls)
     monkeypatch.setattr(cv2, "VideoCapture", webcam)
+    monkeypatch.setattr(sources, "CAMERA_SILENT", 0.1)
     *images, (name, error) = shots(Path("/dev/video7"), 0.5)
     assert webcam.opened == ("/dev/video7", cv2.CAP_V4L2)
     assert [name for name, _ in images] == ["/dev/video7 image 1", "/dev/video7 image 2"]
@@ -110,6 +154,19 @@ def test_a_camera_that_is_unplugged_gives_what_it_gave_and_says_so(monkeypatch, 
     assert name == "/dev/video7"
     assert isinstance(error, OSError) and "/dev/video7 gives no more images: is it still plugged in?" in str(error)
     assert webcam.released and webcam.buffer == 1
+
+
+@pytest.mark.parametrize("damaged", [(9,), (8,), (9, 8, 7)], ids=["none_waits", "not_decoded", "three_fail"])
+def test_a_camera_goes_on_after_a_damaged_image(monkeypatch, damaged):
+    monkeypatch.setattr(cv2, "VideoCapture", Webcam(12, damaged))
+    found = shots(Path("/dev/video7"), 0.5)
+    assert [next(found)[0] for _ in range(3)] == [f"/dev/video7 image {number}" for number in (1, 2, 3)]
+
+
+def test_a_pipe_is_an_error_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OSError, match="neither a file nor a folder: .*pipe.png"):
+        shots(tmp_path / "pipe.png", 0.5)
 
 
 def test_images_come_by_name_and_a_broken_one_as_an_error(tmp_path):
