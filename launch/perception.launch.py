@@ -26,6 +26,7 @@ from seqamodal_ros.ros.fastdds import profile_variable
 
 RESTARTS, PERIOD = 3, 3600.0  # a node that died is started anew so many times within so many seconds
 PAUSE = 1.0  # seconds before it is
+UNUSABLE = 2  # exit code of a node that cannot use its arguments: it could not the next time either
 TOPICS = {
     "image": "topic of the camera's images; with image_transport compressed, of the raw ones beside them",
     "camera_info": "topic of the camera's calibration, for clouds",
@@ -93,6 +94,8 @@ def _copied(configurations: dict[str, Any]) -> dict[str, Any]:
 def kept_alive(context: LaunchContext, make: Callable[[LaunchContext], LifecycleNode], deaths: list[float]) -> list[Action]:
     """A node, and what starts it anew where it died: its watchdog ended it, its GPU was lost, or it ran out of memory.
 
+    Where it cannot use its arguments, launch ends with that.
+
     Args:
         context: in which the node is started.
         make: makes the action that starts the node, and the context as it was at first; an action starts one process.
@@ -103,6 +106,8 @@ def kept_alive(context: LaunchContext, make: Callable[[LaunchContext], Lifecycle
     def on_exit(event: ProcessExited, context: LaunchContext) -> list[Action]:
         if event.returncode == 0 or context.is_shutdown:
             return []
+        if event.returncode == UNUSABLE:
+            raise ValueError(f"{event.process_name} cannot use its arguments or its params_file, as it says above")
         recent = [*(death for death in deaths if time.monotonic() - death < PERIOD), time.monotonic()]
         died = f"{event.process_name} died with {event.returncode}"
         if len(recent) > RESTARTS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The repository as two ROS packages: versions, licences, declared dependencies, and that colcon finds and builds them."""
+"""The repository as two ROS packages: versions, licences, dependencies, what imports what, and that colcon builds them."""
 
 import ast
 import importlib.util
@@ -30,6 +30,30 @@ NOT_OURS = {
 ROSDEP_KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml"}
 FROM_PIP = {"torch": "robot.txt", "safetensors": "robot.txt", "mcap": "demo.txt", "rosbags": "demo.txt"}
 FROM_PIP |= dict.fromkeys(("onnxruntime", "onnxscript", "openvino"), "runtimes.txt")
+# The table of docs/architecture.md: what each part may import of this repository, and of the libraries that not all need.
+# A name with a dot is one file of a part.
+FOR_ALL = {"files", "settings", "share"}
+MAY_IMPORT = {
+    "ros": "bags clouds commands.arguments messages perceiver scene rclpy rosbags",
+    "commands": "bags diffusion messages perceiver runtimes scene seqamodal_ros",
+    "bags": "messages scene rosbags",
+    "clouds": "messages scene",
+    "messages": "scene",
+    "perceiver": "diffusion runtimes scene second_opinion torch",
+    "second_opinion": "diffusion scene torch",
+    "runtimes": "diffusion torch",
+    "diffusion": "torch",
+    "scene": "",
+    **dict.fromkeys(FOR_ALL, ""),
+    "seqamodal_ros": "perceiver scene",  # what a user imports
+    "__main__": "commands",
+    "training": "commands.arguments diffusion perceiver runtimes scene second_opinion seqamodal_ros torch",
+    "benchmarks": "bags clouds commands diffusion messages perceiver ros runtimes scene second_opinion seqamodal_ros training "
+    "rclpy rosbags torch",
+    "examples": "bags clouds messages rclpy ros.signals scene",
+    "launch": "ros",
+}
+GUARDED = {*MAY_IMPORT, "rclpy", "rosbags", "torch"}
 
 needs_colcon = pytest.mark.skipif(
     importlib.util.find_spec("colcon_core") is None,
@@ -51,13 +75,42 @@ def source_files() -> list[Path]:
 
 def imports(path: Path) -> set[str]:
     """Top-level names of what a file imports, without the standard library and this repository."""
+    found = {name.split(".")[0] for name in imported_names(path)}
+    return found - set(sys.stdlib_module_names) - {"seqamodal_ros"}
+
+
+def imported_names(path: Path, root: Path = ROOT) -> set[str]:
+    """Whole names of what a file imports anywhere in it, those of `from` imports with what is taken."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found - set(sys.stdlib_module_names) - {"seqamodal_ros"}
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(path.relative_to(root).parent.parts)
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def part_of(name: str) -> str:
+    """The part of the repository, or the library, that a module belongs to; "seqamodal_ros" for what the package itself has."""
+    first, _, rest = name.partition(".")
+    own = rest.partition(".")[0]
+    return own if first == "seqamodal_ros" and own in MAY_IMPORT else first
+
+
+def wrong_imports(path: Path, root: Path = ROOT) -> list[str]:
+    """What a file imports that its part may not."""
+    here = path.relative_to(root)
+    part = part_of(".".join(here.with_suffix("").parts))
+    allowed = {part, *FOR_ALL, *MAY_IMPORT[part].split()}
+    return [
+        f"{here} imports {name}"
+        for name in sorted(imported_names(path, root))
+        if part_of(name) in GUARDED
+        and part_of(name) not in allowed
+        and not any(name.startswith(f"seqamodal_ros.{each}.") for each in allowed)
+    ]
 
 
 def colcon(*arguments: str, cwd: Path, log: Path, env: dict[str, str] | None = None) -> str:
@@ -106,6 +159,36 @@ def test_what_is_imported_is_declared():
                 assert re.search(rf"^{name}==", pinned, re.MULTILINE), f"{path}: {name} is not in requirements/{FROM_PIP[name]}"
             else:
                 assert ROSDEP_KEYS.get(name, name) in declared, f"{path}: {name} is not in package.xml"
+
+
+def test_parts_import_what_the_table_says():
+    """Arrows go down, never up or aside."""
+    folders = ("seqamodal_ros", "training", "benchmarks", "examples", "launch")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 100
+    assert not [wrong for path in files for wrong in wrong_imports(path)]
+    parts = {path.stem for path in (ROOT / "seqamodal_ros").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert parts - {"__init__"} <= set(MAY_IMPORT), "a new part needs its line in MAY_IMPORT and in docs/architecture.md"
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("scene/new.py", "from seqamodal_ros.messages import image_rgb"),
+        ("scene/new.py", "from seqamodal_ros import messages"),
+        ("scene/new.py", "from ..ros.worker import Worker"),
+        ("bags/new.py", "def late(): import rclpy.node"),
+        ("bags/new.py", "import seqamodal_ros.commands.arguments"),
+        ("ros/new.py", "from seqamodal_ros.commands.process_bag import main"),
+        ("messages.py", "from seqamodal_ros import Perceiver"),
+    ],
+)
+def test_an_arrow_the_wrong_way_is_told(tmp_path, file, line):
+    path = tmp_path / "seqamodal_ros" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"from seqamodal_ros.share import share_folder\nimport numpy\n{line}\n")
+    (wrong,) = wrong_imports(path, tmp_path)
+    assert wrong.startswith(f"seqamodal_ros/{file} imports ")
 
 
 def test_requirements_are_pinned():

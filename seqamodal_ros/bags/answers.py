@@ -85,7 +85,7 @@ def _begin(database: sqlite3.Connection, job: dict[str, Any], part: Path) -> dic
         database.execute("COMMIT")
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            raise ValueError(f"another process_bag is at work on {part}") from error
+            raise ValueError(f"another process is at work on {part}") from error
         raise OSError(f"cannot write {part / ANSWERS}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{part / ANSWERS} is damaged: remove {part} to start afresh") from error

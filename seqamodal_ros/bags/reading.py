@@ -16,7 +16,11 @@ STORAGES = {".mcap": "mcap", ".db3": "sqlite3"}
 
 
 class BagError(ValueError):
-    """A bag that cannot be read; the text says why."""
+    """A bag that cannot be read, or is of no use here; the text says why."""
+
+
+class TopicError(ValueError):
+    """A topic that has to be named, or named otherwise; by which option is known to whoever asks, and said by him."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,27 @@ def check_for_sqlite(path: Path) -> None:
         raise BagError(f"{path}: SQLite takes {' and '.join(marks)} in a path for something else: {what}")
 
 
+def check_for_journal(path: Path) -> None:
+    """Raise BagError where a part of an SQLite file still lies in a file beside it, as rosbags passes over that in silence.
+
+    It opens files as immutable, for which SQLite looks at no journal.
+    """
+    for file in (path, path.resolve()):  # SQLite puts a journal beside the file itself, a copy of links beside the link
+        for journal in (Path(f"{file}-wal"), Path(f"{file}-journal")):
+            if journal.is_file() and _in_use(journal):
+                raise BagError(
+                    f"{path} is not whole, a part of it lies in {journal}: let its recorder end where it is still at work; "
+                    "where it was killed, copy the bag with both files, and put them together in the copy: "
+                    f"`sqlite3 COPY/{file.name} 'PRAGMA wal_checkpoint(TRUNCATE)'`"
+                )
+
+
+def _in_use(journal: Path) -> bool:
+    """Whether SQLite needs a journal: one that it is done with is empty or begins with a zero."""
+    with journal.open("rb") as stream:
+        return stream.read(1) not in (b"", b"\0")
+
+
 @contextmanager
 def open_bag(path: Path) -> Iterator[Bag]:
     """Open a bag: a folder with metadata.yaml, or a single .mcap or .db3 file. Nothing of it is ever written to.
@@ -78,7 +103,8 @@ def open_bag(path: Path) -> Iterator[Bag]:
     Raises:
         ImportError: rosbags is not installed.
         FileNotFoundError: there is no such file or folder.
-        BagError: it is no bag, or a damaged one, or one in a folder whose name SQLite cannot take.
+        BagError: it is no bag, or a damaged one, one in a folder whose name SQLite cannot take, or one that lies partly in a
+            journal of SQLite.
     """
     from rosbags.rosbag2 import Reader
 
@@ -91,6 +117,7 @@ def open_bag(path: Path) -> Iterator[Bag]:
     for each in [path] if path.is_file() else path.iterdir():
         if each.suffix == ".db3":
             check_for_sqlite(each)
+            check_for_journal(each)
     try:
         reader = Reader(path)
         reader.open()
@@ -119,7 +146,8 @@ def image_topic(bag: Bag, asked: str | None) -> str:
     """The topic with images that is asked for, or the only one.
 
     Raises:
-        ValueError: there is none, or not that one, or there are several and none is asked for; the message lists them.
+        BagError: there is none.
+        TopicError: it is not that one, or there are several and none is asked for; the message lists them.
     """
     counts: Counter[str] = Counter()
     for connection in bag.connections:
@@ -127,11 +155,11 @@ def image_topic(bag: Bag, asked: str | None) -> str:
             counts[connection.topic] += connection.msgcount
     listed = ", ".join(f"{topic} ({count} images)" for topic, count in sorted(counts.items()))
     if not counts:
-        raise ValueError(f"{bag.path} holds no images: no topic of sensor_msgs/Image or CompressedImage with messages")
+        raise BagError(f"{bag.path} holds no images: no topic of sensor_msgs/Image or CompressedImage with messages")
     if asked is not None:
         if asked not in counts:
-            raise ValueError(f"{bag.path} holds no images of the topic {asked}: use one of {listed}")
+            raise TopicError(f"{bag.path} holds no images of the topic {asked}: use one of {listed}")
         return asked
     if len(counts) > 1:
-        raise ValueError(f"{bag.path} holds several topics with images, name one with --image: {listed}")
+        raise TopicError(f"{bag.path} holds several topics with images, name one: {listed}")
     return next(iter(counts))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqamodal_ros.bags.codec import LAYERED_MASKS, Codec
-from seqamodal_ros.bags.reading import STORAGES, Bag
+from seqamodal_ros.bags.reading import STORAGES, Bag, BagError, TopicError
 
 OUT_TOPIC = "/seqamodal/layered_masks"
 
@@ -25,14 +25,14 @@ def refuse_out(bag: Path, out: Path) -> None:
 
 
 def check_out_topic(bag: Bag, topic: str, codec: Codec) -> None:
-    """Raise ValueError where our messages cannot go into a copy of the bag on that topic."""
+    """Raise TopicError where a copy of the bag cannot have our messages on that topic, BagError where on none."""
     if not re.fullmatch(r"(/[A-Za-z_]\w*)+", topic, re.ASCII):
-        raise ValueError(f"--out-topic must be a topic with its whole name, such as {OUT_TOPIC}, not {topic!r}")
+        raise TopicError(f"must be a topic with its whole name, such as {OUT_TOPIC}, not {topic!r}")
     for connection in bag.connections:
         if connection.topic == topic:
-            raise ValueError(f"{bag.path} has a topic {topic} already: name another one with --out-topic")
+            raise TopicError(f"{bag.path} has a topic {topic} already: name another one")
         if connection.msgtype == LAYERED_MASKS and connection.digest not in ("", codec.digest):  # a bag keeps one of each name
-            raise ValueError(f"{bag.path} holds LayeredMasks of another version on {connection.topic}: they do not go together")
+            raise BagError(f"{bag.path} holds LayeredMasks of another version on {connection.topic}: they do not go together")
 
 
 def write_bag(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec
 
+from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
 
 INTERRUPTED = 130  # exit code, as of a shell's command that Ctrl-C ended
@@ -51,6 +52,16 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add `--model`, `--device`, `--num-samples` and `--seed`."""
+    add, number = parser.add_argument, whole_number
+    add("--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)")
+    add("--device", default="auto", choices=DEVICES, help="where the network runs (default: %(default)s)")
+    add("--num-samples", type=number(1, LARGEST_NUM_SAMPLES), default=3, metavar="K",
+        help="hypotheses of each layer (default: %(default)s)")  # fmt: skip
+    add("--seed", type=number(0, 2**64 - 1), default=0, metavar="N", help="of the noise (default: %(default)s)")
 
 
 def add_region(parser: argparse.ArgumentParser) -> None:

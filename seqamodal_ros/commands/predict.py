@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.commands.arguments import Parser, add_region, interruptible, one_line, whole_number
+from seqamodal_ros.commands.arguments import INTERRUPTED, Parser, add_model, add_region, interruptible, one_line, whole_number
 from seqamodal_ros.files import write_whole
-from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES, Perceiver
+from seqamodal_ros.perceiver import RUNTIMES, Perceiver
 from seqamodal_ros.scene.image_files import OPENCV_LOG, find_images, read_image
 from seqamodal_ros.scene.page import PAGE, Page, is_page
 from seqamodal_ros.scene.pictures import contact_sheet, overlay, write_image
@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
             mirror=arguments.mirror,
             runtime=arguments.runtime,
         )
+        if not (out / PAGE).exists():
+            Page().write(out / PAGE)  # by which the next run knows the folder for ours, even where this one is killed
     except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's lack of memory is a RuntimeError
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 2
@@ -76,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{len(frames)} of {len(images)} images seen; pictures, masks, {REPORT} and {PAGE} are in {out}")
     if failed:
         print(f"predict: {failed} of {len(images)} images failed", file=sys.stderr)
-    return 130 if interrupted else 1 if failed else 0
+    return INTERRUPTED if interrupted else 1 if failed else 0
 
 
 def _see(perceiver: Perceiver, path: Path, image: np.ndarray, arguments: argparse.Namespace) -> LayeredScene:
@@ -107,14 +109,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add, number = parser.add_argument, whole_number
     add("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them (not what is in folders within)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    add("--model", default="default", help="a name in models/manifest.yaml, or a .safetensors file (default: %(default)s)")
-    add("--device", default="auto", choices=DEVICES, help="where the network runs (default: %(default)s)")
+    add_model(parser)
     add("--runtime", default="auto", choices=RUNTIMES,
         help="what computes it; auto: the fastest at hand; a missing one gives way, with a warning (default: auto)")  # fmt: skip
     add_region(parser)
-    add("--num-samples", type=number(1, LARGEST_NUM_SAMPLES), default=3, metavar="K",
-        help="hypotheses of each layer (default: %(default)s)")  # fmt: skip
-    add("--seed", type=number(0, 2**64 - 1), default=0, metavar="N", help="of the noise (default: %(default)s)")
     add("--sampling-steps", type=number(1, 1000), metavar="N", help="network calls a layer (default: the model's own)")
     add("--no-mirror", dest="mirror", action="store_const", const=False,
         help="look at no mirror images, which halves the time of a model that does")  # fmt: skip
@@ -144,15 +142,15 @@ def _make(out: Path) -> None:
 
 
 def _refuse_overwriting(images: Sequence[Path], names: Sequence[str], out: Path) -> None:
+    """Results replace those of before, in a folder that holds a page of ours, and no other file."""
     inputs = {image.resolve() for image in images}
-    for name in names:
-        for pattern in OUTPUTS:
-            target = (out / pattern.format(name)).resolve()
-            if target in inputs:
-                raise ValueError(f"the results would overwrite the image {target}: name another folder with --out")
     page = out / PAGE
-    if page.exists() and not is_page(page):
-        raise ValueError(f"the page would overwrite {page}, which is not one of ours: name another folder with --out")
+    ours = page.exists() and is_page(page)
+    for target in (*(out / pattern.format(name) for name in names for pattern in OUTPUTS), out / REPORT, page):
+        if target.resolve() in inputs:
+            raise ValueError(f"the results would overwrite the image {target}: name another folder with --out")
+        if target.is_file() and not ours:
+            raise ValueError(f"the results would overwrite {target}, which is not one of ours: name another folder with --out")
 
 
 if __name__ == "__main__":

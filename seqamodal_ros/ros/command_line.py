@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from rclpy.utilities import remove_ros_args
 
 Described = Mapping[str, tuple[Any, str]]  # name of a parameter -> its default, and what it means
 
+LARGEST_DOMAIN = 232  # of DDS, as its ports follow from it
 SET, REMAP = "--ros-args -p NAME:=VALUE", "--ros-args -r FROM:=TO"
 
 
@@ -22,7 +24,8 @@ def own_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[
     """Of a process's arguments, those that are not ROS's; where ROS cannot read its own, the process ends with a line and 2.
 
     So it does where NAME:=VALUE stands outside of `--ros-args`: `ros2 launch` takes it for an argument of its own, ROS for a
-    remapping in the old way, and neither sets a parameter.
+    remapping in the old way, and neither sets a parameter. The namespace and ROS_DOMAIN_ID are looked at, too, as ROS raises
+    for these where a node is made, or takes "1.5" for 1.
     """
     for_ros = False
     for argument in argv[1:]:
@@ -30,6 +33,11 @@ def own_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[
             for_ros = argument == "--ros-args"
         elif not for_ros and ":=" in argument:
             _refuse(parser, f"{argument} stands alone: set parameters by `{SET}`, remap by `{REMAP}`")
+        elif for_ros and "__ns:=/" in argument and argument.endswith("/") and not argument.endswith(":=/"):
+            _refuse(parser, f"{argument}: a namespace must not end with '/'")
+    domain = os.environ.get("ROS_DOMAIN_ID", "")
+    if domain and not (domain.isdecimal() and int(domain) <= LARGEST_DOMAIN):
+        _refuse(parser, f"ROS_DOMAIN_ID={domain} must be a whole number in 0..{LARGEST_DOMAIN}")
     try:
         return remove_ros_args(list(argv))[1:]
     except RuntimeError as error:  # rclpy has no public name for its kinds

@@ -68,8 +68,9 @@ def main() -> int:
     }
     try:
         source = Path(args.source).expanduser() if args.source else None
-        if source and source.resolve() == Path(args.out).expanduser().resolve():
-            raise FileExistsError("--out must not be the folder of --source")
+        out = Path(args.out).expanduser().resolve()
+        if source and source.resolve().is_relative_to(out):
+            raise FileExistsError(f"the recording in {out} would replace {source}: name another folder with --out")
         if source:
             shots(source, 1.0).close()  # says what is wrong with it before three processes do
         paths = {name: executable(name) for name in parameters}

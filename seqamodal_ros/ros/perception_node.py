@@ -24,7 +24,7 @@ from seqamodal_ros.ros.library_log import to_ros
 from seqamodal_ros.ros.parameters import Parameters, meanings
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.ros.watchdog import Watchdog
-from seqamodal_ros.ros.worker import Worker
+from seqamodal_ros.ros.worker import TooLate, Worker
 
 HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
@@ -143,6 +143,14 @@ class PerceptionNode(LifecycleNode):
         # them. To destroy it here would crash the process where another thread is in a transition, which ends in AttributeError.
         self.__dict__.pop("_state_machine", None)
 
+    def dismiss(self, executor: SingleThreadedExecutor) -> None:
+        """Answer callers of `~/segment` that the node ends; for whoever ends it, before the executor does."""
+        self._active = False
+        self._cancel("the node ends")
+        until = time.monotonic() + TOLD_WITHIN
+        while any(camera.segment.waited_for for camera in self.cameras.values()) and time.monotonic() < until:
+            executor.spin_once(timeout_sec=HEAR_WITHIN)
+
     def _acquire(self) -> Worker:
         """Load the model, start the worker, open topics and services; `_release` undoes what was done, in reverse."""
         p = self.parameters
@@ -174,7 +182,7 @@ class PerceptionNode(LifecycleNode):
                 majority_null=p.get("majority_null") or None,  # false keeps the model's own
                 before_call=before_call,
             )
-            perceiver.warm_up(p.get("num_samples"))
+            perceiver.warm_up(p.get("num_samples"), len(p.get("cameras")))
         return perceiver
 
     def _release(self) -> None:
@@ -205,7 +213,7 @@ class PerceptionNode(LifecycleNode):
             return
         for answer in self._worker.answers():  # none of before a deactivation, which cancels
             self.cameras[answer.frame.camera].publish(answer)
-            if isinstance(answer.error, InvalidMessage):  # which says nothing of the GPU
+            if isinstance(answer.error, (InvalidMessage, TooLate)):  # which say nothing of the GPU
                 continue
             may_last = answer.error is not None and type(answer.error).__name__ != "OutOfMemoryError"  # of others' memory, say
             self._failures = self._failures + 1 if may_last and self._worker.perceiver.device != "cpu" else 0
@@ -222,6 +230,10 @@ class PerceptionNode(LifecycleNode):
         if self._doubles_seen >= DOUBLE_AFTER:
             problem = f"another node is named {name} too: start one of them with `--ros-args -r __node:=NAME`"
             self.get_logger().warning(problem, throttle_duration_sec=60.0)
+        if self._worker is not None and not self._worker.alive:
+            self._give_up(
+                "the worker thread has ended, which is a bug, please report it: exiting, so that launch restarts the node"
+            )
         self._tell(problem)
 
     def _tell(self, problem: str, fatal: bool = False) -> None:
@@ -251,7 +263,7 @@ class PerceptionNode(LifecycleNode):
                     details["since_image_s"] = f"{time.monotonic() - camera.last_image:.1f}"
                 named = f"{name}: {camera.name}" if camera.name else name
                 both = "; ".join(filter(None, (problem, camera.unfed if self._active else "", camera.problem)))
-                message.status.append(status(named, state, both, camera.counters, details, fatal))
+                message.status.append(status(named, state, both, camera.counters, details, fatal, camera.frame_id))
                 camera.problem = ""
         self._diagnostics.publish(message)
 
@@ -278,6 +290,7 @@ def main() -> None:
                 while not stop:
                     executor.spin_once(timeout_sec=HEAR_WITHIN)
         finally:
+            node.dismiss(executor)
             executor.shutdown()
             node.destroy_node()
 

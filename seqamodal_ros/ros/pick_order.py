@@ -15,6 +15,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from seqamodal_ros.commands.arguments import INTERRUPTED
 from seqamodal_ros.messages import MessageTypes, message_to_scene
 from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
@@ -155,8 +156,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pick_order", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--target", type=int, metavar="ID", help="what to remove first to reach this object; ids hold for one message")
-    add("--follow", action="store_true", help="print each message until Ctrl-C")
-    add("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="wait so long for a message (default: %(default)g)")
+    either = parser.add_mutually_exclusive_group().add_argument  # who follows waits without limit
+    either("--follow", action="store_true", help="print each message until Ctrl-C")
+    either("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="wait so long for a message (default: %(default)g)")
     add("--min-score", type=_share, default=0.0, metavar="SCORE", help="pick now only what scores so much, in [0, 1]")
     return parser.parse_args(own_arguments(parser, argv))
 
@@ -204,7 +206,7 @@ def _listen(listener: Listener, arguments: argparse.Namespace, stopped: Callable
     while True:
         masks = listener.next_message(seconds, stopped)
         if stopped():
-            return 0 if arguments.follow else 130
+            return 0 if arguments.follow else INTERRUPTED
         if masks is None:
             return _fail(listener.silence(seconds))
         try:

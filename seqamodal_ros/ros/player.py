@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a folder of images, a video or a camera; the next image is sent when the last is answered."""
 
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -11,14 +10,16 @@ from typing import Any
 import numpy as np
 import rclpy
 import yaml
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
+from seqamodal_ros.commands.arguments import INTERRUPTED
 from seqamodal_ros.messages import MessageTypes, fill_image
 from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
+from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
@@ -60,12 +61,14 @@ class Player(Node):
         masks = MessageTypes.ros().layered_masks
         self._masks = self.create_subscription(masks, "seqamodal/layered_masks", self._on_masks, QoSProfile(depth=5))
         self._answered: set[tuple[int, int]] = set()
+        self._diagnostics = self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=5))
+        self._problem = ""  # of the node that is to answer
 
     def play(self) -> int:
-        """Send every image once and wait for its answer; returns how many could not be read.
+        """Send every image once and wait for its answer; returns how many errors the source had: images, or a part of a video.
 
         Raises:
-            PlayError: no perception node was found, or it does not answer.
+            PlayError: no perception node was found, it says what keeps it from answering, or it does not answer.
         """
         self._wait_for_node()
         unreadable = 0
@@ -100,6 +103,8 @@ class Player(Node):
 
     def _wait_for_node(self) -> None:
         def found() -> bool:
+            if self._problem:
+                raise PlayError(f"the perception node says: {self._problem}")
             return self._images.get_subscription_count() >= self.listeners and self.count_publishers(self._masks.topic_name) > 0
 
         if self._spin_until(found, SAY_AFTER):
@@ -119,6 +124,12 @@ class Player(Node):
 
     def _on_masks(self, message: Any) -> None:
         self._answered.add((message.header.stamp.sec, message.header.stamp.nanosec))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        node = self._masks.topic_name.rpartition("/")[0]
+        for status in message.status:
+            if status.name == node and status.level == DiagnosticStatus.ERROR:
+                self._problem = status.message
 
 
 def read_camera_info(path: Path) -> CameraInfo | None:
@@ -149,27 +160,24 @@ def _numbers(matrix: dict[str, Any]) -> list[float]:
 
 
 def main() -> int:
-    """Play the source and end: 0 when all was answered, 1 with one line that says what went wrong."""
+    """Play the source and end: 0 when all was answered, 1 with one line that says what went wrong; 130 where interrupted,
+    or 0 then of a camera, which has no end of its own."""
     only_ros_arguments("player", __doc__ or "", with_defaults(PARAMETERS))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # rclpy's handlers are gone before the process is
     endless = False
-    try:
-        player = Player()
-        endless = player.endless
-        unreadable = player.play()
-        if unreadable:
-            player.get_logger().error(f"images that could not be read: {unreadable}")
-        return 1 if unreadable else 0
-    except (PlayError, OSError, ImportError, InvalidParameterTypeException) as error:
-        print(f"player: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0 if endless else 130
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # one is enough: a launch repeats the terminal's Ctrl-C
-        rclpy.try_shutdown()
+    with until_signalled():
+        try:
+            with ending_at_once():
+                player = Player()
+                endless = player.endless
+                unreadable = player.play()
+                if unreadable:
+                    player.get_logger().error(f"not all of the source could be read; errors above: {unreadable}")
+                return 1 if unreadable else 0
+        except (PlayError, OSError, ImportError, InvalidParameterTypeException) as error:
+            print(f"player: {error}", file=sys.stderr)
+            return 1
+        except Signalled:
+            return 0 if endless else INTERRUPTED
 
 
 if __name__ == "__main__":

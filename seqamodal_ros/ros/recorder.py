@@ -110,7 +110,7 @@ def bag_opener(out: Path) -> Callable[[], Any]:
         OSError: the folder cannot be written.
     """
     try:
-        from seqamodal_ros.ros.bag import Bag
+        from seqamodal_ros.ros.bag_writer import BagWriter
     except ImportError as error:
         raise ImportError(f"cannot import {error.name}: `pip install -r requirements/demo.txt`", name=error.name) from error
     marker = out / ".recording"
@@ -119,12 +119,13 @@ def bag_opener(out: Path) -> Callable[[], Any]:
     out.mkdir(parents=True, exist_ok=True)
     marker.write_text("a recording of seqamodal_ros: the next one takes its place\n")
 
-    def open_bag() -> Bag:
+    def open_bag() -> BagWriter:
         for old in out.glob("frame_*.png"):
-            old.unlink()
+            if old.stem.removeprefix("frame_").isdecimal():  # others are somebody's own
+                old.unlink()
         if (out / "bag").is_dir():
             shutil.rmtree(out / "bag")
-        return Bag(out / "bag")
+        return BagWriter(out / "bag")
 
     return open_bag
 

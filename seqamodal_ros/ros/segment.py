@@ -66,6 +66,11 @@ class SegmentService:
         for future in list(self._open):
             _resolve(future, reason)
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether somebody waits who has not been answered."""
+        return bool(self._open)
+
     def destroy(self) -> None:
         """Tell all who wait, and take the service away once they have been told, which the executor does after this callback."""
         if not self._open:

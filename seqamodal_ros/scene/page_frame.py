@@ -11,7 +11,7 @@ import numpy as np
 from seqamodal_ros.scene.captions import layer_facts, ordinal, scene_facts
 from seqamodal_ros.scene.layers import cumulative_masks
 from seqamodal_ros.scene.picking import BRACKETS, occluders, under
-from seqamodal_ros.scene.pictures import badge_spot, check_size, dimmed_outside, layer_colour
+from seqamodal_ros.scene.pictures import check_size, dimmed_outside, layer_colour, roundest_spot
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 from seqamodal_ros.scene.status import Status, status_of
 
@@ -148,8 +148,10 @@ class _Drawing:
 
     def _badge(self, obj: SceneObject) -> str:
         """The id and the pick order; a mouse may click it, the keyboard has the table's buttons."""
-        x, y = badge_spot(self.scene, obj)
-        left, top = x / self.scene.geometry.width, y / self.scene.geometry.height
+        x, y = roundest_spot(obj.visible if obj.visible.any() else obj.amodal)
+        source = self.scene.geometry
+        scale_x, scale_y, offset_x, offset_y = source.affine(obj.amodal.shape[1])
+        left, top = (offset_x + scale_x * (x + 0.5)) / source.width, (offset_y + scale_y * (y + 0.5)) / source.height
         order = ordinal(self.scene.pick_order.index(obj.id) + 1)
         return (
             f'<span class="badge" aria-hidden="true" data-object="{obj.id}" data-layer="{obj.layer}" '

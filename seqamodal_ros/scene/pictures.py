@@ -137,13 +137,11 @@ def dimmed_outside(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     return dim
 
 
-def badge_spot(scene: LayeredScene, obj: SceneObject) -> tuple[float, float]:
-    """x, y where a badge stands best, in source pixel-edge coordinates: the spot farthest from the edge of what is visible."""
-    mask = obj.visible if obj.visible.any() else obj.amodal
+def roundest_spot(mask: np.ndarray) -> tuple[int, int]:
+    """x, y of the pixel of a mask, bool [H, W], not blank, that lies farthest from its edge: where a badge stands best."""
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    scale_x, scale_y, offset_x, offset_y = scene.geometry.affine(mask.shape[1])
-    return offset_x + scale_x * (int(column) + 0.5), offset_y + scale_y * (int(row) + 0.5)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(x), int(y)
 
 
 @dataclass(frozen=True)
@@ -243,12 +241,8 @@ def _tint(canvas: np.ndarray, mask: np.ndarray, colour: Colour, strength: float)
 
 def _box(mask: np.ndarray) -> tuple[slice, slice]:
     """The rows and columns that a mask, not blank, reaches: mostly a small part of the picture."""
-    return _reach(mask.any(axis=1)), _reach(mask.any(axis=0))
-
-
-def _reach(line: np.ndarray) -> slice:
-    """From the first to the last of what is true along a line, bool [n]."""
-    return slice(int(line.argmax()), len(line) - int(line[::-1].argmax()))
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return slice(y, y + height), slice(x, x + width)
 
 
 def _hatch(canvas: np.ndarray, mask: np.ndarray, layer: int, pen: _Pen) -> None:
@@ -292,15 +286,21 @@ def _badges(canvas: np.ndarray, scene: LayeredScene, objects: Iterable[SceneObje
     """The id on the layer's colour and the pick order on dark, at the roundest spot of what is visible."""
     taken: list[tuple[int, int, int, int]] = []
     for obj in objects:
+        (rows, columns), soft = scene.geometry.reached_in_source(obj.visible)
+        if not (soft >= 0.5).any():
+            (rows, columns), soft = scene.geometry.reached_in_source(obj.amodal)
+        if not (soft >= 0.5).any():
+            continue
+        x, y = roundest_spot(soft >= 0.5)
         name, order = str(obj.id), ordinal(scene.pick_order.index(obj.id) + 1)
-        _badge(canvas, name, order, badge_spot(scene, obj), layer_colour(obj.layer), pen, taken)
+        _badge(canvas, name, order, (columns.start + x, rows.start + y), layer_colour(obj.layer), pen, taken)
 
 
 def _badge(
     canvas: np.ndarray,
     name: str,
     order: str,
-    centre: tuple[float, float],
+    centre: tuple[int, int],
     colour: Colour,
     pen: _Pen,
     taken: list[tuple[int, int, int, int]],
@@ -311,8 +311,8 @@ def _badge(
     width = split + _text_width(order, 0.85 * pen.text) + 2 * pad
     if width > canvas.shape[1] or height > canvas.shape[0]:
         return  # no room in so small a picture
-    x = int(np.clip(centre[0] - width / 2, 0, canvas.shape[1] - width))
-    y = int(np.clip(centre[1] - height / 2, 0, canvas.shape[0] - height))
+    x = int(np.clip(centre[0] - width // 2, 0, canvas.shape[1] - width))
+    y = int(np.clip(centre[1] - height // 2, 0, canvas.shape[0] - height))
     while any(abs(x - a) < (width + w) / 2 and abs(y - b) < height for a, b, w, _ in taken) and y + 2 * height < len(canvas):
         y += height + 2
     taken.append((x, y, width, height))

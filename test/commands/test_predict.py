@@ -174,8 +174,8 @@ class TestFailedImages:
     def test_a_page_that_cannot_be_written(self, predict, images, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "index.html").symlink_to("nowhere/index.html")
-        code, _, err = predict(images)
-        assert code == 1
+        code, out, err = predict(images)
+        assert (code, out) == (2, "")  # before it has seen any
         assert re.fullmatch(r"predict: error: cannot write .*index\.html.*", one_line(err))
 
     def test_results_that_cannot_be_written(self, predict, images, tmp_path):
@@ -223,6 +223,32 @@ class TestNames:
         assert code == 2
         assert "index.html, which is not one of ours: name another folder with --out" in one_line(err)
         assert (tmp_path / "out" / "index.html").read_text() == "<title>my home page</title>"
+
+    @pytest.mark.parametrize("name", ["a.png", "a_overlay.png", "b_layers.npz", "layers.json"])
+    def test_no_file_of_others_is_overwritten(self, predict, images, tmp_path, name):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / name).write_bytes(b"mine")
+        code, out, err = predict(images)
+        assert (code, out) == (2, "")
+        assert f"overwrite {tmp_path / 'out' / name}, which is not one of ours: name another folder with --out" in one_line(err)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+        assert (tmp_path / "out" / name).read_bytes() == b"mine"
+
+    def test_files_of_others_beside_the_results_stay(self, predict, images, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "other.png").write_bytes(b"mine")
+        assert predict(images)[0] == predict(images)[0] == 0
+        assert (tmp_path / "out" / "other.png").read_bytes() == b"mine"
+
+    def test_results_of_a_run_that_was_killed_are_ours_too(self, predict, images, tmp_path, monkeypatch):
+        def killed(*_):
+            raise SystemExit(137)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("seqamodal_ros.commands.predict.row", killed)
+            assert predict(images)[0] == 137
+        assert (tmp_path / "out" / "a.png").is_file() and not (tmp_path / "out" / "layers.json").exists()
+        assert predict(images)[0] == 0
 
     def test_a_page_of_ours_is(self, predict, images, tmp_path):
         for image in ("a.jpg", "b.png"):

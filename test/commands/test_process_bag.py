@@ -23,6 +23,7 @@ import yaml
 from seqamodal_ros.__main__ import main as package_main
 from seqamodal_ros.bags.answers import Answers, open_answers
 from seqamodal_ros.bags.codec import COMPRESSED, IMAGE, LAYERED_MASKS, Codec
+from seqamodal_ros.bags.reading import open_bag
 from seqamodal_ros.bags.writing import OUT_TOPIC
 from seqamodal_ros.commands import process_bag
 from seqamodal_ros.commands.arguments import INTERRUPTED
@@ -132,6 +133,27 @@ def without_times(path: Path) -> list[tuple[str, str, int, bytes]]:
             raw = bytes(store.serialize_cdr(masks, LAYERED_MASKS))
         found.append((topic, kind, at, raw))
     return found
+
+
+def killed(bag: Path, mode: str, folder: Path) -> Path:
+    """A copy of a sqlite3 bag's only file, as a recorder leaves it that is killed after it wrote twenty more images.
+
+    In the mode WAL each of them was committed, in others none, though some are in the file.
+    """
+    folder.mkdir()
+    (file,) = bag.glob("*.db3")
+    database = sqlite3.connect(file, isolation_level=None)
+    database.execute(f"PRAGMA journal_mode = {mode}")
+    database.execute("PRAGMA cache_size = 1")  # page: what goes beyond it is written
+    if mode != "WAL":
+        database.execute("BEGIN")
+    topic = database.execute("SELECT id FROM topics WHERE name = '/image'").fetchone()[0]
+    more = [(topic, BEGAN * 2, image(9))] * 20
+    database.executemany("INSERT INTO messages (topic_id, timestamp, data) VALUES (?, ?, ?)", more)
+    for each in bag.glob(f"{file.name}*"):
+        shutil.copy(each, folder)
+    database.close()
+    return folder / file.name
 
 
 @pytest.fixture
@@ -474,7 +496,7 @@ class TestInterruption:
         with open_answers(tmp_path / "out.part", {}):
             code, _, err = process(bag, tmp_path / "out")
         assert code == 2
-        assert error(err) == f"another process_bag is at work on {tmp_path / 'out.part'}"
+        assert error(err) == f"another process is at work on {tmp_path / 'out.part'}"
 
     def test_a_folder_of_somebody_else(self, process, tmp_path):
         bag = write_bag(tmp_path / "in", "mcap", {"/image": [image(0)]})
@@ -574,6 +596,31 @@ class TestWhatIsWrong:
         assert "SQLite takes " in error(err)
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in", name])  # nothing was written beside
 
+    @pytest.mark.parametrize(("mode", "beside", "images"), [("WAL", "wal", 21), ("DELETE", "journal", 1)])
+    @pytest.mark.parametrize("place", ["file", "folder", "link"])
+    def test_a_recording_whose_end_is_in_a_journal(self, process, tmp_path, mode, beside, images, place):
+        """rosbags passes over what lies there, without a word."""
+        bag = write_bag(tmp_path / "in", "sqlite3", {"/image": [image(0)]})
+        file = killed(bag, mode, tmp_path / "killed")
+        given = {"file": file, "folder": file.parent, "link": tmp_path / "link.db3"}[place]
+        if place == "folder":
+            shutil.copy(bag / "metadata.yaml", given)
+        if place == "link":
+            given.symlink_to(file)
+        before = digests(file.parent)
+        code, out, err = process(given, tmp_path / "out")
+        assert (code, out) == (2, "")
+        assert f"is not whole, a part of it lies in {file}-{beside}" in error(err)
+        assert digests(file.parent) == before
+        assert not (tmp_path / "out.part").exists()
+
+        copy = shutil.copytree(file.parent, tmp_path / "copy") / file.name
+        database = sqlite3.connect(copy)
+        database.execute(re.search(r"`sqlite3 COPY/\S+ '(.*)'`", err)[1]).fetchall()  # the way out that is told
+        database.close()
+        with open_bag(copy) as mended:
+            assert sum(connection.topic == "/image" for connection, _, _ in mended.messages()) == images
+
     def test_no_images(self, process, tmp_path):
         bag = write_bag(tmp_path / "in", "mcap", {"/image": []})
         code, _, err = process(bag, tmp_path / "out")
@@ -584,9 +631,11 @@ class TestWhatIsWrong:
         bag = write_bag(tmp_path / "in", "mcap", {"/b/image": [image(0)], "/a/image": [image(1), image(2)], "/c": []})
         code, _, err = process(bag, tmp_path / "out")
         assert code == 2
-        assert error(err).endswith("name one with --image: /a/image (2 images), /b/image (1 images)")
+        assert error(err).endswith("in holds several topics with images, name one: /a/image (2 images), /b/image (1 images)")
+        assert error(err).startswith("argument --image: ")
         code, _, err = process(bag, tmp_path / "out", "--image", "/words")
         assert code == 2
+        assert error(err).startswith("argument --image: ")
         assert "holds no images of the topic /words: use one of /a/image (2 images), /b/image (1 images)" in error(err)
 
     @pytest.mark.parametrize("out", ["in", "in/out", "in/a/../out", "link/out"])
@@ -606,17 +655,20 @@ class TestWhatIsWrong:
         code, _, err = process(bag, tmp_path / "out.mcap")
         assert code == 2
         assert error(err) == "OUT will be a folder, as rosbag2 writes bags: name it without .mcap"
+        code, _, err = process(bag, "/")
+        assert code == 2
+        assert error(err) == "/ exists: remove it, or name another OUT"
 
     @pytest.mark.parametrize("topic", ["masks", "/masks/", "/1st", "/a b", ""])
     def test_out_topics_that_are_none(self, process, tmp_path, bag, topic):
         code, _, err = process(bag, tmp_path / "out", "--out-topic", topic)
         assert code == 2
-        assert error(err).startswith("--out-topic must be a topic with its whole name")
+        assert error(err).startswith("argument --out-topic: must be a topic with its whole name")
 
     def test_a_topic_that_is_there_already(self, process, tmp_path, bag):
         code, _, err = process(bag, tmp_path / "out", "--out-topic", "/words")
         assert code == 2
-        assert error(err).endswith("in has a topic /words already: name another one with --out-topic")
+        assert error(err) == f"argument --out-topic: {bag} has a topic /words already: name another one"
 
     def test_without_rosbags(self, process, tmp_path, bag, monkeypatch):
         monkeypatch.setitem(sys.modules, "rosbags.typesys", None)
@@ -647,6 +699,20 @@ def test_an_mcap_may_lie_in_any_folder(process, tmp_path):
     assert len(messages(tmp_path / "50%" / "out")) == len(messages(bag)) + 1
 
 
+def test_a_journal_that_sqlite_is_done_with(process, tmp_path):
+    """Where SQLite is told to keep its journal, one without content lies beside a whole file."""
+    bag = write_bag(tmp_path / "in", "sqlite3", {"/image": [image(0)]})
+    database = sqlite3.connect(bag / "in.db3")
+    database.execute("PRAGMA journal_mode = PERSIST")
+    with database:
+        database.execute("UPDATE messages SET timestamp = timestamp + 1")
+    database.close()
+    assert (bag / "in.db3-journal").stat().st_size
+    code, _, err = process(bag, tmp_path / "out")
+    assert code == 0, err
+    assert len(messages(tmp_path / "out")) == len(messages(bag)) + 1
+
+
 def test_unknown_models(process, tmp_path):
     bag = write_bag(tmp_path / "in", "mcap", {"/image": [image(0)]})
     for model, says in (("enormous", "unknown model 'enormous'"), (tmp_path / "no.safetensors", "no.safetensors is missing")):
@@ -665,6 +731,12 @@ def test_a_bag_that_holds_less_than_it_says(process, tmp_path):
     assert code == 1
     assert "says that it holds 4 messages, but 2 can be read: `ros2 bag reindex` mends metadata.yaml" in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_what_reads_and_writes_bags_knows_no_option():
+    """Others use it, too, such as examples/pictures_of_a_bag.py: the command adds where a topic is named."""
+    for path in (ROOT / "seqamodal_ros" / "bags").glob("*.py"):
+        assert not re.search(r"process_bag|--[a-z]", path.read_text()), path
 
 
 def test_our_messages_are_those_of_ros(small_model):

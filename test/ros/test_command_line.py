@@ -109,3 +109,25 @@ def test_what_ros_cannot_read_is_one_line(name, arguments, words):
     assert done.stderr.startswith(f"{name}: error: ")
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [*NODES, "pick_order"])
+@pytest.mark.parametrize("rule", ["__ns:=/cell/", "seqamodal:__ns:=/cell/"])
+def test_a_namespace_that_ends_with_a_slash_is_one_line(name, rule):
+    done = ended(name, "--ros-args", "-r", rule)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{name}: error: {rule}: a namespace must not end with '/'\n"
+
+
+def test_the_root_is_a_namespace():
+    done = ended("player", "--ros-args", "-r", "__ns:=/", "-p", "source:=/no/such")
+    assert done.returncode == 1 and "no such file or folder" in done.stderr  # for the source
+
+
+@pytest.mark.parametrize("name", [*NODES, "pick_order"])
+@pytest.mark.parametrize("domain", ["abc", "1.5", "-1", "233"])
+def test_a_domain_that_there_is_not_is_one_line(name, domain, monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", domain)
+    done = ended(name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{name}: error: ROS_DOMAIN_ID={domain} must be a whole number in 0..232\n"

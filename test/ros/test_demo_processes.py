@@ -19,7 +19,8 @@ pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`
 
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import MessageTypes, image_array, scene_to_message
-from seqamodal_ros.ros.player import read_camera_info
+from seqamodal_ros.ros.player import FIND_WITHIN, read_camera_info
+from seqamodal_ros.ros.recorder import bag_opener
 from seqamodal_ros.share import share_folder
 
 NOTHING = "recorder: no frame was recorded: is the perception node active, and does a camera send to it?\n"
@@ -77,9 +78,9 @@ def test_the_bag_holds_our_messages_whole(tmp_path: Path):
     from rosbags.highlevel import AnyReader
 
     from seqamodal_msgs.msg import AmodalObject, LayeredMasks
-    from seqamodal_ros.ros.bag import Bag
+    from seqamodal_ros.ros.bag_writer import BagWriter
 
-    bag = Bag(tmp_path / "bag")
+    bag = BagWriter(tmp_path / "bag")
     masks = LayeredMasks(objects=[AmodalObject(id=3, amodal=image_message(5))], pick_order=[3], seed=2**63)
     bag.write("/masks", masks, 12)
     bag.close()
@@ -111,6 +112,30 @@ def test_a_demo_of_nothing_is_one_line_and_leaves_the_last_one(tmp_path: Path):
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1 and "no such file or folder" in done.stderr
     assert (out / "frame_001.png").read_bytes() == b"a sheet"
+
+
+@pytest.mark.parametrize("source", ["out", "out/frame_001.png"])
+def test_a_demo_of_what_it_would_replace_is_one_line_and_leaves_it(tmp_path: Path, source: str):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".recording").touch()
+    (out / "frame_001.png").write_bytes(b"a sheet")
+    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / source), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"demo: the recording in {out} would replace {tmp_path / source}: name another folder with --out\n"
+    assert (out / "frame_001.png").read_bytes() == b"a sheet"
+
+
+def test_a_demo_of_a_model_that_cannot_load_ends_with_what_the_node_says(tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    write_images(tmp_path / "in", 1)
+    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    began = time.monotonic()
+    done = subprocess.run([*command, "--model", "nowhere.safetensors"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert re.search("player: the perception node says: cannot configure: .*nowhere.safetensors is missing", done.stderr)
+    assert time.monotonic() - began < FIND_WITHIN, "it waited for a node that says that it will not come"
 
 
 def _until_it_listens(peer) -> None:
@@ -164,7 +189,7 @@ def test_a_truncated_image_is_skipped_and_told(tmp_path: Path, eager_model: Path
     command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     done = subprocess.run([*command, "--model", str(eager_model)], capture_output=True, text=True, timeout=120, env=os.environ)
     assert done.returncode == 1
-    assert "0.png" in done.stderr and "images that could not be read: 1" in done.stderr
+    assert "0.png" in done.stderr and "not all of the source could be read; errors above: 1" in done.stderr
     assert sum(line.startswith("frame_") for line in done.stdout.splitlines()) == 1
 
 
@@ -177,6 +202,15 @@ def test_the_recorder_deletes_nothing_of_others(start, tmp_path: Path):
     assert process.returncode == 1
     assert "no recording" in output and "Traceback" not in output
     assert (tmp_path / "frame_1.png").read_bytes() == b"mine" and (tmp_path / "bag").is_dir()
+
+
+def test_a_new_recording_takes_the_place_of_the_last_one_alone(tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    (tmp_path / ".recording").touch()
+    for name in ("frame_001.png", "frame_1000.png", "frame_mine.png", "frame_1_mine.png"):
+        (tmp_path / name).write_bytes(b"a sheet")
+    bag_opener(tmp_path)().close()
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["frame_1_mine.png", "frame_mine.png"]
 
 
 def test_the_recorder_stops_though_the_camera_does_not(start, peer, tmp_path: Path):
@@ -220,6 +254,19 @@ def test_pictures_that_take_long_to_draw_are_no_silence(peer, make_scene, rectan
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert sum(line.startswith("frame_") for line in output.splitlines()) == 3, output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_player_that_is_interrupted_says_nothing_and_ends_with_130(start, peer, number):
+    process = start("player")
+    until = time.monotonic() + 30
+    while peer.count_publishers("camera_info") == 0:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("parameter", ["rate:=0.0", "rate:=fast", "source:=7"])

@@ -12,12 +12,14 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
+from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import WITHIN
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
+from seqamodal_msgs.srv import SegmentImage
 from seqamodal_ros.perceiver import Perceiver
 
 GONE_WITHIN = 2.0  # seconds, of work rather than of time: on a busy machine they pass more slowly
@@ -59,6 +61,25 @@ def test_a_signal_in_the_middle_of_a_frame_ends_the_process_cleanly_at_once(star
     assert work_of_ended_children() - of_others - of_frame < GONE_WITHIN
     assert time.monotonic() - began < WITHIN / 2
     assert "Traceback" not in process.stdout.read()
+
+
+def test_who_waits_for_an_answer_is_told_that_the_node_ends(start, peer, eager_model: Path):
+    process = start("perception_node", f"model:={eager_model}", "device:=cpu")
+    client = peer.create_client(SegmentImage, "seqamodal/segment")
+    assert client.wait_for_service(60)
+    until = time.monotonic() + WITHIN
+    while "active:" not in process.stdout.readline():
+        assert process.poll() is None and time.monotonic() < until
+    future = client.call_async(SegmentImage.Request(timeout=Duration(sec=600)))  # for the camera's next image; there is none
+    executor = SingleThreadedExecutor(context=peer.context)
+    executor.add_node(peer)
+    executor.spin_until_future_complete(future, timeout_sec=1.0)
+    process.send_signal(signal.SIGINT)
+    executor.spin_until_future_complete(future, timeout_sec=WITHIN)
+    executor.shutdown()
+    assert future.done() and not future.result().success
+    assert future.result().message == "the node ends"
+    assert process.wait(WITHIN) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
@@ -120,6 +121,48 @@ def test_an_argument_that_cannot_be_used_ends_launch_with_one_clear_line(name, v
     said = [line for line in (done.stdout + done.stderr).splitlines() if "[INFO]" not in line]
     assert done.returncode == 1
     assert len(said) == 1 and said[0].endswith(words), said
+
+
+@pytest.mark.parametrize(
+    "name,value,words",
+    [("params_file", "not: [yaml", "Couldn't parse params file"), ("image", "foo bar", "'-r image:=foo bar'")],
+    ids=["params_file", "image"],
+)
+def test_what_the_node_cannot_use_ends_launch_as_it_would_not_the_next_time(tmp_path: Path, name, value, words):
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    if name == "params_file":
+        (tmp_path / "bad.yaml").write_text(value)
+        value = str(tmp_path / "bad.yaml")
+    command = [sys.executable, "-c", service("perception.launch.py", {name: value})]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert words in said and "started again" not in said and "Traceback" not in said, said
+    assert said.count("cannot use its arguments or its params_file, as it says above") == 1, said
+
+
+def test_arguments_reach_the_node(tmp_path: Path):
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    topics = {"image": "/a", "camera_info": "/b", "depth": "/c"}
+    arguments = {"namespace": "cell", **topics, "device": "cpu", "autostart": "false", "model": "none", "use_sim_time": "true"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command = [sys.executable, "-c", service("perception.launch.py", arguments)]
+    process = subprocess.Popen(command, env=os.environ, text=True, **pipes)
+    try:
+        for line in process.stdout:
+            if started := re.search(r"process started with pid \[(\d+)\]", line):
+                words = Path(f"/proc/{started[1]}/cmdline").read_text().split("\0")
+                break
+        (file,) = [word for word in words if "launch_params" in word]
+        values = yaml.safe_load(Path(file).read_text())
+        time.sleep(1)  # launch loses an interrupt that comes while it writes a line
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert {"__ns:=/cell", *(f"{name}:={topic}" for name, topic in topics.items())} <= set(words)
+    (node,) = values.values()
+    assert node["ros__parameters"] == {"device": "cpu", "autostart": False, "model": "none", "use_sim_time": True}
 
 
 def test_a_model_that_is_not_there_is_told_in_one_clear_line_and_the_node_waits():

@@ -219,6 +219,15 @@ def test_a_bad_argument_is_told(wrong, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_who_follows_waits_without_limit(capsys):
+    """A limit would be passed over in silence, the default's value as well."""
+    for limit in ("3", "10"):
+        with pytest.raises(SystemExit) as ended:
+            main(["pick_order", "--follow", "--timeout", limit])
+        assert ended.value.code == 2
+        assert "argument --timeout: not allowed with argument --follow" in capsys.readouterr().err
+
+
 def test_the_example_for_moveit_pro(launch, peer, masks):
     heard: list[Image] = []
     peer.create_subscription(Image, "pick_mask", heard.append, 5)

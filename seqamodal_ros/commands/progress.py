@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says how far the images are."""
+"""Says how far the images of a bag are."""
 
 import sys
 import time

@@ -11,7 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from seqamodal_ros.bags.codec import Codec
 
 
-class Bag:
+class BagWriter:
     """Writes a rosbag2 folder whose file is MCAP; close it, or it cannot be read."""
 
     def __init__(self, folder: Path):
