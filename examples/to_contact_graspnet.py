@@ -54,9 +54,7 @@ def grasp_input(
     if target is None:
         free = free_objects(scene.objects, min_score=min_score)
         if not free:
-            raise ValueError(
-                f"nothing can be picked now that is sure enough ({masks.status_message or 'all is under something'})"
-            )
+            raise ValueError(f"nothing that can be picked now scores {min_score:g} ({masks.status_message or 'nothing is free'})")
         target = free[0].id
     seen = scene.label() == target
     if not seen.any():
@@ -109,7 +107,7 @@ def main() -> int:
         listen(Image, "depth", depths, qos_profile_sensor_data)
         listen(CameraInfo, "camera_info", infos, qos_profile_sensor_data)
         listen(LayeredMasks, "seqamodal/layered_masks", newest, 5)
-        missing = "masks, or depth and camera_info that fit them"
+        missing = ""
         until = time.monotonic() + arguments.timeout
         try:
             while time.monotonic() < until and not stop:
@@ -130,7 +128,8 @@ def main() -> int:
                 return 0
             if stop:
                 return 130
-            print(f"nothing written within {arguments.timeout:g} s: {missing}", file=sys.stderr)
+            came = f"masks {'came' if newest else 'did not come'}, depth images: {len(depths)}, camera_info: {len(infos)}"
+            print(f"nothing written within {arguments.timeout:g} s: {missing or came}", file=sys.stderr)
             return 1
         except OSError as error:
             print(error, file=sys.stderr)

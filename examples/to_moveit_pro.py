@@ -71,9 +71,8 @@ def main() -> int:
                 node.get_logger().error(f"masks that cannot be used: {error}")
                 return
             if pick is None:
-                node.get_logger().warning(
-                    f"nothing can be picked now that is sure enough ({masks.status_message or 'all is under something'})"
-                )
+                why = masks.status_message or "nothing is free"
+                node.get_logger().warning(f"nothing that can be picked now scores {min_score:g} ({why})")
                 return
             node.get_logger().info(f"object {pick.id}: {pick.pixels.width}x{pick.pixels.height} pixels at x={pick.x}, y={pick.y}")
             publisher.publish(pick.pixels)

@@ -94,7 +94,7 @@ def _copied(configurations: dict[str, Any]) -> dict[str, Any]:
 def kept_alive(context: LaunchContext, make: Callable[[LaunchContext], LifecycleNode], deaths: list[float]) -> list[Action]:
     """A node, and what starts it anew where it died: its watchdog ended it, its GPU was lost, or it ran out of memory.
 
-    Where it cannot use its arguments, launch ends with that.
+    Where it cannot use its arguments it is left, as is what was launched beside it.
 
     Args:
         context: in which the node is started.
@@ -107,7 +107,8 @@ def kept_alive(context: LaunchContext, make: Callable[[LaunchContext], Lifecycle
         if event.returncode == 0 or context.is_shutdown:
             return []
         if event.returncode == UNUSABLE:
-            raise ValueError(f"{event.process_name} cannot use its arguments or its params_file, as it says above")
+            unusable = "cannot use its arguments or its params_file, as it says above: it is not started again"
+            return [LogInfo(msg=f"{event.process_name} {unusable}")]
         recent = [*(death for death in deaths if time.monotonic() - death < PERIOD), time.monotonic()]
         died = f"{event.process_name} died with {event.returncode}"
         if len(recent) > RESTARTS:

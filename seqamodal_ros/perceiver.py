@@ -171,7 +171,8 @@ class Perceiver:
     def warm_up(self, num_samples: int = 3, images: int = 1) -> None:
         """Make the network calls that frames take, of nothing: the first of each batch size is slower than those that follow.
 
-        OpenVINO compiles for it, a GPU records a CUDA graph; on either, no frame of so many images meets a new one afterwards.
+        OpenVINO compiles for it, a GPU records a CUDA graph; no frame of so many images and hypotheses meets a new one then,
+        on a GPU until it rests.
 
         Args:
             num_samples: K, hypotheses of a layer, 1..64.

@@ -122,7 +122,7 @@ class TestToContactGraspNet:
     def test_a_score_of_ones_own(self, masks):
         depth = depth_image(np.ones((HEIGHT, WIDTH), np.uint16))
         assert to_contact_graspnet.grasp_input(masks, depth, info(), min_score=0.9)["segmap"].max() == 2
-        with pytest.raises(ValueError, match="nothing can be picked"):
+        with pytest.raises(ValueError, match="nothing that can be picked now scores"):
             to_contact_graspnet.grasp_input(masks, depth, info(), min_score=0.99)
 
     def test_messages_that_do_not_fit(self, masks):
@@ -134,7 +134,7 @@ class TestToContactGraspNet:
 
     def test_nothing_to_pick(self, make_scene):
         empty = scene_to_message(make_scene(np.zeros((0, 32, 32)), WIDTH, HEIGHT), HEADER, "test", TYPES)
-        with pytest.raises(ValueError, match="nothing can be picked"):
+        with pytest.raises(ValueError, match="nothing that can be picked now scores"):
             to_contact_graspnet.grasp_input(empty, depth_image(np.ones((HEIGHT, WIDTH), np.uint16)), info())
 
     def test_the_depth_of_the_same_moment(self):

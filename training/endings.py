@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from seqamodal_ros.commands.arguments import one_line
 
 
@@ -20,7 +22,7 @@ def told(parser: argparse.ArgumentParser) -> Iterator[None]:
     """End the command with a line, not a traceback, where its files, its options or the device's memory do not do."""
     try:
         yield
-    except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's lack of memory is a RuntimeError
+    except (ImportError, OSError, ValueError, torch.OutOfMemoryError) as error:
         parser.error(one_line(error))
 
 

@@ -66,7 +66,7 @@ def in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[li
             if not out_of_memory(error):
                 raise
             if size == 1:
-                said = "the GPU has no memory for a batch of one: free some, or set `device: cpu`"
+                said = "the GPU has no memory for a batch of one: free some, or use the device cpu"
                 raise torch.OutOfMemoryError(f"{said} ({error})") from error
         else:
             start += size

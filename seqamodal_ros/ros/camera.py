@@ -13,6 +13,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
+from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 
 from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, check_region
@@ -29,6 +30,7 @@ from seqamodal_ros.scene.scene import LayeredScene
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
 QUIET = 5.0  # seconds without an image that are told, where images have not been slower
 LATEST_PAUSES = 5
+FASTDDS_REMEDY = ": start the camera's driver with the Fast DDS profile, too (docs/node.md)"
 
 
 class Camera:
@@ -179,7 +181,8 @@ class Camera:
             self._reject(error)
             return
         self.segment.offer(message.header, source, region)
-        most, age = self._parameters.get("max_age"), self.age(Time.from_msg(message.header.stamp))
+        most, stamp = self._parameters.get("max_age"), Time.from_msg(message.header.stamp)
+        age = self.age(stamp)
         if most and age > most:  # one from the future, as after a jump in time, is fine
             self._drop_old(f"it came {age:.2f} s after its stamp: are the clocks synchronised, and does use_sim_time match?")
             return
@@ -195,7 +198,7 @@ class Camera:
             region=region,
             stillness=self._parameters.get("stillness"),
             received=received,
-            begin_by=received + most - age if most else math.inf,
+            late=lambda: self.age(stamp) - most if most else -math.inf,
         )
         if self._worker.submit(frame):
             self.counters.superseded += 1
@@ -208,9 +211,8 @@ class Camera:
     def _on_lost(self, number: int) -> None:
         if self._active():
             self.counters.lost += number
-            self._tell(
-                "images lost", "by the middleware: start the camera's driver with the Fast DDS profile, too (docs/node.md)"
-            )
+            of_fastdds = "fastrtps" in get_rmw_implementation_identifier()
+            self._tell("images lost", f"by the middleware{FASTDDS_REMEDY if of_fastdds else ''}")
 
     def _reject(self, error: InvalidMessage) -> None:
         self.counters.rejected += 1

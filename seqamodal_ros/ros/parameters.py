@@ -110,7 +110,12 @@ SPECS: dict[str, Spec] = {
         0.0,
         255.0,
     ),
-    "max_age": Spec(0.0, "Images that come later than so many seconds after their stamp are dropped; 0.0: none.", 0.0, 3600.0),
+    "max_age": Spec(
+        0.0,
+        "Images that come later than so many seconds after their stamp, or wait until then, are dropped; 0.0: none.",
+        0.0,
+        3600.0,
+    ),
     "max_depth_skew": Spec(0.05, "Seconds by which a depth image's stamp may differ from the image's.", 0.0, 10.0),
     "publish_hypotheses": Spec(True, "Send the K hypotheses of each layer, too."),
 }

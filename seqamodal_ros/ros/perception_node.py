@@ -290,9 +290,12 @@ def main() -> None:
                 while not stop:
                     executor.spin_once(timeout_sec=HEAR_WITHIN)
         finally:
-            node.dismiss(executor)
-            executor.shutdown()
-            node.destroy_node()
+            try:
+                with suppress(Signalled):  # of who asks it to configure now
+                    node.dismiss(executor)
+            finally:
+                executor.shutdown()
+                node.destroy_node()
 
 
 if __name__ == "__main__":

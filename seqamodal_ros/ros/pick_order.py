@@ -19,6 +19,7 @@ from seqamodal_ros.commands.arguments import INTERRUPTED
 from seqamodal_ros.messages import MessageTypes, message_to_scene
 from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
+from seqamodal_ros.scene.captions import counted
 from seqamodal_ros.scene.picking import BRACKETS, free_objects, pick_order, to_reach, under
 from seqamodal_ros.scene.status import Status
 
@@ -82,7 +83,7 @@ def _shares(masks: Any) -> Shares:
 
 def _heading(masks: Any) -> list[str]:
     stamp = masks.header.stamp
-    counts = f"{len(masks.objects)} objects in {len(masks.layers)} layers"
+    counts = f"{counted(len(masks.objects), 'object')} in {counted(len(masks.layers), 'layer')}"
     lines = [f"{masks.header.frame_id} at {stamp.sec}.{stamp.nanosec:09d}: {counts}"]
     if masks.status == Status.EMPTY:
         lines.append(masks.status_message or "nothing found")

@@ -128,8 +128,9 @@ class Player(Node):
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         node = self._masks.topic_name.rpartition("/")[0]
         for status in message.status:
-            if status.name == node and status.level == DiagnosticStatus.ERROR:
-                self._problem = status.message
+            if status.name == node:  # one that ends itself to be started again is an error, too
+                failed = status.level == DiagnosticStatus.ERROR and "cannot configure" in status.message
+                self._problem = status.message if failed else ""
 
 
 def read_camera_info(path: Path) -> CameraInfo | None:

@@ -113,9 +113,8 @@ class Points:
         self._settle()
 
     def forget(self) -> None:
-        """Make no cloud of what waits for its depth image, and keep none for later."""
+        """Make no cloud of what waits for its depth image."""
         self._waiting.clear()
-        self._depths.clear()
         self._timer.cancel()
 
     def _settle(self) -> None:

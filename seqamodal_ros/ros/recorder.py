@@ -21,6 +21,7 @@ from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene
 from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
 from seqamodal_ros.ros.signals import until_signalled
+from seqamodal_ros.scene.captions import counted
 from seqamodal_ros.scene.page import PAGE, Page
 from seqamodal_ros.scene.pictures import contact_sheet, write_image
 from seqamodal_ros.scene.report import COLUMNS, layers_json, row
@@ -175,7 +176,7 @@ def _record(recorder: Recorder, stop: list[int]) -> int:
         complete = False
     count = len(recorder.frames)
     if count:
-        print(f"{count} frames in {recorder.out}: contact sheets, layers.json, {PAGE}, bag/", flush=True)
+        print(f"{counted(count, 'frame')} in {recorder.out}: contact sheets, layers.json, {PAGE}, bag/", flush=True)
     else:
         print("recorder: no frame was recorded: is the perception node active, and does a camera send to it?", file=sys.stderr)
     return 0 if complete and count and not recorder.without_image else 1

@@ -25,6 +25,7 @@ from seqamodal_ros.scene.scene import LayeredScene
 
 LOGGER = logging.getLogger(__name__)
 HAND_OVER = 0.1  # seconds at most that the next frame waits until an answer was sent: the executor's thread may be busy
+DECODING = 60.0  # seconds that an image may take to be made: one of 64 megapixels, on a slow and busy machine
 GIVE_WAY = 0.01  # seconds that the executor's thread waits after an image that came in vain
 PATCHES = 32  # a side, into which an image is averaged: a sensor's noise averages out in them, a thing that moves does not
 
@@ -50,7 +51,7 @@ class Frame:
         reply: who asked for this very frame; called with the answer, on the executor's thread. None for a camera's frame.
         wanted: whether someone still waits for it; asked before it is begun, and before each network call.
         received: when its image came, seconds of the monotonic clock.
-        begin_by: on that clock, when it is too old to be begun.
+        late: how many seconds older it is by now than it may be to be begun, on the node's clock, which may run otherwise.
     """
 
     header: Any
@@ -66,7 +67,7 @@ class Frame:
     reply: "Callable[[Answer], None] | None" = None
     wanted: Callable[[], bool] = lambda: True
     received: float = field(default_factory=time.monotonic)
-    begin_by: float = math.inf
+    late: Callable[[], float] = lambda: -math.inf
 
     @cached_property
     def image(self) -> np.ndarray:
@@ -251,18 +252,15 @@ class Worker:
 
     def _in_time(self, frame: Frame) -> bool:
         """Whether it can be begun yet; where it cannot, that is the frame's answer."""
-        late = time.monotonic() - frame.begin_by
+        late = frame.late()
         if late > 0:
-            waited = time.monotonic() - frame.received
-            self._tell(
-                [Answer(frame, error=TooLate(f"it waited {waited:.2f} s for others to be answered, {late:.2f} s too long"))]
-            )
+            self._tell([Answer(frame, error=TooLate(f"it waited for others to be answered, {late:.2f} s too long"))])
         return late <= 0
 
     def _readable(self, frame: Frame) -> bool:
         """Whether there is an image; where there is none, that is the frame's answer, and no other camera's."""
         try:
-            with self._heartbeat.work(1, what="decoding an image"):
+            with self._heartbeat.work(1, DECODING, "decoding an image"):
                 frame.image  # noqa: B018  it is made here, and kept
             return True
         except Exception as error:

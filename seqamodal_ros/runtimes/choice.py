@@ -85,7 +85,9 @@ def _by_torch(model: Model, device: str, runtime: str) -> Computed:
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        raise torch.OutOfMemoryError(f"the GPU has no memory for the model: free some, or set `device: cpu` ({error})") from error
+        raise torch.OutOfMemoryError(
+            f"the GPU has no memory for the model: free some, or use the device cpu ({error})"
+        ) from error
     return Computed(network, "torch", "float32")
 
 

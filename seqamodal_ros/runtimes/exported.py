@@ -186,10 +186,10 @@ def _check_loosely(model: Model, load: Callable[[Path, Card], CentredNetwork], f
     try:
         difference = _difference(model, load(folder, card), BATCH, Tensor.mean)
     except Exception as error:  # a runtime's own are of many kinds
-        LOGGER.warning("%s cannot compute the export, which is kept all the same: %s", load.__name__, error)
+        LOGGER.warning("OpenVINO cannot compute the export, which is kept all the same: %s", error)
         return
     if not difference <= LOOSE:
-        found = f"{load.__name__} differs from PyTorch by {difference:.1e} on average, more than {LOOSE:.0e}"
+        found = f"OpenVINO differs from PyTorch by {difference:.1e} on average, more than {LOOSE:.0e}"
         raise ValueError(f"{found}: the export is not kept")
 
 

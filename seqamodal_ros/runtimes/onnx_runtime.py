@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported model on ONNX Runtime, float32."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class OnnxRuntimeNetwork(WithTraitsOf):
     """
 
     def __init__(self, folder: Path, card: Card):
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read as it is imported
         import onnxruntime
 
         super().__init__(card)

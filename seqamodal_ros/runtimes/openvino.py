@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported model on OpenVINO, in bfloat16 where the CPU computes in it, else in float32."""
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class OpenVinoNetwork(WithTraitsOf):
     """
 
     def __init__(self, folder: Path, card: Card):
+        sys.modules.setdefault("openvino_telemetry", cast(Any, None))  # or a robot would ask for a server on the internet
         import openvino
 
         super().__init__(card)

@@ -115,7 +115,7 @@ def under(obj: SeenObject, shares: Mapping[int, float] = NO_SHARES) -> str:
     said = occluders(obj, shares)
     if len(obj.occluded_by):
         return f"under object{'s' * (len(obj.occluded_by) > 1)} {said}"
-    return "nothing on it" if obj.layer == 1 else " or ".join(filter(None, ("under something that is none of these", said)))
+    return "nothing on it" if obj.layer == 1 else " or ".join(filter(None, ("under something that is not listed", said)))
 
 
 def to_reach(objects: Iterable[SeenObject], target_id: int) -> list[Step]:

@@ -268,7 +268,8 @@ def _outlines(canvas: np.ndarray, scene: LayeredScene, index: int, amodal: np.nd
     masks = [obj.amodal for obj in scene.objects if obj.layer == index + 1]
     for mask in [*(masks if len(masks) > 1 else []), np.logical_or.reduce(masks) if masks else scene.amodal[index]]:
         box, soft = scene.geometry.reached_in_source(mask)
-        _outline(canvas, (soft >= 0.5) & amodal[box], box, colour, pen)
+        if soft.size:
+            _outline(canvas, (soft >= 0.5) & amodal[box], box, colour, pen)
 
 
 def _outline(canvas: np.ndarray, mask: np.ndarray, box: tuple[slice, slice], colour: Colour, pen: _Pen) -> None:

@@ -27,7 +27,7 @@ def status_of(scene: LayeredScene) -> tuple[Status, str]:
         return (Status.LOW_CONFIDENCE, f"{CANNOT_TELL}: {scene.doubt}") if scene.doubt else (Status.EMPTY, "no layer found")
     front = [obj for obj in scene.objects if obj.layer == 1]
     if not front:
-        return Status.LOW_CONFIDENCE, "the front layer holds fragments only, no object"
+        return Status.LOW_CONFIDENCE, "the front layer holds specks or fragments only, no object"
     rest = scene.amodal[0] & ~np.logical_or.reduce([obj.amodal for obj in front])
     scores = [(float(scene.probability[0][fragment].mean()), "a fragment") for fragment in components(rest, SPECK)]
     score, what = min(scores + [(obj.score, "an object") for obj in front])

@@ -246,6 +246,7 @@ def test_pictures_that_take_long_to_draw_are_no_silence(peer, make_scene, rectan
         while not (peer.images.get_subscription_count() and masks.get_subscription_count()):
             assert time.monotonic() < until
             time.sleep(0.05)
+        time.sleep(0.5)  # until the recorder, too, knows of both
         for stamp in (1, 2, 3):
             header = peer.send(stamp).header
             time.sleep(0.3)  # as the node, masks come after their image

@@ -73,7 +73,7 @@ def test_who_waits_for_an_answer_is_told_that_the_node_ends(start, peer, eager_m
     future = client.call_async(SegmentImage.Request(timeout=Duration(sec=600)))  # for the camera's next image; there is none
     executor = SingleThreadedExecutor(context=peer.context)
     executor.add_node(peer)
-    executor.spin_until_future_complete(future, timeout_sec=1.0)
+    executor.spin_until_future_complete(future, timeout_sec=3.0)  # until the node has surely read it
     process.send_signal(signal.SIGINT)
     executor.spin_until_future_complete(future, timeout_sec=WITHIN)
     executor.shutdown()

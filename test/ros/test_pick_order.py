@@ -165,10 +165,10 @@ class TestReport:
         lines = report(masks).splitlines()
         then = lines.index("then, in this order:")
         assert (table(lines[:then]), table(lines[then:])) == ([2, 1], [3, 4])
-        assert lines[then + 2].endswith("under something that is none of these")
-        assert "3 cannot be picked now: under something that is none of these" in report(masks, target=3)
+        assert lines[then + 2].endswith("under something that is not listed")
+        assert "3 cannot be picked now: under something that is not listed" in report(masks, target=3)
         on_the_way = report(masks, target=4)
-        assert "under something that is none of these, lies on 4" in on_the_way
+        assert "under something that is not listed, lies on 4" in on_the_way
         assert "then no object that is known lies on it:" in on_the_way and "free" not in on_the_way
 
     def test_what_hypotheses_do_not_agree_on_is_said(self, make_scene, rectangles):

@@ -142,7 +142,7 @@ def test_a_frame_that_waited_too_long_is_not_begun():
     held = Held()
     held.worker.submit(frame(1))
     held.perceiver.begun.acquire(timeout=WITHIN)
-    held.worker.submit(replace(frame(2), begin_by=time.monotonic()))
+    held.worker.submit(replace(frame(2), late=lambda: 0.5))
     held.perceiver.go_on.release()
     assert held.answers() == [(1, "scene 1", "")]
     assert held.notified.acquire(timeout=WITHIN)

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -102,6 +103,21 @@ def test_each_gives_what_pytorch_gives(cache, bfloat16_anywhere, small_model, ru
         wanted = model.network.denoise(x_t, t, mask, expected)
     assert got.dtype == torch.float32
     assert (got - wanted).abs().mean() <= tolerance * wanted.abs().mean()
+
+
+def test_no_runtime_reports_its_use(cache, small_model):
+    """Robots stand in closed networks; and nobody was asked."""
+    code = f"""
+import os, sys
+from seqamodal_ros import Perceiver
+for runtime in ("openvino", "onnxruntime"):
+    assert Perceiver.load({str(small_model)!r}, "cpu", runtime=runtime).runtime == runtime
+assert sys.modules["openvino_telemetry"] is None and os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+"""
+    home = cache.parent / "home"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "HOME": str(home)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (home / "intel").exists()
 
 
 @pytest.mark.parametrize("runtime,tolerance", [("onnxruntime", 0.002), ("openvino", BFLOAT16), ("torch-bf16", BFLOAT16)])
@@ -404,7 +420,7 @@ def test_no_memory_on_a_gpu_is_told_with_a_way_out(small_model, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
-    with pytest.raises(torch.OutOfMemoryError, match="no memory for the model: free some, or set `device: cpu` .*2.00 GiB"):
+    with pytest.raises(torch.OutOfMemoryError, match="no memory for the model: free some, or use the device cpu .*2.00 GiB"):
         network_on(load_model(str(small_model)), "cuda", "torch")
 
 
@@ -531,4 +547,4 @@ def test_an_export_that_openvino_cannot_compute_is_kept_for_the_other_runtime(ca
 
     monkeypatch.setattr(sys.modules["openvino"].Core, "compile_model", fails)
     assert export_command(["--model", str(small_model)]) == 0
-    assert "OpenVinoNetwork cannot compute the export, which is kept all the same: no such operation" in caplog.text
+    assert "OpenVINO cannot compute the export, which is kept all the same: no such operation" in caplog.text

@@ -69,5 +69,5 @@ def test_it_is_told_that_there_is_one_in_front(make_scene, rectangles):
 def test_fragments_alone_in_front(seen):
     assert status_of(seen(SMALL, LARGE, scores=(0.5, 0.9))) == (
         Status.LOW_CONFIDENCE,
-        "the front layer holds fragments only, no object",
+        "the front layer holds specks or fragments only, no object",
     )

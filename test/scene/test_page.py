@@ -88,7 +88,7 @@ def test_a_caption_tells_what_lies_on_an_object(write, make_scene, rectangles):
     front, behind = rectangles((0, 0, 8, 8)), rectangles((4, 0, 12, 8)) | rectangles((20, 20, 28, 28))
     elements = Elements(write(("a", make_scene(np.concatenate([front, behind])))))
     said = [elements.all("g", data_object=str(number))[0]["data-caption"].split(", ")[3] for number in (1, 2, 3)]
-    assert said == ["nothing on it", "under object 1", "under something that is none of these"]
+    assert said == ["nothing on it", "under object 1", "under something that is not listed"]
 
 
 def test_occluders_that_not_all_hypotheses_see_have_their_share(write, make_scene, rectangles):

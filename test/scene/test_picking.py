@@ -29,12 +29,12 @@ CYCLE = [obj(1), obj(2, 4), obj(3, 2), obj(4, 3), obj(5, 1)]
 @pytest.mark.parametrize(
     ("occluded_by", "shares", "said"),
     [
-        ((), {}, "under something that is none of these"),
+        ((), {}, "under something that is not listed"),
         ((1,), {}, "under object 1"),
         ((1, 2), {1: 1.0, 2: 1.0}, "under objects 1, 2"),
         ((1, 2), {1: 1.0, 2: 2 / 3, 4: 1 / 3, 3: 0.5}, "under objects 1, 2 (67%), perhaps 3 (50%), 4 (33%)"),
         ((1,), {1: 0.0}, "under object 1 (0%)"),
-        ((), {4: 1 / 3}, "under something that is none of these or perhaps 4 (33%)"),
+        ((), {4: 1 / 3}, "under something that is not listed or perhaps 4 (33%)"),
     ],
 )
 def test_what_lies_on_an_object_in_words(occluded_by, shares, said):

@@ -39,7 +39,7 @@ def test_an_unsure_object_behind_is_no_reason(make_scene, rectangles):
 def test_specks_alone(make_scene, rectangles):
     assert status_of(make_scene(rectangles((2, 2, 4, 4)))) == (
         Status.LOW_CONFIDENCE,
-        "the front layer holds fragments only, no object",
+        "the front layer holds specks or fragments only, no object",
     )
 
 
