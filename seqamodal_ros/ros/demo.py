@@ -79,6 +79,7 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is a Ctrl-C to us
     running: dict[str, subprocess.Popen] = {}
+    interrupted = False
     try:
         for name, values in parameters.items():
             # quoted, as ROS reads values as YAML and a folder may be called 2024
@@ -89,13 +90,14 @@ def main() -> int:
         while all(process.poll() is None for process in running.values()):
             time.sleep(0.05)
     except KeyboardInterrupt:
+        interrupted = True
         print("interrupted", file=sys.stderr)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # they end by themselves now; a second Ctrl-C must leave none behind
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         codes = {name: end(process) for name, process in reversed(running.items())}
     for name, code in codes.items():
-        if code:
+        if code and not interrupted:
             print(f"demo: {name} ended with exit code {code}", file=sys.stderr)
     return int(any(codes.values()))
 

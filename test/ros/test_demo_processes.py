@@ -282,7 +282,8 @@ def test_ending_the_demo_ends_its_processes(tmp_path: Path, eager_model: Path):
     pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
     write_images(tmp_path / "in", 200)
     command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
-    demo = subprocess.Popen([*command, "--model", str(eager_model)], stdout=subprocess.PIPE, text=True, env=os.environ)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    demo = subprocess.Popen([*command, "--model", str(eager_model)], text=True, env=os.environ, **pipes)
     try:
         assert demo.stdout is not None
         while not (line := demo.stdout.readline()).startswith("frame_001"):
@@ -293,6 +294,8 @@ def test_ending_the_demo_ends_its_processes(tmp_path: Path, eager_model: Path):
         assert demo.wait(60) == 1  # not every frame was answered
         assert not any(Path(f"/proc/{pid}").exists() for pid in children)
         assert json.loads((tmp_path / "out" / "layers.json").read_text())
+        told = demo.stderr.read()
+        assert "interrupted" in told and "exit code" not in told
     finally:
         demo.kill()
 
