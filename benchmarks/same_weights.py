@@ -20,6 +20,7 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import load_model
 from seqamodal_ros.runtimes.choice import network_on
 from training.data.packed import evenly, to_measure_on
+from training.endings import need_folder
 from training.metrics import iou
 
 RUNTIMES = ("torch", "torch-bf16")  # those that leave PyTorch, and so the peer, its threads
@@ -92,8 +93,7 @@ def main() -> None:
     parser.add_argument("--runtime", default=RUNTIMES[on_gpu], choices=RUNTIMES, help="of ours (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="file for the result, JSON")
     args = parser.parse_args()
-    if args.out and not args.out.parent.is_dir():
-        parser.error(f"there is no folder {args.out.parent} for --out")
+    need_folder(parser, args.out, "--out")
     try:
         result = compare(args.model, args.set, args.device, args.images, args.samples, args.runtime)
     except ImportError as error:

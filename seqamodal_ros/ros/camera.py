@@ -182,9 +182,13 @@ class Camera:
             return
         self.segment.offer(message.header, source, region)
         most, stamp = self._parameters.get("max_age"), Time.from_msg(message.header.stamp)
-        age = self.age(stamp)
-        if most and age > most:  # one from the future, as after a jump in time, is fine
-            self._drop_old(f"it came {age:.2f} s after its stamp: are the clocks synchronised, and does use_sim_time match?")
+
+        def late() -> float:  # one from the future, as after a jump in time, is not
+            return self.age(stamp) - most if most else -math.inf
+
+        if (seconds := late()) > 0:
+            came = f"it came {most + seconds:.2f} s after its stamp"
+            self._drop_old(f"{came}: are the clocks synchronised, and does use_sim_time match?")
             return
         frame = Frame(
             message.header,
@@ -198,7 +202,7 @@ class Camera:
             region=region,
             stillness=self._parameters.get("stillness"),
             received=received,
-            late=lambda: self.age(stamp) - most if most else -math.inf,
+            late=late,
         )
         if self._worker.submit(frame):
             self.counters.superseded += 1

@@ -287,12 +287,13 @@ def _badges(canvas: np.ndarray, scene: LayeredScene, objects: Iterable[SceneObje
     """The id on the layer's colour and the pick order on dark, at the roundest spot of what is visible."""
     taken: list[tuple[int, int, int, int]] = []
     for obj in objects:
-        (rows, columns), soft = scene.geometry.reached_in_source(obj.visible)
-        if not (soft >= 0.5).any():
-            (rows, columns), soft = scene.geometry.reached_in_source(obj.amodal)
-        if not (soft >= 0.5).any():
+        for mask in (obj.visible, obj.amodal):
+            (rows, columns), soft = scene.geometry.reached_in_source(mask)
+            if (inside := soft >= 0.5).any():
+                break
+        else:
             continue
-        x, y = roundest_spot(soft >= 0.5)
+        x, y = roundest_spot(inside)
         name, order = str(obj.id), ordinal(scene.pick_order.index(obj.id) + 1)
         _badge(canvas, name, order, (columns.start + x, rows.start + y), layer_colour(obj.layer), pen, taken)
 
