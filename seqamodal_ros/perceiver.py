@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -232,8 +231,8 @@ class Perceiver:
         """
         import torch
 
-        from seqamodal_ros.diffusion.adapter import normalised, signed
-        from seqamodal_ros.diffusion.samplers import generate
+        from seqamodal_ros.diffusion.adapter import normalised
+        from seqamodal_ros.diffusion.proposals import drawer, proposer
         from seqamodal_ros.diffusion.sequence import run, sequence
 
         num_samples, seed = _checked_samples(num_samples), check_whole("seed", seed)
@@ -252,41 +251,28 @@ class Perceiver:
         geometries = [self._geometry(*pair) for pair in zip(images, regions, strict=True)]
         squares = [g.to_model(i, settings.network.image_size) for g, i in zip(geometries, images, strict=True)]
         inside = [g.inside(size) for g in geometries]
-        generators = [torch.Generator().manual_seed(seed) for _ in images]
-
-        @lru_cache(maxsize=1)  # the images change only where one has no more layers
-        def features_of(indices: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
-            of_image = torch.tensor(indices, device=self._device).repeat_interleave(num_samples)
-            return tuple(f[of_image] for f in features[: network.conditions])
-
-        @torch.inference_mode()
-        def propose(indices: list[int], in_front: list[np.ndarray]) -> list[np.ndarray]:
-            def draw() -> torch.Tensor:
-                noise = [torch.randn(num_samples, 1, size, size, generator=generators[i]) for i in indices]
-                return torch.cat(noise).to(self._device)
-
-            cumulative = signed(torch.from_numpy(np.stack(in_front))[:, None]).repeat_interleave(num_samples, 0)
-            x0 = generate(
-                network,
-                self._schedule,
-                cumulative_mask=cumulative.to(self._device),
-                features=features_of(tuple(indices)),
-                draw=draw,
-                sampler=settings.sampler,
-                steps=settings.sampling_steps,
-                before_call=self._before_call,
-                samples=num_samples,
-            )
-            proposals = x0.cpu().view(len(indices), num_samples, size, size).numpy()
-            return [np.where(inside[i], x, np.float32(-1)) for i, x in zip(indices, proposals, strict=True)]
-
         with torch.inference_mode():
             self._before_call()
             network = self.network
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self._device)
             features = network.encode(normalised(pixels))
+        propose = proposer(
+            network,
+            self._schedule,
+            features,
+            draws=[drawer((num_samples, 1, size, size), seed, self._device) for _ in images],
+            samples=num_samples,
+            sampler=settings.sampler,
+            steps=settings.sampling_steps,
+            before_call=self._before_call,
+        )
+
+        def propose_inside(indices: list[int], in_front: list[np.ndarray]) -> list[np.ndarray]:
+            return [np.where(inside[i], x0, np.float32(-1)) for i, x0 in zip(indices, propose(indices, in_front), strict=True)]
+
         opinions = self._second_opinions(features, inside)
-        found = run([sequence(settings.sequence, (size, size), num_samples, second=second) for second in opinions], propose)
+        sequences = [sequence(settings.sequence, (size, size), num_samples, second=second) for second in opinions]
+        found = run(sequences, propose_inside)
         with torch.inference_mode():
             to_centres = self._to_centres(network, [result.amodal for result in found], features)
         doubts = [

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqamodal_ros.diffusion.adapter import normalised, signed
+from seqamodal_ros.diffusion.adapter import normalised
 from seqamodal_ros.diffusion.fast import FastNetwork
 from seqamodal_ros.diffusion.paper import PaperNetwork
-from seqamodal_ros.diffusion.samplers import Draw, generate
+from seqamodal_ros.diffusion.proposals import drawer, proposer
+from seqamodal_ros.diffusion.samplers import generate
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings, binarise, run, select, sequence
 from seqamodal_ros.second_opinion import second_opinions
@@ -53,12 +54,6 @@ def encoded(network: FastNetwork | PaperNetwork, images: Sequence[np.ndarray]) -
     return network.encode(normalised(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)))
 
 
-def drawer(shape: Sequence[int], seed: int, device: torch.device) -> Draw:
-    """Standard normal noise, the same on every device."""
-    generator = torch.Generator().manual_seed(seed)
-    return lambda: torch.randn(*shape, generator=generator).to(device)
-
-
 @torch.inference_mode()
 def sequential_layers(
     network: FastNetwork | PaperNetwork,
@@ -75,18 +70,7 @@ def sequential_layers(
     device = features[0].device
     side = network.settings.mask_size
     draws = [drawer((samples, 1, side, side), seed + k, device) for k in range(len(images))]
-
-    def propose(indices: list[int], cumulative_masks: list[np.ndarray]) -> list[np.ndarray]:
-        cumulative = signed(torch.from_numpy(np.stack(cumulative_masks))[:, None]).repeat_interleave(samples, 0).to(device)
-        of_image = torch.tensor(indices, device=device).repeat_interleave(samples)
-        of_images = tuple(f[of_image] for f in features[: network.conditions])
-
-        def draw() -> Tensor:
-            return torch.cat([draws[k]() for k in indices])
-
-        x0 = generate(network, SCHEDULE, cumulative, of_images, draw, sampler, steps, samples=samples)
-        return list(x0.cpu().view(len(indices), samples, side, side).numpy())
-
+    propose = proposer(network, SCHEDULE, features, draws, samples, sampler, steps)
     inside = [np.ones((side, side), bool)] * len(images)
     opinions = second_opinions(network, features[-1], inside, settings.area_min)
     found = run([sequence(settings, (side, side), samples, choose, second) for second in opinions], propose)

@@ -9,16 +9,16 @@ import torch
 from tqdm import tqdm
 
 from seqamodal_ros import LayeredScene, Perceiver
-from seqamodal_ros.diffusion.adapter import ImageFeatures, normalised, signed
+from seqamodal_ros.diffusion.adapter import ImageFeatures, normalised
 from seqamodal_ros.diffusion.fast import has_centres
-from seqamodal_ros.diffusion.samplers import generate
+from seqamodal_ros.diffusion.proposals import drawer, proposer
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.perceiver import ways_to_centres
 from seqamodal_ros.scene.components import parts_of_layers
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.layers import cumulative_masks, visible_masks
 from training.data.scene import Scene
-from training.methods import chosen, drawer
+from training.methods import chosen
 
 
 def perceiver_on(model: str, runtime: str, **given: Any) -> Perceiver:
@@ -50,13 +50,11 @@ def teacher_forced(
             predicted.append(stack)
             continue
         geometry, features = _features_of(perceiver, image)
-        conditions = tuple(f.repeat_interleave(rows * samples, 0) for f in features[: network.conditions])
-        cumulative = torch.from_numpy(cumulative_masks(stack)[:-1])[:, None].repeat_interleave(samples, 0)
-        draw = drawer(cumulative.shape, seed + k, torch.device(perceiver.device))
-        shown = signed(cumulative).to(perceiver.device)
-        x0 = generate(network, schedule, shown, conditions, draw, settings.sampler, settings.sampling_steps, samples=samples)
-        proposals = np.where(geometry.inside(stack.shape[1]), x0.cpu().view(rows, samples, *stack.shape[1:]).numpy(), -1)
-        predicted.append(np.stack([chosen(x, settings.sequence.area_min) for x in proposals]))
+        draw = drawer((samples, 1, *stack.shape[1:]), seed + k, perceiver.device)
+        propose = proposer(network, schedule, features, [draw], samples, settings.sampler, settings.sampling_steps)
+        proposals = propose([0] * rows, list(cumulative_masks(stack)[:-1]))
+        inside = geometry.inside(stack.shape[1])
+        predicted.append(np.stack([chosen(np.where(inside, x0, -1), settings.sequence.area_min) for x0 in proposals]))
     return predicted
 
 

@@ -8,12 +8,11 @@ import torch
 
 from seqamodal_ros.diffusion.adapter import CentredNetwork
 from seqamodal_ros.diffusion.fast import has_centres
+from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.shared_start import shares_start
 from seqamodal_ros.diffusion.weights import Model
 from seqamodal_ros.runtimes.cuda_graphs import MOST
 from seqamodal_ros.runtimes.openvino import SIZES
-
-FIRST = 999  # timestep of the first sampling step
 
 
 def most_sizes(device: str) -> int:
@@ -47,6 +46,7 @@ def call_blank(
     """
     settings = model.settings
     side, size = settings.network.image_size, settings.network.mask_size
+    (first,) = Schedule.linear().trailing(1)
     for count in range(1, 1 + min(images, most)):
         before_call()
         features = network.encode(torch.zeros(count, 3, side, side, device=device))
@@ -55,7 +55,7 @@ def call_blank(
         masks = torch.zeros(rows, 1, size, size, device=device)
         conditions = tuple(f.repeat_interleave(rows, 0) for f in of_one[: network.conditions])
         before_call()
-        network.denoise(masks, torch.full((rows,), FIRST, device=device), masks - 1, conditions)
+        network.denoise(masks, torch.full((rows,), first, device=device), masks - 1, conditions)
     if has_centres(model.network):
         for layers in range(1, 1 + min(images * settings.sequence.max_layers, most)):
             blank = torch.zeros(layers, 1, size, size, device=device) - 1

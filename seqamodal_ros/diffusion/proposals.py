@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Algorithm 2 asks for: the K proposals for the next layer of each image, all of them in one batch."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from seqamodal_ros.diffusion.adapter import ImageFeatures, Network, signed
+from seqamodal_ros.diffusion.samplers import Draw, generate
+from seqamodal_ros.diffusion.schedule import Schedule
+
+
+def drawer(shape: Sequence[int], seed: int, device: torch.device | str) -> Draw:
+    """Standard normal noise, the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(*shape, generator=generator).to(device)
+
+
+def proposer(
+    network: Network,
+    schedule: Schedule,
+    features: ImageFeatures,
+    draws: Sequence[Draw],
+    samples: int,
+    sampler: str,
+    steps: int,
+    before_call: Callable[[], None] = lambda: None,
+) -> Callable[[list[int], list[np.ndarray]], list[np.ndarray]]:
+    """`propose` of `sequence.run`.
+
+    Args:
+        network, schedule: see `adapter.conditioned`.
+        features: of the images, see `Network.encode`.
+        draws: of each image, gives noise float [K, 1, h, w] on the network's device, new at each call.
+        samples: K.
+        sampler, steps, before_call: see `generate`.
+    """
+
+    @lru_cache(maxsize=1)  # the images change only where one has no more layers
+    def conditions(indices: tuple[int, ...]) -> ImageFeatures:
+        of_image = torch.tensor(indices, device=features[0].device).repeat_interleave(samples)
+        return tuple(f[of_image] for f in features[: network.conditions])
+
+    @torch.inference_mode()
+    def propose(indices: list[int], in_front: list[np.ndarray]) -> list[np.ndarray]:
+        cumulative = signed(torch.from_numpy(np.stack(in_front))[:, None]).repeat_interleave(samples, 0)
+        x0 = generate(
+            network,
+            schedule,
+            cumulative_mask=cumulative.to(features[0].device),
+            features=conditions(tuple(indices)),
+            draw=lambda: torch.cat([draws[index]() for index in indices]),
+            sampler=sampler,
+            steps=steps,
+            before_call=before_call,
+            samples=samples,
+        )
+        return list(x0.cpu().view(len(indices), samples, *in_front[0].shape).numpy())
+
+    return propose
