@@ -2,8 +2,10 @@
 """The demo of `make demo` under `ros2 launch`: player, perception node, recorder; ends when the player ends."""
 
 import signal
+from collections.abc import Callable
+from typing import Any
 
-from launch import LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, SetEnvironmentVariable, Shutdown
 from launch.events import matches_action
 from launch.events.process import SignalProcess
@@ -15,11 +17,21 @@ from launch_ros.substitutions import FindPackageShare
 from seqamodal_ros.ros.fastdds import profile_variable
 
 PROFILE = profile_variable()
+# perception.launch.py's arguments that player and recorder do not follow: without effect here
+NOT_OF_THE_DEMO = {
+    **{topic: topic for topic in ("image", "camera_info", "depth")},
+    **dict.fromkeys(("namespace", "image_transport", "autostart", "use_sim_time"), ""),
+}
 
 
 def text(argument: str) -> ParameterValue:
     """An argument as a string, whatever YAML would take it for."""
     return ParameterValue(LaunchConfiguration(argument), value_type=str)
+
+
+def at_exit(action: Action) -> Callable[[Any, LaunchContext], Action | None]:
+    """What follows the end of a process, unless launch ends already: it raises where it is told to twice."""
+    return lambda _, context: None if context.is_shutdown else action
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -32,7 +44,7 @@ def generate_launch_description() -> LaunchDescription:
         executable="recorder",
         parameters=[{"out": text("out")}],
         output="screen",
-        on_exit=Shutdown(),
+        on_exit=at_exit(Shutdown()),
     )
     # the recorder ends before the node: what is on its way may be lost with whoever sent it
     end_recorder = EmitEvent(event=SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(recorder)))
@@ -42,14 +54,14 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, page, layers.json and bag"),
             DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
             SetEnvironmentVariable(PROFILE, EnvironmentVariable(PROFILE, default_value=profile)),
-            IncludeLaunchDescription(perception),
+            IncludeLaunchDescription(perception, launch_arguments=NOT_OF_THE_DEMO.items()),
             recorder,
             Node(
                 package="seqamodal_ros",
                 executable="player",
                 parameters=[{"source": text("source"), "listeners": 2}],
                 output="screen",
-                on_exit=end_recorder,
+                on_exit=at_exit(end_recorder),
             ),
         ]
     )

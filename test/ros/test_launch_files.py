@@ -77,11 +77,31 @@ def service(launch_file: str, arguments: dict[str, str], within: str = "included
     )
 
 
-def test_the_demo_runs_under_launch(tmp_path: Path):
+def test_the_demo_runs_under_launch_whatever_topics_are_asked_for(tmp_path: Path):
     pytest.importorskip("launch_ros", reason=NO_LAUNCH)
-    command = [sys.executable, "-c", service("demo.launch.py", {"out": str(tmp_path)})]
+    arguments = {"out": str(tmp_path), "namespace": "cell", "image": "/camera/image_raw", "autostart": "false"}
+    command = [sys.executable, "-c", service("demo.launch.py", arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=os.environ)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "layers.json").is_file()
+
+
+def test_the_demo_ends_on_interrupt_without_an_error(tmp_path: Path):
+    """Ctrl-C goes to launch and to all that it started, so player and recorder end while launch does, too."""
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    command = [sys.executable, "-c", service("demo.launch.py", {"out": str(tmp_path)})]
+    process = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        said = []
+        while not said or "frame_01" not in said[-1]:  # the recorder's row of it
+            said.append(process.stdout.readline())
+            assert said[-1], "".join(said)
+        os.killpg(process.pid, signal.SIGINT)
+        said.append(process.communicate(timeout=20)[0])
+    finally:
+        process.kill()
+    assert process.returncode == 0, "".join(said)
+    assert "Caught exception" not in said[-1] and "Traceback" not in said[-1], said[-1]
     assert (tmp_path / "layers.json").is_file()
 
 
