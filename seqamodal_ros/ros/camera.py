@@ -220,7 +220,7 @@ class Camera:
 
     def _reject(self, error: InvalidMessage) -> None:
         self.counters.rejected += 1
-        self._tell("dropped a bad image", str(error))
+        self._tell("dropped an image", str(error))
 
     def _region(self, width: int, height: int) -> Region:
         """The part of an image of this size that this camera's parameter names.

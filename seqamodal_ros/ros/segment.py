@@ -88,7 +88,7 @@ class SegmentService:
     async def _on_request(self, request: Any, response: Any) -> Any:
         future = Future()
         self._open.add(future)
-        seconds = request.timeout.sec + request.timeout.nanosec / 1e9
+        seconds = _seconds(request)
         timer = self._node.create_timer(
             seconds if seconds > 0 else ANSWER_WITHIN,
             lambda: _resolve(future, self._too_late(future)),
@@ -115,6 +115,8 @@ class SegmentService:
             _resolve(future, reason)
         elif request.num_samples > LARGEST_NUM_SAMPLES:
             _resolve(future, f"num_samples must be in 0..{LARGEST_NUM_SAMPLES} (0: the node's), not {request.num_samples}")
+        elif _seconds(request) < 0:
+            _resolve(future, f"timeout must be 0 s ({ANSWER_WITHIN:.0f} s then) or more, not {_seconds(request):g} s")
         elif len(request.image.data) or request.image.width:
             try:
                 self._begin(request, request.image.header, raw_image(request.image)[0], None, future)
@@ -153,6 +155,11 @@ class SegmentService:
         if any(waiting[2] is future for waiting in self._for_camera):
             return "no image stamped after the request came in time: does the camera publish, and on this node's clock?"
         return "the answer was not ready in time: allow a longer timeout"
+
+
+def _seconds(request: Any) -> float:
+    """The longest that the caller waits."""
+    return float(request.timeout.sec + request.timeout.nanosec / 1e9)
 
 
 def _resolve(future: Future, outcome: Outcome) -> None:

@@ -154,8 +154,9 @@ def test_the_worker_makes_the_image_and_waits_until_its_answer_is_made(ask, monk
         ({"image": "bad"}, ["cannot be used", "nonsense"]),
         ({"num_samples": 65}, ["num_samples", "64"]),
         ({"timeout": Duration(nanosec=200_000_000)}, ["no image", "in time"]),
+        ({"timeout": Duration(sec=-5)}, ["timeout", "0 s", "-5"]),
     ],
-    ids=["image", "samples", "timeout"],
+    ids=["image", "samples", "timeout", "negative"],
 )
 def test_a_request_that_cannot_be_answered_says_why(ask, fields, words):
     b, call = ask
