@@ -30,7 +30,7 @@ def text(argument: str) -> ParameterValue:
 
 
 def at_exit(action: Action) -> Callable[[Any, LaunchContext], Action | None]:
-    """What follows the end of a process, unless launch ends already: it raises where it is told to twice."""
+    """What follows the end of a process, unless launch is ending: told to end a second time, it raises."""
     return lambda _, context: None if context.is_shutdown else action
 
 

@@ -260,7 +260,7 @@ class Perceiver:
             network,
             self._schedule,
             features,
-            draws=[drawer((num_samples, 1, size, size), seed, self._device) for _ in images],
+            draws=[drawer((num_samples, 1, size, size), seed) for _ in images],
             samples=num_samples,
             sampler=settings.sampler,
             steps=settings.sampling_steps,

@@ -67,9 +67,8 @@ def sequential_layers(
 ) -> list[Layers]:
     """Algorithm 2 on images uint8 [S, S, 3] as one batch; the noise of image k is a `Perceiver`'s, of the seed `seed` + k."""
     features = encoded(network, images)
-    device = features[0].device
     side = network.settings.mask_size
-    draws = [drawer((samples, 1, side, side), seed + k, device) for k in range(len(images))]
+    draws = [drawer((samples, 1, side, side), seed + k) for k in range(len(images))]
     propose = proposer(network, SCHEDULE, features, draws, samples, sampler, steps)
     inside = [np.ones((side, side), bool)] * len(images)
     opinions = second_opinions(network, features[-1], inside, settings.area_min)

@@ -50,7 +50,7 @@ def teacher_forced(
             predicted.append(stack)
             continue
         geometry, features = _features_of(perceiver, image)
-        draw = drawer((samples, 1, *stack.shape[1:]), seed + k, perceiver.device)
+        draw = drawer((samples, 1, *stack.shape[1:]), seed + k)
         propose = proposer(network, schedule, features, [draw], samples, settings.sampler, settings.sampling_steps)
         proposals = propose([0] * rows, list(cumulative_masks(stack)[:-1]))
         inside = geometry.inside(stack.shape[1])

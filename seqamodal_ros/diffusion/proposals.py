@@ -12,7 +12,7 @@ from seqamodal_ros.diffusion.samplers import Draw, generate
 from seqamodal_ros.diffusion.schedule import Schedule
 
 
-def drawer(shape: Sequence[int], seed: int, device: torch.device | str) -> Draw:
+def drawer(shape: Sequence[int], seed: int, device: torch.device | str = "cpu") -> Draw:
     """Standard normal noise, the same on every device."""
     generator = torch.Generator().manual_seed(seed)
     return lambda: torch.randn(*shape, generator=generator).to(device)
@@ -33,9 +33,12 @@ def proposer(
     Args:
         network, schedule: see `adapter.conditioned`.
         features: of the images, see `Network.encode`.
-        draws: of each image, gives noise float [K, 1, h, w] on the network's device, new at each call.
+        draws: of each image, gives noise float [K, 1, h, w], new at each call.
         samples: K.
         sampler, steps, before_call: see `generate`.
+
+    Returns:
+        Takes indices of images and their cumulative masks bool [h, w]; gives float32 [K, h, w] in [-1, 1] of each.
     """
 
     @lru_cache(maxsize=1)  # the images change only where one has no more layers
@@ -51,7 +54,7 @@ def proposer(
             schedule,
             cumulative_mask=cumulative.to(features[0].device),
             features=conditions(tuple(indices)),
-            draw=lambda: torch.cat([draws[index]() for index in indices]),
+            draw=lambda: torch.cat([draws[index]() for index in indices]).to(features[0].device),
             sampler=sampler,
             steps=steps,
             before_call=before_call,

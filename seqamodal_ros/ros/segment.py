@@ -116,7 +116,7 @@ class SegmentService:
         elif request.num_samples > LARGEST_NUM_SAMPLES:
             _resolve(future, f"num_samples must be in 0..{LARGEST_NUM_SAMPLES} (0: the node's), not {request.num_samples}")
         elif _seconds(request) < 0:
-            _resolve(future, f"timeout must be 0 s ({ANSWER_WITHIN:.0f} s then) or more, not {_seconds(request):g} s")
+            _resolve(future, f"timeout must not be negative (0: {ANSWER_WITHIN:.0f} s), not {_seconds(request):g} s")
         elif len(request.image.data) or request.image.width:
             try:
                 self._begin(request, request.image.header, raw_image(request.image)[0], None, future)
@@ -158,7 +158,7 @@ class SegmentService:
 
 
 def _seconds(request: Any) -> float:
-    """The longest that the caller waits."""
+    """How long the caller waits at most, seconds."""
     return float(request.timeout.sec + request.timeout.nanosec / 1e9)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -91,6 +92,8 @@ def test_the_demo_ends_on_interrupt_without_an_error(tmp_path: Path):
     pytest.importorskip("launch_ros", reason=NO_LAUNCH)
     command = [sys.executable, "-c", service("demo.launch.py", {"out": str(tmp_path)})]
     process = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    overdue = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
+    overdue.start()
     try:
         said = []
         while not said or "frame_01" not in said[-1]:  # the recorder's row of it
@@ -99,7 +102,9 @@ def test_the_demo_ends_on_interrupt_without_an_error(tmp_path: Path):
         os.killpg(process.pid, signal.SIGINT)
         said.append(process.communicate(timeout=20)[0])
     finally:
-        process.kill()
+        overdue.cancel()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, "".join(said)
     assert "Caught exception" not in said[-1] and "Traceback" not in said[-1], said[-1]
     assert (tmp_path / "layers.json").is_file()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+import torch
+
+from seqamodal_ros.diffusion.proposals import drawer, proposer
+from seqamodal_ros.diffusion.schedule import Schedule
+
+SHAPE, SAMPLES = (6, 8), 3
+
+
+class Watched:
+    """Answers with the image's number everywhere, and remembers what it was asked."""
+
+    prediction, blank, conditions, hypotheses = "x0", -1.0, 1, 1
+
+    def __init__(self):
+        self.asked = []
+
+    def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
+        self.asked.append((x_t, cumulative_mask, image_features[0]))
+        return image_features[0][:, None, None, None].expand_as(x_t).clone()
+
+
+def case(calls):
+    network, features = Watched(), (torch.tensor([0.1, 0.2, 0.3]), torch.zeros(3))
+    draws = [drawer((SAMPLES, 1, *SHAPE), seed) for seed in range(3)]
+    before = lambda: calls.append(len(network.asked))  # noqa: E731
+    return network, proposer(network, Schedule.linear(), features, draws, SAMPLES, "ddim", 1, before)
+
+
+def test_each_image_that_goes_on_gets_k_proposals_of_its_own_features_mask_and_noise():
+    calls = []
+    network, propose = case(calls)
+    in_front = [np.zeros(SHAPE, bool), np.ones(SHAPE, bool)]
+    in_front[0][2] = True
+    found = propose([2, 0], in_front)
+    assert calls == [0]
+    ((x_t, cumulative, features),) = network.asked
+    assert features.tolist() == pytest.approx([0.3] * 3 + [0.1] * 3)
+    for rows, mask, seed in ((slice(0, 3), in_front[0], 2), (slice(3, 6), in_front[1], 0)):
+        expected = torch.from_numpy(np.where(mask, 1.0, -1.0)).float().expand(3, 1, *SHAPE)
+        assert torch.equal(cumulative[rows], expected)
+        assert torch.equal(x_t[rows], drawer((SAMPLES, 1, *SHAPE), seed)())
+    assert [each.shape for each in found] == [(SAMPLES, *SHAPE)] * 2
+    assert np.allclose(found[0], 0.3) and np.allclose(found[1], 0.1)
+
+
+def test_noise_is_new_at_each_call_and_features_follow_the_images_that_are_left():
+    network, propose = case([])
+    masks = [np.zeros(SHAPE, bool)] * 2
+    propose([0, 1], masks)
+    propose([0, 1], masks)
+    (found,) = propose([1], masks[:1])
+    noise = [asked[0] for asked in network.asked]
+    assert not torch.equal(noise[0], noise[1])
+    assert not torch.equal(noise[1][SAMPLES:], noise[2])
+    assert np.allclose(found, 0.2)
