@@ -25,8 +25,10 @@ class Watched:
 def case(calls):
     network, features = Watched(), (torch.tensor([0.1, 0.2, 0.3]), torch.zeros(3))
     draws = [drawer((SAMPLES, 1, *SHAPE), seed) for seed in range(3)]
-    before = lambda: calls.append(len(network.asked))  # noqa: E731
-    return network, proposer(network, Schedule.linear(), features, draws, SAMPLES, "ddim", 1, before)
+    propose = proposer(
+        network, Schedule.linear(), features, draws, SAMPLES, "ddim", 1, before_call=lambda: calls.append(len(network.asked))
+    )
+    return network, propose
 
 
 def test_each_image_that_goes_on_gets_k_proposals_of_its_own_features_mask_and_noise():
