@@ -11,6 +11,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 # The ROS that is sourced; empty where none is. Its Python packages come with it, numpy and OpenCV among them.
 SOURCED := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo $(ROS_DISTRO)))
+# Its cv_bridge and OpenCV are built for one major version of NumPy: no package here may bring the next.
+HELD := $(if $(SOURCED),$(shell $(PYTHON) -c 'import numpy; print("numpy<%d" % (int(numpy.__version__.split(".")[0]) + 1))' 2>/dev/null))
 REQUIREMENTS := $(addprefix requirements/,robot.txt $(if $(SOURCED),,ros.txt runtime.txt) runtimes.txt demo.txt test.txt)
 SOURCES := $(shell find package.xml setup.py setup.cfg colcon_defaults.yaml resource launch config models samples seqamodal_ros \
              seqamodal_msgs -type f -not -path '*/__pycache__/*' 2>/dev/null)
@@ -67,8 +69,9 @@ $(READY): | tools
 	@echo 'make: setting up .venv on $(or $(SOURCED),wheels of ROS 2), which takes a minute or more: downloads'
 	@rm -rf build install log
 	@$(PYTHON) -m venv --clear $(if $(SOURCED),--system-site-packages) .venv
+	@echo '$(HELD)' > .venv/held.txt
 	@unset PYTHONHOME $(if $(SOURCED),,PYTHONPATH); .venv/bin/python -m pip install -qq --disable-pip-version-check \
-	  --constraint requirements/constraints.txt $(addprefix --requirement ,$(REQUIREMENTS))
+	  --constraint requirements/constraints.txt --constraint .venv/held.txt $(addprefix --requirement ,$(REQUIREMENTS))
 	@$(if $(SOURCED),,touch .venv/local_setup.bash)  # without one, colcon warns at each call that this is no ROS installation
 	@touch $@
 

@@ -20,7 +20,7 @@ def setup(tmp_path: Path):
 
     def run(distro: str = "", modules: tuple[str, ...] = ()) -> str:
         for name in modules:
-            (tmp_path / f"{name}.py").touch()
+            (tmp_path / f"{name}.py").write_text("__version__ = '1.26.4'")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ROS_"))}
         env = {**kept, "PYTHONPATH": str(tmp_path), **({"ROS_DISTRO": distro} if distro else {})}
         python = f"PYTHON={sys.executable} -S"  # without what is installed: a ROS is what lies on PYTHONPATH
@@ -33,12 +33,13 @@ def setup(tmp_path: Path):
 
 
 def test_a_sourced_ros_is_taken(setup):
-    said = setup("jazzy", ("rclpy", "colcon_ros"))
+    said = setup("jazzy", ("rclpy", "colcon_ros", "numpy"))
     assert "-m venv --clear --system-site-packages .venv" in said
     assert "setting up .venv on jazzy" in said
     assert "requirements/robot.txt" in said
     assert "requirements/ros.txt" not in said and "requirements/runtime.txt" not in said
     assert "unset PYTHONHOME PYTHONPATH" not in said, "the sourced ROS lies on PYTHONPATH"
+    assert "echo 'numpy<2' > .venv/held.txt" in said and "--constraint .venv/held.txt" in said, "its cv_bridge is for NumPy 1"
 
 
 @pytest.mark.parametrize("distro,modules", [("", ()), ("", ("rclpy",)), ("jazzy", ())], ids=["none", "not_sourced", "no_rclpy"])

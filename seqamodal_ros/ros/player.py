@@ -3,6 +3,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ SAY_AFTER = 3.0  # seconds after which it says what it waits for
 FIND_WITHIN = 60.0  # seconds until a perception node must have been found
 SEND_AGAIN_AFTER = 10.0  # seconds without an answer after which a frame counts as lost
 SEND_AT_MOST = 3
+STAMPS_KEPT = 100  # of the last images, to know their answers by
 
 
 class PlayError(RuntimeError):
@@ -60,7 +62,9 @@ class Player(Node):
         self._infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=1))
         masks = MessageTypes.ros().layered_masks
         self._masks = self.create_subscription(masks, "seqamodal/layered_masks", self._on_masks, QoSProfile(depth=5))
-        self._answered: set[tuple[int, int]] = set()
+        self._sent: deque[tuple[int, int]] = deque(maxlen=STAMPS_KEPT)
+        self._answered: deque[tuple[int, int]] = deque(maxlen=STAMPS_KEPT)
+        self._stranger = ""  # what tells that another node or player is at work here
         self._diagnostics = self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=5))
         self._problem = ""  # of the node that is to answer
 
@@ -84,7 +88,6 @@ class Player(Node):
 
     def _send(self, pixels: np.ndarray, name: str) -> None:
         sent: set[tuple[int, int]] = set()
-        self._answered.clear()
         for attempt in range(1, SEND_AT_MOST + 1):
             if attempt > 1:
                 again = f"sending it again ({attempt} of {SEND_AT_MOST})"
@@ -92,12 +95,13 @@ class Player(Node):
             message = fill_image(Image(), pixels, "rgb8", Image().header)
             message.header.frame_id = self.frame_id
             message.header.stamp = self.get_clock().now().to_msg()
+            sent.add(stamp := (message.header.stamp.sec, message.header.stamp.nanosec))
+            self._sent.append(stamp)
             self._images.publish(message)
             if self._camera_info is not None:
                 self._camera_info.header = message.header
                 self._infos.publish(self._camera_info)
-            sent.add((message.header.stamp.sec, message.header.stamp.nanosec))
-            if self._spin_until(lambda: bool(sent & self._answered), SEND_AGAIN_AFTER):  # a late answer counts too
+            if self._spin_until(lambda: not sent.isdisjoint(self._answered), SEND_AGAIN_AFTER):  # a late answer counts too
                 return
         raise PlayError(f"no answer to {name}: is the perception node active, and does its log show an error?")
 
@@ -120,10 +124,17 @@ class Player(Node):
         until = time.monotonic() + seconds
         while not (finished := done()) and time.monotonic() < until:
             rclpy.spin_once(self, timeout_sec=min(0.05, max(0.0, until - time.monotonic())))
+            if self._stranger:
+                raise PlayError(f"{self._stranger}: end the other camera or perception node, or set another ROS_DOMAIN_ID")
         return finished
 
     def _on_masks(self, message: Any) -> None:
-        self._answered.add((message.header.stamp.sec, message.header.stamp.nanosec))
+        stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+        if stamp not in self._sent:
+            self._stranger = "masks come of images that this player did not send"
+        elif stamp in self._answered:
+            self._stranger = "one image was answered twice"
+        self._answered.append(stamp)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         node = self._masks.topic_name.rpartition("/")[0]

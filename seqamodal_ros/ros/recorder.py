@@ -77,7 +77,8 @@ class Recorder(Node):
         received = self._images.pop(_stamp(message), None)
         if received is None:
             self.without_image += 1
-            self.get_logger().error("masks came without their image (same stamp): no contact sheet of this frame")
+            told = "masks came without their image (same stamp), or twice: does another camera or perception node run here?"
+            self.get_logger().error(f"{told} No contact sheet of this frame")
             return
         image, scene = image_rgb(received), message_to_scene(message)
         name = f"frame_{len(self.frames) + 1:03d}"
@@ -107,7 +108,7 @@ def bag_opener(out: Path) -> Callable[[], Any]:
 
     Raises:
         ImportError: rosbags is not installed; the message says how to install it.
-        FileExistsError: the folder holds something that no recorder wrote.
+        FileExistsError: it is no folder, or holds something that no recorder wrote.
         OSError: the folder cannot be written.
     """
     try:
@@ -117,6 +118,8 @@ def bag_opener(out: Path) -> Callable[[], Any]:
     marker = out / ".recording"
     if out.is_dir() and any(out.iterdir()) and not marker.is_file():
         raise FileExistsError(f"{out} holds files that are no recording: set the parameter 'out' to a new or empty folder")
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is no folder: set the parameter 'out' to a new or empty one")
     out.mkdir(parents=True, exist_ok=True)
     marker.write_text("a recording of seqamodal_ros: the next one takes its place\n")
 

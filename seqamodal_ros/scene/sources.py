@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where images come from: a folder or a file of images, a video, a camera."""
 
+import os
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -53,6 +54,7 @@ def _images(paths: list[Path]) -> Generator[Shot, None, None]:
 def _open(source: Path, complaint: str) -> cv2.VideoCapture:
     before = OPENCV_LOG.getLogLevel()
     OPENCV_LOG.setLogLevel(0)  # its own complaints are many lines; ours is one
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet, too: read at the first video of a process
     try:
         capture = cv2.VideoCapture(str(source), cv2.CAP_V4L2 if is_camera(source) else cv2.CAP_FFMPEG)
     finally:

@@ -17,6 +17,9 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image
+
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import MessageTypes, image_array, scene_to_message
 from seqamodal_ros.ros.player import FIND_WITHIN, read_camera_info
@@ -178,7 +181,7 @@ def test_a_place_that_cannot_be_written_is_told_at_the_start(start, tmp_path: Pa
     process = start("recorder", f"out:={tmp_path / 'out'}")
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert len(output.splitlines()) == 1 and "File exists" in output
+    assert output == f"recorder: {tmp_path / 'out'} is no folder: set the parameter 'out' to a new or empty one\n"
 
 
 def test_a_truncated_image_is_skipped_and_told(tmp_path: Path, eager_model: Path):
@@ -202,6 +205,45 @@ def test_the_recorder_deletes_nothing_of_others(start, tmp_path: Path):
     assert process.returncode == 1
     assert "no recording" in output and "Traceback" not in output
     assert (tmp_path / "frame_1.png").read_bytes() == b"mine" and (tmp_path / "bag").is_dir()
+
+
+@pytest.mark.parametrize("stranger", ["another camera", "another node"])
+def test_a_player_that_is_not_alone_says_so(start, peer, make_scene, rectangles, tmp_path: Path, stranger: str):
+    write_images(tmp_path / "in", 2)
+    masks = peer.create_publisher(LayeredMasks, "seqamodal/layered_masks", 10)
+    scene = make_scene(rectangles((4, 4, 20, 20)), 64, 48)
+
+    def answer(image: Image) -> None:
+        if stranger == "another camera":
+            image.header.stamp.sec += 1
+        for _ in range(2):
+            masks.publish(scene_to_message(scene, image.header, "test", MessageTypes.ros()))
+
+    peer.create_subscription(Image, "image", answer, 10)
+    process = start("player", f"source:={tmp_path / 'in'}")
+    executor = SingleThreadedExecutor(context=peer.context)
+    executor.add_node(peer)
+    until = time.monotonic() + 60
+    while process.poll() is None:
+        assert time.monotonic() < until
+        executor.spin_once(timeout_sec=0.05)
+    executor.shutdown()
+    output, _ = process.communicate(timeout=30)
+    told = {
+        "another camera": "masks come of images that this player did not send",
+        "another node": "one image was answered twice",
+    }
+    expected = f"player: {told[stranger]}: end the other camera or perception node, or set another ROS_DOMAIN_ID"
+    assert (process.returncode, output.splitlines()[-1]) == (1, expected)
+
+
+def test_a_bag_that_is_being_written_is_no_traceback(tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    from seqamodal_ros.ros.bag_writer import BagWriter
+
+    (tmp_path / "bag").mkdir()
+    with pytest.raises(FileExistsError, match="bag exists already, .*: is another recording written there?"):
+        BagWriter(tmp_path / "bag")
 
 
 def test_a_new_recording_takes_the_place_of_the_last_one_alone(tmp_path: Path):

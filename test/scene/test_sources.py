@@ -3,6 +3,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -91,12 +93,46 @@ def test_an_image_that_does_not_decode_is_left_out_too(video, monkeypatch):
     assert "only 19 of 20 images" in str(error)
 
 
+READ = """
+import sys
+from pathlib import Path
+from seqamodal_ros.scene.sources import shots
+
+try:
+    for name, image in shots(Path(sys.argv[1]), 0.1):
+        print(image if isinstance(image, OSError) else name)
+except OSError as error:
+    print(error)
+"""
+
+
+def in_new_process(source: Path) -> list[str]:
+    """All lines that a process writes which says what a source gives: FFmpeg, too, has its say on its stderr."""
+    command = [sys.executable, "-c", READ, str(source)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=True)
+    return done.stdout.splitlines()
+
+
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100], ids=["empty", "nonsense"])
-def test_what_is_no_video_is_one_clear_error(tmp_path, content, capfd):
+def test_what_is_no_video_is_one_clear_error(tmp_path, content):
     path = tmp_path / "film.mp4"
     path.write_bytes(content)
-    with pytest.raises(OSError, match="nor a video"):
-        shots(path, 0.5)
+    assert in_new_process(path) == [f"cannot read {path}: no image, nor a video that OpenCV opens; convert it to MP4"]
+
+
+def test_a_damaged_mp4_is_one_clear_error(tmp_path):
+    path = tmp_path / "film.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (160, 120))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        writer.write(rng.integers(0, 256, (120, 160, 3), dtype=np.uint8))
+    writer.release()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 4 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 4)
+    path.write_bytes(data)
+    *images, error = in_new_process(path)
+    assert images and all(name.startswith("film.mp4 image ") for name in images)
+    assert "images of" in error and "can be read: copy or export it again" in error
 
 
 def test_a_missing_source_is_named(tmp_path):
