@@ -314,7 +314,7 @@ def test_a_region_without_pixels_is_refused_at_once(command, tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
     )
     assert done.returncode == 2
     assert "argument --region: width and height must be 1 or more, not 0 and 9" in done.stderr
