@@ -209,6 +209,11 @@ def check_header(header: Any) -> None:
         raise InvalidMessage(f"header.stamp is no time: sec {header.stamp.sec}, nanosec {header.stamp.nanosec}")
 
 
+def unstamped(header: Any) -> bool:
+    """Whether a std_msgs/Header has the stamp that a message is made with: nothing can be said of its time then."""
+    return not header.stamp.sec and not header.stamp.nanosec
+
+
 def check_region(region: tuple[int, int, int, int] | None, width: int, height: int, remedy: str = "") -> None:
     """Raise InvalidMessage, with what to do, where a region x, y, width, height leaves an image of this size; None never does."""
     if region is not None:

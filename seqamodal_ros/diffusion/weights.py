@@ -25,6 +25,7 @@ from seqamodal_ros.settings import from_mapping
 from seqamodal_ros.share import share_folder
 
 METADATA_KEY = "seqamodal"
+LARGEST_MASKS = 512  # pixels a side; no weight depends on it, but the memory of every call does
 REST = "rest"  # among the settings of a file that leaves some weights to another
 
 
@@ -74,6 +75,8 @@ class ModelSettings:
             raise ValueError(f"bias must be finite, not {self.bias}")
         if not 1 <= self.sampling_steps <= 1000:
             raise ValueError(f"sampling_steps must be in 1..1000, not {self.sampling_steps}")
+        if self.network.mask_size > LARGEST_MASKS:
+            raise ValueError(f"mask_size must be at most {LARGEST_MASKS}, not {self.network.mask_size}")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
 
@@ -111,14 +114,17 @@ def load_model(model: str) -> Model:
             "get it again (`git checkout -- models`), or load it by its path if you mean it"
         )
     settings, state, rest = _read(data, path)
-    network = build_network(settings.network)
+    with torch.device("meta"):  # nothing is allocated for a network, of whatever size, that the weights do not fit
+        outline = build_network(settings.network)
     if rest is not None:
-        state = _whole(state, _held_by(rest, path, network.state_dict()), path)
+        state = _whole(state, _held_by(rest, path, outline.state_dict()), path)
     try:
-        network.load_state_dict(state)
+        outline.load_state_dict(state, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"weights file {path} does not fit the network that it names: {reason}") from error
+    network = build_network(settings.network)
+    network.load_state_dict(state)
     network.eval().requires_grad_(False)
     return Model(network, settings, f"{path.stem}@sha256:{found}")
 

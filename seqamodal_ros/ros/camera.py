@@ -16,7 +16,7 @@ from rclpy.time import Time
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 
-from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, check_region
+from seqamodal_ros.messages import InvalidMessage, MessageTypes, check_header, check_region, unstamped
 from seqamodal_ros.ros.diagnostics import Counters, Pace
 from seqamodal_ros.ros.images import Size, compressed_image, raw_image
 from seqamodal_ros.ros.outputs import Outputs
@@ -79,6 +79,7 @@ class Camera:
         self._logged: dict[str, float] = {}  # when each kind of problem was, seconds
         self.last_stamp: Time | None = None  # of the image that was answered last
         self.frame_id = ""  # of the image that came last
+        self.size: Size | None = None  # of the image that could be read last
         self.last_image: float | None = None  # when one came last, good or bad, seconds of the monotonic clock
         self.activated()
 
@@ -175,11 +176,14 @@ class Camera:
         self.counters.received += 1
         try:
             check_header(message.header)
-            source, size = read(message)
-            region = self._region(*size)
+            source, self.size = read(message)
+            region = self._region(*self.size)
         except InvalidMessage as error:
+            self.segment.pass_over(error)
             self._reject(error)
             return
+        if unstamped(message.header):
+            self._tell("an image without a stamp", "let the driver set header.stamp; until then age and max_age mean nothing")
         self.segment.offer(message.header, source, region)
         most, stamp = self._parameters.get("max_age"), Time.from_msg(message.header.stamp)
 

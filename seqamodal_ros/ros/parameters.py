@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES
 from seqamodal_ros.ros.command_line import with_defaults
-from seqamodal_ros.scene.geometry import FITS
+from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE
 
 TRANSPORTS = ("raw", "compressed")
 
@@ -32,7 +32,8 @@ def _are_names(values: list[Any]) -> bool:
 
 def _are_regions(values: list[Any]) -> bool:
     fours = [values[k : k + 4] for k in range(0, len(values), 4)]
-    return bool(fours) and all(len(four) == 4 and min(four) >= 0 and (not any(four) or min(four[2:]) > 0) for four in fours)
+    within = all(0 <= value <= LARGEST_SIDE for value in values)
+    return within and bool(fours) and all(len(four) == 4 and (not any(four) or min(four[2:]) > 0) for four in fours)
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class Parameters:
         self._node = node
         self._errors: dict[str, str] = {}
         self.locked = False  # true from configure to cleanup
+        self.outside: Callable[[list[int]], str] = lambda region: ""  # how regions leave the cameras' images, as far as known
         for name, spec in SPECS.items():
             self._declare(name, spec)
         node.add_on_set_parameters_callback(self._on_set)
@@ -194,7 +196,7 @@ class Parameters:
                 return SetParametersResult(successful=False, reason=reason)
             wrong = _wrong_choice(parameter.name, spec, parameter.value)
             if not wrong and parameter.name == "region" and self.locked:
-                wrong = self._wrong_number(list(parameter.value))
+                wrong = self._wrong_number(list(parameter.value)) or self.outside(list(parameter.value))
             if wrong:
                 return SetParametersResult(successful=False, reason=wrong)
         for parameter in parameters:

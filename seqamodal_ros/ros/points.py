@@ -17,7 +17,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from seqamodal_ros.clouds import registered, scene_cloud, seconds_apart
-from seqamodal_ros.messages import InvalidMessage
+from seqamodal_ros.messages import InvalidMessage, unstamped
 from seqamodal_ros.ros.quality import publishers_of
 from seqamodal_ros.ros.worker import Frame
 from seqamodal_ros.scene.scene import LayeredScene
@@ -185,7 +185,9 @@ def _of_sensors() -> QoSProfile:
 
 
 def _fitting(depth: Image, header: Any, max_skew: float) -> Image:
-    """The depth image, or InvalidMessage where it is not of about the time of this header."""
+    """The depth image, or InvalidMessage where it is not, or nobody knows whether it is, of about the time of this header."""
+    if unstamped(header):
+        raise InvalidMessage("the image has no stamp, so no depth image is known to be of its time: let the driver set it")
     apart = seconds_apart(depth.header.stamp, header.stamp)
     if abs(apart) > max_skew:
         raise InvalidMessage(f"the nearest depth image is {apart:+.3f} s from the image, more than max_depth_skew")

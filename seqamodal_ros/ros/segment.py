@@ -46,6 +46,7 @@ class SegmentService:
         self._node, self._request_frame, self._message = node, request_frame, message
         self._refuse, self._num_samples = refuse, num_samples
         self._ending = False
+        self._passed_over = ""  # why the camera's last image is no answer, if it is none
         self._open: set[Future] = set()
         self._for_camera: list[tuple[Time, Any, Future]] = []  # what waits for the camera's next image: since when, request
         # a group of its own: in the node's, a request that waits would keep every other callback waiting
@@ -53,12 +54,20 @@ class SegmentService:
         self._service = node.create_service(SegmentImage, f"~/{prefix}segment", self._on_request, callback_group=group)
 
     def offer(self, header: Any, source: Source, region: Region) -> None:
-        """An image of the camera, to be seen in a region: it is the answer to whoever has waited since before its stamp."""
-        stamp = Time.from_msg(header.stamp)
-        due = [waiting for waiting in self._for_camera if waiting[0].nanoseconds <= stamp.nanoseconds]
+        """An image of the camera, to be seen in a region: it is the answer to whoever has waited since before its stamp.
+
+        Or since what is in the future now, as the clock has jumped back: a simulation or a bag that began anew.
+        """
+        self._passed_over = ""
+        stamp, now = Time.from_msg(header.stamp).nanoseconds, self._node.get_clock().now().nanoseconds
+        due = [waiting for waiting in self._for_camera if waiting[0].nanoseconds <= stamp or waiting[0].nanoseconds > now]
         self._for_camera = [waiting for waiting in self._for_camera if waiting not in due]
         for _, request, future in due:
             self._begin(request, header, source, region, future)
+
+    def pass_over(self, error: InvalidMessage) -> None:
+        """An image of the camera that cannot be used: those who wait for one are told why where none comes in time."""
+        self._passed_over = _unusable(error)
 
     def cancel(self, reason: str) -> None:
         """Tell all who wait that they wait in vain."""
@@ -113,6 +122,8 @@ class SegmentService:
         """Hand the request on, or resolve it with what is wrong with it."""
         if reason := ENDING if self._ending else self._refuse():
             _resolve(future, reason)
+        elif len(self._open) > MOST_REQUESTED:
+            _resolve(future, TOO_MANY)
         elif request.num_samples > LARGEST_NUM_SAMPLES:
             _resolve(future, f"num_samples must be in 0..{LARGEST_NUM_SAMPLES} (0: the node's), not {request.num_samples}")
         elif _seconds(request) < 0:
@@ -122,8 +133,6 @@ class SegmentService:
                 self._begin(request, request.image.header, raw_image(request.image)[0], None, future)
             except InvalidMessage as error:
                 _resolve(future, _unusable(error))
-        elif len(self._for_camera) >= MOST_REQUESTED:
-            _resolve(future, TOO_MANY)
         else:
             self._for_camera.append((self._node.get_clock().now(), request, future))
 
@@ -153,6 +162,8 @@ class SegmentService:
 
     def _too_late(self, future: Future) -> str:
         if any(waiting[2] is future for waiting in self._for_camera):
+            if self._passed_over:
+                return f"no image came in time that can be used; of the last one: {self._passed_over}"
             return "no image stamped after the request came in time: does the camera publish, and on this node's clock?"
         return "the answer was not ready in time: allow a longer timeout"
 

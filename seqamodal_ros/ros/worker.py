@@ -26,6 +26,7 @@ from seqamodal_ros.scene.scene import LayeredScene
 LOGGER = logging.getLogger(__name__)
 HAND_OVER = 0.1  # seconds at most that the next frame waits until an answer was sent: the executor's thread may be busy
 DECODING = 60.0  # seconds that an image may take to be made: one of 64 megapixels, on a slow and busy machine
+MOST_ROWS = 64  # of a batch on a CPU, where more take no less time each, and a network call must end soon after SIGINT
 GIVE_WAY = 0.01  # seconds that the executor's thread waits after an image that came in vain
 PATCHES = 32  # a side, into which an image is averaged: a sensor's noise averages out in them, a thing that moves does not
 
@@ -247,8 +248,10 @@ class Worker:
             alike: dict[tuple[int, int], list[Frame]] = {}
             for frame in frames:  # both may have been changed between two of them
                 alike.setdefault((frame.num_samples, frame.seed), []).append(frame)
-            for some in alike.values():
-                self._answer(some)
+            for (samples, _), some in alike.items():
+                most = max(1, MOST_ROWS // samples) if self.perceiver.device == "cpu" else len(some)
+                for first in range(0, len(some), most):
+                    self._answer(some[first : first + most])
 
     def _in_time(self, frame: Frame) -> bool:
         """Whether it can be begun yet; where it cannot, that is the frame's answer."""

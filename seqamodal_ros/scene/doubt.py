@@ -3,7 +3,7 @@
 
 import numpy as np
 
-BLACK, WHITE = 8, 247  # grey levels, with a sensor's noise, where it gets no light, or too much
+BLACK, WHITE = 20, 234  # grey levels where a sensor gets no light, or too much: video's black is 16, its white 235
 MOST = 0.95  # share of the image
 
 

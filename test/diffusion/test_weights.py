@@ -265,6 +265,19 @@ def test_weights_that_do_not_fit_their_settings(models):
         load_model(str(path))
 
 
+ENORMOUS = {"encoder_channels": [10**6] * 4, "denoiser_channels": [10**6] * 3}  # hundreds of terabytes
+
+
+def test_nothing_is_allocated_for_a_network_that_the_weights_do_not_fit(models):
+    path = models / "small.safetensors"
+    rewrite(path, {"network": ENORMOUS})
+    with pytest.raises(ValueError, match="does not fit the network that it names"):
+        load_model(str(path))
+    rewrite(path, {"network": {"mask_size": 2**20, "image_size": 2**22}})
+    with pytest.raises(ValueError, match="mask_size must be at most 512, not 1048576"):
+        load_model(str(path))
+
+
 def test_settings_of_a_newer_version_name_the_key(models):
     path = models / "small.safetensors"
     rewrite(path, {"sampling_step": 1})

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from harness import WITHIN, image_message
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -338,6 +339,7 @@ def test_parameters_that_may_change_take_effect_with_the_next_frame(bench):
         ("region", [0, 0, 9]),
         ("region", [0, 0, 9, 0]),
         ("region", [-1, 0, 9, 9]),
+        ("region", [2**62, 0, 9, 9]),
         ("region", [0, 0, 9, 9, 0, 0, 9, 9]),
         ("region", []),
     ],
@@ -372,6 +374,28 @@ def test_a_region_that_leaves_the_image_is_told_and_the_node_lives_on(bench):
     assert b.node.set_parameters([Parameter("region", value=[0, 0, 0, 0])])[0].successful
     b.peer.send(2)
     assert b.wait(lambda: b.peer.masks)
+
+
+def test_a_region_outside_of_the_image_that_came_last_is_refused(bench):
+    b = bench()
+    b.connected()
+    b.peer.send(1)
+    assert b.wait(lambda: b.peer.masks)
+    result = b.node.set_parameters([Parameter("region", value=[8, 4, 64, 30])])[0]
+    assert not result.successful
+    assert "parameter 'region'" in result.reason and "64x48" in result.reason
+    assert b.node.get_parameter("region").value == [0, 0, 0, 0]
+    assert b.node.set_parameters([Parameter("region", value=[8, 4, 56, 44])])[0].successful
+
+
+def test_images_without_a_stamp_are_answered_and_told(bench):
+    b = bench()
+    b.connected()
+    message = image_message()
+    message.header.stamp = Time()
+    b.peer.images.publish(message)
+    assert b.wait(lambda: b.peer.masks)
+    assert b.says("an image without a stamp", "let the driver set header.stamp")
 
 
 def test_parameters_are_described(bench):

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
+from builtin_interfaces.msg import Time
 from harness import WITHIN, DepthCamera, image_message
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
@@ -88,6 +89,20 @@ def test_what_does_not_fit_gives_no_cloud_and_is_counted(bench, fault, words):
     assert b.wait(lambda: b.peer.masks), "the masks come all the same"
     assert camera.clouds == []
     assert b.says(words)
+
+
+def test_an_image_without_a_stamp_gets_no_cloud(bench):
+    """Depth that has no stamp either may be of any time."""
+    b = bench()
+    camera = Camera(b)
+    camera.send()
+    assert b.wait(lambda: len(b.peer.masks) == 1)
+    for message, publisher in ((depth_image(1, 0, 1200), camera.depths), (image_message(), b.peer.images)):
+        message.header.stamp = Time()
+        publisher.publish(message)
+        time.sleep(0.1)
+    assert b.wait(lambda: b.camera.counters.without_points == 1 and len(b.peer.masks) == 2)
+    assert b.says("no cloud: the image has no stamp")
 
 
 def test_many_misfits_are_all_counted_and_told_in_one_line_until_a_while_has_passed(bench, capfd):

@@ -196,7 +196,7 @@ def test_too_many_requests_are_refused_and_none_is_lost(ask, monkeypatch):
     see = Perceiver.batch
     monkeypatch.setattr(Perceiver, "batch", lambda *args, **kwargs: go_on.wait(20) and see(*args, **kwargs))
     futures = []
-    for k in range(MOST_REQUESTED + 3):  # one at work, as many as may wait, and two too many
+    for k in range(MOST_REQUESTED + 2):  # one at work, the others wait, and two too many
         futures.append(call(image=image_message(k)))
         assert b.wait(lambda: len(b.camera.segment._open) + sum(f.done() for f in futures) == len(futures))
         if k == 0:
@@ -204,7 +204,7 @@ def test_too_many_requests_are_refused_and_none_is_lost(ask, monkeypatch):
     go_on.set()
     assert b.wait(lambda: all(future.done() for future in futures))
     responses = [future.result() for future in futures]
-    assert [response.success for response in responses] == [True] * (MOST_REQUESTED + 1) + [False] * 2
+    assert [response.success for response in responses] == [True] * MOST_REQUESTED + [False] * 2
     assert all("call again" in response.message for response in responses[-2:])
 
 
@@ -217,6 +217,17 @@ def test_of_those_who_wait_for_the_cameras_next_image_too_many_are_refused_at_on
     b.connected()
     b.peer.send(stamp=NOW)
     assert all(answer(b, future).success for future in futures)
+
+
+def test_where_the_cameras_images_cannot_be_used_the_caller_is_told_why(ask):
+    b, call = ask
+    b.connected()
+    future = call(timeout=Duration(sec=1))
+    assert b.wait(lambda: b.camera.segment._for_camera)
+    b.peer.send(stamp=NOW, encoding="nonsense")
+    response = answer(b, future)
+    assert not response.success
+    assert "no image came in time that can be used" in response.message and "nonsense" in response.message
 
 
 def test_nobody_is_inferred_for_who_has_stopped_waiting(ask, monkeypatch):

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -53,6 +54,20 @@ def test_noise_is_no_change(step):
         recalled = stillness.recall(frame(noisy(still, seed)))
         assert recalled is not None
         assert recalled.seconds == 0
+
+
+@pytest.mark.parametrize(("quality", "stillness"), [(95, 2.0), (80, 3.0)])
+def test_noise_is_no_change_through_jpeg_either(quality, stillness):
+    """2.0 is the default; docs/node.md says what to set for the second."""
+
+    def sent(seed: int) -> Frame:
+        data = cv2.imencode(".jpg", noisy(cluttered, seed), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return frame(cv2.imdecode(data, cv2.IMREAD_COLOR), stillness=stillness)
+
+    cluttered = cv2.resize(np.random.default_rng(7).integers(0, 256, (24, 32, 3), np.uint8), (640, 480))
+    memory = Stillness()
+    memory.keep(sent(0), scene())
+    assert all(memory.recall(sent(seed)) is not None for seed in range(1, 20))
 
 
 @pytest.mark.parametrize("sides", [(40, 40), (64, 64), (200, 200), (20, 300), (300, 31)], ids=str)

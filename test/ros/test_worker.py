@@ -11,7 +11,7 @@ import numpy as np
 
 from seqamodal_ros.ros.heartbeat import Heartbeat
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED, Mailbox
-from seqamodal_ros.ros.worker import Frame, Region, TooLate, Worker
+from seqamodal_ros.ros.worker import MOST_ROWS, Frame, Region, TooLate, Worker
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 WITHIN = 10.0
@@ -328,6 +328,24 @@ def test_frames_of_several_cameras_are_one_batch_where_they_are_alike():
     answers = [(answer.frame.camera, answer.scene) for answer in worker.answers()]
     assert sorted(answers[1:]) == [("a", "scene of 0"), ("b", "scene of 1"), ("c", "scene of 2")]
     assert sorted(worker.perceiver.batches[1:]) == [(1, 3, 0), (2, 2, 0)]
+    worker.stop()
+
+
+def test_on_a_cpu_no_batch_is_larger_than_ends_soon_after_sigint():
+    notified = threading.Semaphore(0)
+    worker = Worker(Counting, notified.release, samples=1, heartbeat=Heartbeat())
+    worker.submit(Frame(None, IMAGE, 1, 0, camera="a"))
+    until = time.monotonic() + WITHIN
+    while not worker.perceiver.batches:  # the first is at work alone
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    for name in "abc":
+        worker.submit(Frame(None, IMAGE, MOST_ROWS // 2, 0, camera=name))
+    for _ in range(3):
+        worker.perceiver.go_on.release()
+        assert notified.acquire(timeout=WITHIN)
+    assert [answer.frame.camera for answer in worker.answers()] == ["a", "a", "b", "c"]
+    assert worker.perceiver.batches[1:] == [(2, MOST_ROWS // 2, 0), (1, MOST_ROWS // 2, 0)]
     worker.stop()
 
 
