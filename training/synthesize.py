@@ -188,6 +188,8 @@ def main() -> None:
         catalogue = Catalogue(args.furniture, args.robosuite)
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    except ModuleNotFoundError as error:  # the simulator, which sets without renders do without
+        parser.error(f"{error}: `pip install -r requirements/training.txt`")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on there")
     piles, dropped = make_samples(catalogue, args.seed)

@@ -141,6 +141,17 @@ def test_the_raw_material_has_no_unseen_objects(own, data, monkeypatch, capsys):
     assert "the raw material has no objects for unseen, but fruits" in capsys.readouterr().err
 
 
+def test_without_the_simulator_one_line_says_what_to_install(tmp_path, monkeypatch, capsys):
+    def no_simulator(args):
+        raise ModuleNotFoundError("No module named 'mujoco'")
+
+    monkeypatch.setitem(training.synthesize.MAKERS, "render", no_simulator)
+    monkeypatch.setattr(sys, "argv", ["synthesize", "render", "--data", str(tmp_path), "--out", str(tmp_path / "set")])
+    with pytest.raises(SystemExit):
+        training.synthesize.main()
+    assert capsys.readouterr().err.endswith("No module named 'mujoco': `pip install -r requirements/training.txt`\n")
+
+
 def test_a_sheet_shows_as_many_scenes_as_there_are(own, monkeypatch):
     run(monkeypatch, own, "--count", 3, "--out", own / "set")
     assert contact_sheet(PackedScenes(own / "set")).shape == (128, 4 * 256, 3)
