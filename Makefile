@@ -19,7 +19,7 @@ SOURCES := $(shell find package.xml setup.py setup.cfg colcon_defaults.yaml reso
 
 # The set-up is keyed on what is in the requirements, and on where it is: a virtual environment and colcon's output hold absolute
 # paths, so a checkout that was moved or copied must not take them along.
-READY := .venv/ready-$(firstword $(shell { echo '$(CURDIR) $(SOURCED)'; cat $(REQUIREMENTS) requirements/constraints.txt; } | cksum))
+READY := .venv/ready-$(firstword $(shell { echo '$(CURDIR) $(SOURCED) $(HELD)'; cat $(REQUIREMENTS) requirements/constraints.txt; } | cksum))
 BUILT := install/built
 
 # A DDS domain for each checkout, 1 to 101, so that two of them do not talk to each other.

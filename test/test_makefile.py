@@ -42,10 +42,13 @@ def test_a_sourced_ros_is_taken(setup):
     assert "echo 'numpy<2' > .venv/held.txt" in said and "--constraint .venv/held.txt" in said, "its cv_bridge is for NumPy 1"
 
 
-@pytest.mark.parametrize("distro,modules", [("", ()), ("", ("rclpy",)), ("jazzy", ())], ids=["none", "not_sourced", "no_rclpy"])
+@pytest.mark.parametrize(
+    "distro,modules", [("", ()), ("", ("rclpy", "numpy")), ("jazzy", ())], ids=["none", "not_sourced", "no_rclpy"]
+)
 def test_wheels_are_taken_where_no_ros_is_sourced(setup, distro, modules):
     said = setup(distro, modules)
     assert "-m venv --clear  .venv" in said
     assert "setting up .venv on wheels of ROS 2" in said
     assert "requirements/ros.txt" in said and "requirements/runtime.txt" in said
     assert "unset PYTHONHOME PYTHONPATH" in said, "wheels must not see another ROS"
+    assert "echo '' > .venv/held.txt" in said, "these wheels are for NumPy 2"

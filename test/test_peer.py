@@ -40,6 +40,7 @@ def test_the_whole_network(sizes):
 def test_the_paper_s_own_network():
     """All 82,960,130 weights; the difference is printed for docs/method.md."""
     network = made(spread=0.02)  # answers of so many weights grow with it, and float32's rounding with them
+    assert sum(weight.numel() for weight in network.unet.parameters()) == 82_960_130
     theirs = peer.with_weights_of(network)
     x, t = torch.randn(1, 5, 64, 64), torch.tensor([371])
     ours, answer = network.unet(x, t), theirs(x, t).sample

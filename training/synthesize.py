@@ -188,7 +188,9 @@ def main() -> None:
         catalogue = Catalogue(args.furniture, args.robosuite)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    except ModuleNotFoundError as error:  # the simulator, which sets without renders do without
+    except ModuleNotFoundError as error:
+        if error.name != "mujoco":  # which sets without renders do without
+            raise
         parser.error(f"{error}: `pip install -r requirements/training.txt`")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on there")

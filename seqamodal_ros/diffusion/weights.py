@@ -114,13 +114,13 @@ def load_model(model: str) -> Model:
             "get it again (`git checkout -- models`), or load it by its path if you mean it"
         )
     settings, state, rest = _read(data, path)
-    with torch.device("meta"):  # nothing is allocated for a network, of whatever size, that the weights do not fit
-        outline = build_network(settings.network)
-    if rest is not None:
-        state = _whole(state, _held_by(rest, path, outline.state_dict()), path)
     try:
+        with torch.device("meta"):  # nothing is allocated for a network, of whatever size, that the weights do not fit
+            outline = build_network(settings.network)
+        if rest is not None:
+            state = _whole(state, _held_by(rest, path, outline.state_dict()), path)
         outline.load_state_dict(state, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # the latter of sizes that no tensor has
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"weights file {path} does not fit the network that it names: {reason}") from error
     network = build_network(settings.network)

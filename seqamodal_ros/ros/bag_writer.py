@@ -7,25 +7,17 @@ from typing import Any
 from rclpy.serialization import serialize_message
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.rosbag2.errors import WriterError
 
 from seqamodal_ros.bags.codec import Codec
 
 
 class BagWriter:
-    """Writes a rosbag2 folder whose file is MCAP; close it, or it cannot be read.
-
-    Raises:
-        FileExistsError: the folder is there already.
-    """
+    """Writes a rosbag2 folder whose file is MCAP; close it, or it cannot be read."""
 
     def __init__(self, folder: Path):
         self._typestore = Codec().store
-        try:
-            self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
-            self._writer.open()
-        except WriterError as error:
-            raise FileExistsError(f"cannot begin a bag: {str(error).rstrip('.')}: is another recording written there?") from error
+        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer.open()
         self._connections: dict[str, Connection] = {}
 
     def write(self, topic: str, message: Any, nanoseconds: int) -> None:

@@ -79,13 +79,13 @@ class Camera:
         self._logged: dict[str, float] = {}  # when each kind of problem was, seconds
         self.last_stamp: Time | None = None  # of the image that was answered last
         self.frame_id = ""  # of the image that came last
-        self.size: Size | None = None  # of the image that could be read last
         self.last_image: float | None = None  # when one came last, good or bad, seconds of the monotonic clock
         self.activated()
 
     def activated(self) -> None:
         """From now on images are waited for."""
         self._active_since = time.monotonic()
+        self.size: Size | None = None  # of the image that could be read last
         self._pauses: deque[float] = deque(maxlen=LATEST_PAUSES)  # between images, seconds
 
     @property
@@ -188,7 +188,7 @@ class Camera:
         most, stamp = self._parameters.get("max_age"), Time.from_msg(message.header.stamp)
 
         def late() -> float:  # one from the future, as after a jump in time, is not
-            return self.age(stamp) - most if most else -math.inf
+            return self.age(stamp) - most if most and not unstamped(message.header) else -math.inf
 
         if (seconds := late()) > 0:
             came = f"it came {most + seconds:.2f} s after its stamp"

@@ -87,7 +87,7 @@ SPECS: dict[str, Spec] = {
     "region": Spec(
         [0, 0, 0, 0],
         "Part of the camera's image that is looked at: x, y, width, height in pixels; zeros: all. Four for each of `cameras`.",
-        shape=Shape(_are_regions, "x, y, width and height of a region, or four zeros, for each camera"),
+        shape=Shape(_are_regions, f"x, y, width and height of a region, at most {LARGEST_SIDE}, or four zeros, for each camera"),
     ),
     "max_layers": Spec(0, "N_max of Algorithm 2; 0 keeps the model's own.", 0, 50, before_configure=True),
     "sampling_steps": Spec(0, "Network calls a layer; 0 keeps the model's own.", 0, 1000, before_configure=True),

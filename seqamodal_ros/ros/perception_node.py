@@ -24,7 +24,7 @@ from seqamodal_ros.ros.library_log import to_ros
 from seqamodal_ros.ros.parameters import Parameters, meanings
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.ros.watchdog import Watchdog
-from seqamodal_ros.ros.worker import TooLate, Worker
+from seqamodal_ros.ros.worker import TooLate, Worker, together
 
 HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
@@ -183,7 +183,8 @@ class PerceptionNode(LifecycleNode):
                 majority_null=p.get("majority_null") or None,  # false keeps the model's own
                 before_call=before_call,
             )
-            perceiver.warm_up(p.get("num_samples"), len(p.get("cameras")))
+            samples = p.get("num_samples")
+            perceiver.warm_up(samples, together(perceiver.device, len(p.get("cameras")), samples))
         return perceiver
 
     def _outside(self, regions: list[int]) -> str:
@@ -192,7 +193,7 @@ class PerceptionNode(LifecycleNode):
             for first, camera in zip(range(0, len(regions), 4), self.cameras.values(), strict=False):
                 x, y, width, height = regions[first : first + 4]
                 if camera.size is not None and width:
-                    check_region((x, y, width, height), *camera.size)
+                    check_region((x, y, width, height), *camera.size, f" of {camera.name}" if camera.name else "")
         except InvalidMessage as error:
             return f"parameter 'region': {error}"
         return ""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import rclpy
 import yaml
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
@@ -72,7 +73,8 @@ class Player(Node):
         """Send every image once and wait for its answer; returns how many errors the source had: images, or a part of a video.
 
         Raises:
-            PlayError: no perception node was found, it says what keeps it from answering, or it does not answer.
+            PlayError: no perception node was found, it says what keeps it from answering, it does not answer, or another one, or
+                another camera, is at work here.
         """
         self._wait_for_node()
         unreadable = 0
@@ -94,7 +96,7 @@ class Player(Node):
                 self.get_logger().warning(f"no answer to {name} in {SEND_AGAIN_AFTER:.0f} s; {again}")
             message = fill_image(Image(), pixels, "rgb8", Image().header)
             message.header.frame_id = self.frame_id
-            message.header.stamp = self.get_clock().now().to_msg()
+            message.header.stamp = self._new_stamp()
             sent.add(stamp := (message.header.stamp.sec, message.header.stamp.nanosec))
             self._sent.append(stamp)
             self._images.publish(message)
@@ -104,6 +106,12 @@ class Player(Node):
             if self._spin_until(lambda: not sent.isdisjoint(self._answered), SEND_AGAIN_AFTER):  # a late answer counts too
                 return
         raise PlayError(f"no answer to {name}: is the perception node active, and does its log show an error?")
+
+    def _new_stamp(self) -> Time:
+        """The time, or just after the last stamp where a simulation's clock stands still: answers are known by their stamps."""
+        now = self.get_clock().now().nanoseconds
+        seconds, nanoseconds = self._sent[-1] if self._sent else (0, 0)
+        return rclpy.time.Time(nanoseconds=max(now, seconds * 10**9 + nanoseconds + 1)).to_msg()
 
     def _wait_for_node(self) -> None:
         def found() -> bool:
@@ -130,6 +138,8 @@ class Player(Node):
 
     def _on_masks(self, message: Any) -> None:
         stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+        if not self._sent or stamp < self._sent[0]:
+            return  # of before this player
         if stamp not in self._sent:
             self._stranger = "masks come of images that this player did not send"
         elif stamp in self._answered:

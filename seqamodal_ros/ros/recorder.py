@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records what the node sees: a contact sheet a frame, layers.json, index.html, an MCAP bag; prints a row a frame."""
 
+import fcntl
 import json
+import os
 import shutil
 import sys
 import time
@@ -108,7 +110,7 @@ def bag_opener(out: Path) -> Callable[[], Any]:
 
     Raises:
         ImportError: rosbags is not installed; the message says how to install it.
-        FileExistsError: it is no folder, or holds something that no recorder wrote.
+        FileExistsError: it is no folder, holds something that no recorder wrote, or another recorder is writing there.
         OSError: the folder cannot be written.
     """
     try:
@@ -121,6 +123,11 @@ def bag_opener(out: Path) -> Callable[[], Any]:
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is no folder: set the parameter 'out' to a new or empty one")
     out.mkdir(parents=True, exist_ok=True)
+    held = os.open(marker, os.O_WRONLY | os.O_CREAT)  # a descriptor, which is not closed before the process ends
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FileExistsError(f"another recording is written to {out}: set the parameter 'out' to another folder") from error
     marker.write_text("a recording of seqamodal_ros: the next one takes its place\n")
 
     def open_bag() -> BagWriter:

@@ -67,7 +67,7 @@ class SegmentService:
 
     def pass_over(self, error: InvalidMessage) -> None:
         """An image of the camera that cannot be used: those who wait for one are told why where none comes in time."""
-        self._passed_over = _unusable(error)
+        self._passed_over = str(error)
 
     def cancel(self, reason: str) -> None:
         """Tell all who wait that they wait in vain."""
@@ -134,6 +134,8 @@ class SegmentService:
             except InvalidMessage as error:
                 _resolve(future, _unusable(error))
         else:
+            if not self._for_camera:
+                self._passed_over = ""
             self._for_camera.append((self._node.get_clock().now(), request, future))
 
     def _begin(self, request: Any, header: Any, source: Source, region: Region, future: Future) -> None:
@@ -163,7 +165,7 @@ class SegmentService:
     def _too_late(self, future: Future) -> str:
         if any(waiting[2] is future for waiting in self._for_camera):
             if self._passed_over:
-                return f"no image came in time that can be used; of the last one: {self._passed_over}"
+                return f"no image came in time that can be used: {self._passed_over}"
             return "no image stamped after the request came in time: does the camera publish, and on this node's clock?"
         return "the answer was not ready in time: allow a longer timeout"
 

@@ -107,6 +107,11 @@ class Answer:
     error: Exception | None = None
 
 
+def together(device: str, images: int, samples: int) -> int:
+    """Of so many images, with K = `samples`, how many are seen as one batch."""
+    return min(images, max(1, MOST_ROWS // samples)) if device == "cpu" else images
+
+
 class TooLate(Exception):
     """A frame that waited until it was too old to be begun."""
 
@@ -244,14 +249,15 @@ class Worker:
                 self._stillness = Stillness()  # what was cancelled, or reset, begins anew
             self._round_at_work = its_round
             frames = [frame for its_round, frame in taken if its_round == self._round_at_work and frame.wanted()]
-            frames = [frame for frame in frames if self._in_time(frame) and self._readable(frame)]
+            frames = [frame for frame in frames if self._in_time(frame) and self._readable(frame)]  # the former again below
             alike: dict[tuple[int, int], list[Frame]] = {}
             for frame in frames:  # both may have been changed between two of them
                 alike.setdefault((frame.num_samples, frame.seed), []).append(frame)
             for (samples, _), some in alike.items():
-                most = max(1, MOST_ROWS // samples) if self.perceiver.device == "cpu" else len(some)
+                most = together(self.perceiver.device, len(some), samples)
                 for first in range(0, len(some), most):
-                    self._answer(some[first : first + most])
+                    if part := [frame for frame in some[first : first + most] if self._in_time(frame)]:
+                        self._answer(part)
 
     def _in_time(self, frame: Frame) -> bool:
         """Whether it can be begun yet; where it cannot, that is the frame's answer."""

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-BLACK, WHITE = 20, 234  # grey levels where a sensor gets no light, or too much: video's black is 16, its white 235
+BLACK, WHITE = 20, 230  # grey levels, with noise, where a sensor gets no light, or too much: video's are 16 and 235
 MOST = 0.95  # share of the image
 
 

@@ -265,16 +265,19 @@ def test_weights_that_do_not_fit_their_settings(models):
         load_model(str(path))
 
 
-ENORMOUS = {"encoder_channels": [10**6] * 4, "denoiser_channels": [10**6] * 3}  # hundreds of terabytes
-
-
-def test_nothing_is_allocated_for_a_network_that_the_weights_do_not_fit(models):
+@pytest.mark.parametrize("channels", [10**6, 8 * 10**11, 10**20])
+def test_nothing_is_allocated_for_a_network_that_the_weights_do_not_fit(models, channels):
+    """Terabytes, more than there can be, and a number that no tensor can have."""
     path = models / "small.safetensors"
-    rewrite(path, {"network": ENORMOUS})
+    rewrite(path, {"network": {"encoder_channels": [channels] * 4, "denoiser_channels": [channels] * 3}})
     with pytest.raises(ValueError, match="does not fit the network that it names"):
         load_model(str(path))
-    rewrite(path, {"network": {"mask_size": 2**20, "image_size": 2**22}})
-    with pytest.raises(ValueError, match="mask_size must be at most 512, not 1048576"):
+
+
+def test_masks_that_no_memory_holds(models):
+    path = models / "small.safetensors"
+    rewrite(path, {"network": {"mask_size": 528, "image_size": 2112}})
+    with pytest.raises(ValueError, match="mask_size must be at most 512, not 528"):
         load_model(str(path))
 
 

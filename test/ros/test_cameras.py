@@ -10,6 +10,7 @@ pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import image_message
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
@@ -72,6 +73,15 @@ def test_each_has_a_service(pair):
     assert pair.wait(future.done)
     assert future.result().success
     assert future.result().masks.header.stamp.sec == 7
+
+
+def test_a_region_that_leaves_the_second_camera_s_image_is_refused(pair):
+    pair.sent["right"].publish(image_message(1))
+    assert pair.wait(lambda: pair.masks["right"])
+    result = pair.node.set_parameters([Parameter("region", value=[0, 0, 640, 480, 0, 0, 65, 48])])[0]
+    assert not result.successful
+    assert "parameter 'region'" in result.reason and "64x48" in result.reason and result.reason.endswith(" of right")
+    assert pair.node.set_parameters([Parameter("region", value=[0, 0, 640, 480, 0, 0, 64, 48])])[0].successful
 
 
 def test_each_looks_at_a_region_of_its_own(bench):

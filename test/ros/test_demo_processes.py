@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
+from harness import image_message
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
@@ -141,6 +142,16 @@ def test_a_demo_of_a_model_that_cannot_load_ends_with_what_the_node_says(tmp_pat
     assert time.monotonic() - began < FIND_WITHIN, "it waited for a node that says that it will not come"
 
 
+def _spin_until_it_ends(peer, process: subprocess.Popen) -> None:
+    executor = SingleThreadedExecutor(context=peer.context)
+    executor.add_node(peer)
+    until = time.monotonic() + 60
+    while process.poll() is None:
+        assert time.monotonic() < until
+        executor.spin_once(timeout_sec=0.05)
+    executor.shutdown()
+
+
 def _until_it_listens(peer) -> None:
     until = time.monotonic() + 60
     while peer.images.get_subscription_count() == 0:
@@ -214,6 +225,8 @@ def test_a_player_that_is_not_alone_says_so(start, peer, make_scene, rectangles,
     scene = make_scene(rectangles((4, 4, 20, 20)), 64, 48)
 
     def answer(image: Image) -> None:
+        old = image_message(stamp=1).header  # an answer that was on its way before this player began is no stranger's
+        masks.publish(scene_to_message(scene, old, "test", MessageTypes.ros()))
         if stranger == "another camera":
             image.header.stamp.sec += 1
         for _ in range(2):
@@ -221,13 +234,7 @@ def test_a_player_that_is_not_alone_says_so(start, peer, make_scene, rectangles,
 
     peer.create_subscription(Image, "image", answer, 10)
     process = start("player", f"source:={tmp_path / 'in'}")
-    executor = SingleThreadedExecutor(context=peer.context)
-    executor.add_node(peer)
-    until = time.monotonic() + 60
-    while process.poll() is None:
-        assert time.monotonic() < until
-        executor.spin_once(timeout_sec=0.05)
-    executor.shutdown()
+    _spin_until_it_ends(peer, process)
     output, _ = process.communicate(timeout=30)
     told = {
         "another camera": "masks come of images that this player did not send",
@@ -237,13 +244,33 @@ def test_a_player_that_is_not_alone_says_so(start, peer, make_scene, rectangles,
     assert (process.returncode, output.splitlines()[-1]) == (1, expected)
 
 
-def test_a_bag_that_is_being_written_is_no_traceback(tmp_path: Path):
-    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
-    from seqamodal_ros.ros.bag_writer import BagWriter
+def test_a_player_goes_on_where_a_simulation_s_clock_stands_still(start, peer, make_scene, rectangles, tmp_path: Path):
+    """Images are told apart by their stamps, so each has its own."""
+    write_images(tmp_path / "in", 3)
+    masks = peer.create_publisher(LayeredMasks, "seqamodal/layered_masks", 10)
+    scene, stamps = make_scene(rectangles((4, 4, 20, 20)), 64, 48), []
 
-    (tmp_path / "bag").mkdir()
-    with pytest.raises(FileExistsError, match="bag exists already, .*: is another recording written there?"):
-        BagWriter(tmp_path / "bag")
+    def answer(image: Image) -> None:
+        stamps.append(image.header.stamp.nanosec)
+        masks.publish(scene_to_message(scene, image.header, "test", MessageTypes.ros()))
+
+    peer.create_subscription(Image, "image", answer, 10)
+    process = start("player", f"source:={tmp_path / 'in'}", "use_sim_time:=true")
+    _spin_until_it_ends(peer, process)
+    assert process.returncode == 0, process.communicate()
+    assert stamps == [1, 2, 3]
+
+
+def test_two_recorders_in_one_folder_are_refused_the_second_time(start, peer, tmp_path: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    first = start("recorder", f"out:={tmp_path / 'out'}")
+    _until_it_listens(peer)
+    second = start("recorder", f"out:={tmp_path / 'out'}")
+    output, _ = second.communicate(timeout=30)
+    told = f"another recording is written to {tmp_path / 'out'}: set the parameter 'out' to another folder"
+    assert (second.returncode, output) == (1, f"recorder: {told}\n")
+    first.send_signal(signal.SIGINT)
+    assert first.communicate(timeout=30)[0] == NOTHING
 
 
 def test_a_new_recording_takes_the_place_of_the_last_one_alone(tmp_path: Path):

@@ -388,8 +388,9 @@ def test_a_region_outside_of_the_image_that_came_last_is_refused(bench):
     assert b.node.set_parameters([Parameter("region", value=[8, 4, 56, 44])])[0].successful
 
 
-def test_images_without_a_stamp_are_answered_and_told(bench):
-    b = bench()
+@pytest.mark.parametrize("max_age", [0.0, 5.0])
+def test_images_without_a_stamp_are_answered_and_told(bench, max_age):
+    b = bench(max_age=max_age)
     b.connected()
     message = image_message()
     message.header.stamp = Time()

@@ -228,6 +228,19 @@ def test_where_the_cameras_images_cannot_be_used_the_caller_is_told_why(ask):
     response = answer(b, future)
     assert not response.success
     assert "no image came in time that can be used" in response.message and "nonsense" in response.message
+    future = call(timeout=Duration(sec=1))  # what was wrong before it was asked does not count
+    assert "no image stamped after the request came in time" in answer(b, future).message
+
+
+def test_the_cameras_last_image_alone_tells_why_there_is_no_answer(ask):
+    b, call = ask
+    b.connected()
+    future = call(timeout=Duration(sec=1))
+    assert b.wait(lambda: b.camera.segment._for_camera)
+    b.peer.send(stamp=NOW, encoding="nonsense")
+    assert b.wait(lambda: b.camera.counters.rejected == 1)
+    b.peer.send(stamp=1)  # of before the request
+    assert "no image stamped after the request came in time" in answer(b, future).message
 
 
 def test_nobody_is_inferred_for_who_has_stopped_waiting(ask, monkeypatch):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from weakref import ref
 
 import numpy as np
+import pytest
 
 from seqamodal_ros.ros.heartbeat import Heartbeat
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED, Mailbox
@@ -331,9 +332,11 @@ def test_frames_of_several_cameras_are_one_batch_where_they_are_alike():
     worker.stop()
 
 
-def test_on_a_cpu_no_batch_is_larger_than_ends_soon_after_sigint():
+@pytest.mark.parametrize(("device", "batches"), [("cpu", [2, 1]), ("cuda", [3])])
+def test_on_a_cpu_no_batch_is_larger_than_ends_soon_after_sigint(device, batches):
     notified = threading.Semaphore(0)
     worker = Worker(Counting, notified.release, samples=1, heartbeat=Heartbeat())
+    worker.perceiver.device = device
     worker.submit(Frame(None, IMAGE, 1, 0, camera="a"))
     until = time.monotonic() + WITHIN
     while not worker.perceiver.batches:  # the first is at work alone
@@ -341,11 +344,11 @@ def test_on_a_cpu_no_batch_is_larger_than_ends_soon_after_sigint():
         time.sleep(0.01)
     for name in "abc":
         worker.submit(Frame(None, IMAGE, MOST_ROWS // 2, 0, camera=name))
-    for _ in range(3):
+    for _ in range(1 + len(batches)):
         worker.perceiver.go_on.release()
         assert notified.acquire(timeout=WITHIN)
     assert [answer.frame.camera for answer in worker.answers()] == ["a", "a", "b", "c"]
-    assert worker.perceiver.batches[1:] == [(2, MOST_ROWS // 2, 0), (1, MOST_ROWS // 2, 0)]
+    assert worker.perceiver.batches[1:] == [(images, MOST_ROWS // 2, 0) for images in batches]
     worker.stop()
 
 

@@ -143,7 +143,7 @@ def test_the_raw_material_has_no_unseen_objects(own, data, monkeypatch, capsys):
 
 def test_without_the_simulator_one_line_says_what_to_install(tmp_path, monkeypatch, capsys):
     def no_simulator(args):
-        raise ModuleNotFoundError("No module named 'mujoco'")
+        raise ModuleNotFoundError("No module named 'mujoco'", name="mujoco")
 
     monkeypatch.setitem(training.synthesize.MAKERS, "render", no_simulator)
     monkeypatch.setattr(sys, "argv", ["synthesize", "render", "--data", str(tmp_path), "--out", str(tmp_path / "set")])
