@@ -209,9 +209,14 @@ def check_header(header: Any) -> None:
         raise InvalidMessage(f"header.stamp is no time: sec {header.stamp.sec}, nanosec {header.stamp.nanosec}")
 
 
+def stamp_of(header: Any) -> tuple[int, int]:
+    """Seconds and nanoseconds of a std_msgs/Header's stamp, valid or not: what images and their answers are matched by."""
+    return header.stamp.sec, header.stamp.nanosec
+
+
 def unstamped(header: Any) -> bool:
     """Whether a std_msgs/Header has the stamp that a message is made with: nothing can be said of its time then."""
-    return not header.stamp.sec and not header.stamp.nanosec
+    return stamp_of(header) == (0, 0)
 
 
 def check_region(region: tuple[int, int, int, int] | None, width: int, height: int, remedy: str = "") -> None:

@@ -105,6 +105,15 @@ class Camera:
             return "; ".join([quiet, *refused])
         return ""
 
+    def outside(self, region: Region) -> str:
+        """How a region leaves the image that could be read last; nothing where it does not, or none has come."""
+        try:
+            if self.size is not None:
+                check_region(region, *self.size, f" of {self.name}" if self.name else "")
+        except InvalidMessage as error:
+            return f"parameter 'region': {error}"
+        return ""
+
     def cancel(self, reason: str) -> None:
         """Let go of what waits: callers, who get the reason, and clouds."""
         self.segment.cancel(reason)

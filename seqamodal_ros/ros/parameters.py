@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES
 from seqamodal_ros.ros.command_line import with_defaults
+from seqamodal_ros.ros.worker import Region
 from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE
 
 TRANSPORTS = ("raw", "compressed")
@@ -143,7 +144,7 @@ class Parameters:
         self._node = node
         self._errors: dict[str, str] = {}
         self.locked = False  # true from configure to cleanup
-        self.outside: Callable[[list[int]], str] = lambda region: ""  # how regions leave the cameras' images, as far as known
+        self.outside: Callable[[str, Region], str] = lambda camera, region: ""  # how one leaves its camera's image
         for name, spec in SPECS.items():
             self._declare(name, spec)
         node.add_on_set_parameters_callback(self._on_set)
@@ -152,10 +153,13 @@ class Parameters:
         """The value of a parameter of `SPECS`."""
         return self._node.get_parameter(name).value
 
-    def region(self, camera: str) -> tuple[int, int, int, int] | None:
+    def region(self, camera: str) -> Region:
         """The part of a camera's image that is looked at; None for all."""
+        return self._region(camera, self.get("region"))
+
+    def _region(self, camera: str, regions: Any) -> Region:
         first = 4 * list(self.get("cameras")).index(camera)
-        region = tuple(self.get("region")[first : first + 4])
+        region = tuple(regions[first : first + 4])
         return region if any(region) else None
 
     def check(self) -> None:
@@ -169,6 +173,10 @@ class Parameters:
         if any(region) and len(region) != 4 * len(cameras):
             return f"parameter 'region' must be four numbers for each camera ({len(cameras)}), not {region}"
         return ""
+
+    def _wrong_place(self, regions: list[int]) -> str:
+        outside = (self.outside(camera, self._region(camera, regions)) for camera in self.get("cameras"))
+        return next(filter(None, outside), "")
 
     def _declare(self, name: str, spec: Spec) -> None:
         try:
@@ -196,7 +204,7 @@ class Parameters:
                 return SetParametersResult(successful=False, reason=reason)
             wrong = _wrong_choice(parameter.name, spec, parameter.value)
             if not wrong and parameter.name == "region" and self.locked:
-                wrong = self._wrong_number(list(parameter.value)) or self.outside(list(parameter.value))
+                wrong = self._wrong_number(list(parameter.value)) or self._wrong_place(list(parameter.value))
             if wrong:
                 return SetParametersResult(successful=False, reason=wrong)
         for parameter in parameters:

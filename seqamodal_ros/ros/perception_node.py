@@ -14,7 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
-from seqamodal_ros.messages import InvalidMessage, check_region
+from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros import malloc
 from seqamodal_ros.ros.camera import Camera
@@ -54,7 +54,7 @@ class PerceptionNode(LifecycleNode):
     def __init__(self, **kwargs: Any):
         super().__init__("seqamodal", **kwargs)
         self.parameters = Parameters(self)
-        self.parameters.outside = self._outside
+        self.parameters.outside = lambda camera, region: self.cameras[camera].outside(region)
         warn_of_unknown_parameters(self, of_topics=False)
         self._worker: Worker | None = None
         self._held = ExitStack()  # what configure has acquired
@@ -186,17 +186,6 @@ class PerceptionNode(LifecycleNode):
             samples = p.get("num_samples")
             perceiver.warm_up(samples, together(perceiver.device, len(p.get("cameras")), samples))
         return perceiver
-
-    def _outside(self, regions: list[int]) -> str:
-        """How regions, four numbers for each camera, leave the images that the cameras sent last; nothing where they do not."""
-        try:
-            for first, camera in zip(range(0, len(regions), 4), self.cameras.values(), strict=False):
-                x, y, width, height = regions[first : first + 4]
-                if camera.size is not None and width:
-                    check_region((x, y, width, height), *camera.size, f" of {camera.name}" if camera.name else "")
-        except InvalidMessage as error:
-            return f"parameter 'region': {error}"
-        return ""
 
     def _release(self) -> None:
         self._active = False

@@ -19,7 +19,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.commands.arguments import INTERRUPTED
-from seqamodal_ros.messages import MessageTypes, fill_image
+from seqamodal_ros.messages import MessageTypes, fill_image, stamp_of
 from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.scene.sources import is_camera, shots
@@ -97,7 +97,7 @@ class Player(Node):
             message = fill_image(Image(), pixels, "rgb8", Image().header)
             message.header.frame_id = self.frame_id
             message.header.stamp = self._new_stamp()
-            sent.add(stamp := (message.header.stamp.sec, message.header.stamp.nanosec))
+            sent.add(stamp := stamp_of(message.header))
             self._sent.append(stamp)
             self._images.publish(message)
             if self._camera_info is not None:
@@ -137,7 +137,7 @@ class Player(Node):
         return finished
 
     def _on_masks(self, message: Any) -> None:
-        stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+        stamp = stamp_of(message.header)
         if not self._sent or stamp < self._sent[0]:
             return  # of before this player
         if stamp not in self._sent:

@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.files import write_whole
-from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene
+from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene, stamp_of
 from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.captions import counted
@@ -65,7 +65,7 @@ class Recorder(Node):
 
     def _on_image(self, message: Image) -> None:
         self._write("/image", message)
-        self._images[_stamp(message)] = message
+        self._images[stamp_of(message.header)] = message
         while len(self._images) > KEPT_IMAGES:
             self._images.popitem(last=False)
 
@@ -76,7 +76,7 @@ class Recorder(Node):
         if self._bag is None:
             self._bag = self._open_bag()
         self._write("/seqamodal/layered_masks", message)
-        received = self._images.pop(_stamp(message), None)
+        received = self._images.pop(stamp_of(message.header), None)
         if received is None:
             self.without_image += 1
             told = "masks came without their image (same stamp), or twice: does another camera or perception node run here?"
@@ -139,10 +139,6 @@ def bag_opener(out: Path) -> Callable[[], Any]:
         return BagWriter(out / "bag")
 
     return open_bag
-
-
-def _stamp(message: Any) -> tuple[int, int]:
-    return message.header.stamp.sec, message.header.stamp.nanosec
 
 
 def _hear_out(recorder: Recorder) -> None:

@@ -153,7 +153,7 @@ class SegmentService:
             reply=reply,
             wanted=lambda: not future.done(),
         )
-        if not self._request_frame(frame):
+        if not self._request_frame(frame):  # where frames of callers who have stopped waiting lie, too
             _resolve(future, TOO_MANY)
 
     def _outcome(self, answer: Answer) -> Outcome:

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.perceiver import LARGEST_NUM_SAMPLES, Perceiver
 from seqamodal_ros.ros import malloc
 from seqamodal_ros.ros.heartbeat import LOADING, Heartbeat
 from seqamodal_ros.ros.mailbox import Mailbox
@@ -26,7 +26,7 @@ from seqamodal_ros.scene.scene import LayeredScene
 LOGGER = logging.getLogger(__name__)
 HAND_OVER = 0.1  # seconds at most that the next frame waits until an answer was sent: the executor's thread may be busy
 DECODING = 60.0  # seconds that an image may take to be made: one of 64 megapixels, on a slow and busy machine
-MOST_ROWS = 64  # of a batch on a CPU, where more take no less time each, and a network call must end soon after SIGINT
+MOST_ROWS = LARGEST_NUM_SAMPLES  # of a batch on a CPU, where more take no less time each, and a call must end soon after SIGINT
 GIVE_WAY = 0.01  # seconds that the executor's thread waits after an image that came in vain
 PATCHES = 32  # a side, into which an image is averaged: a sensor's noise averages out in them, a thing that moves does not
 
@@ -109,7 +109,7 @@ class Answer:
 
 def together(device: str, images: int, samples: int) -> int:
     """Of so many images, with K = `samples`, how many are seen as one batch."""
-    return min(images, max(1, MOST_ROWS // samples)) if device == "cpu" else images
+    return min(images, MOST_ROWS // samples) if device == "cpu" else images
 
 
 class TooLate(Exception):

@@ -219,12 +219,18 @@ def test_of_those_who_wait_for_the_cameras_next_image_too_many_are_refused_at_on
     assert all(answer(b, future).success for future in futures)
 
 
-def test_where_the_cameras_images_cannot_be_used_the_caller_is_told_why(ask):
+def waits_for_nonsense(ask):
+    """Somebody waits a second for the camera's next image, and that cannot be used."""
     b, call = ask
     b.connected()
     future = call(timeout=Duration(sec=1))
     assert b.wait(lambda: b.camera.segment._for_camera)
     b.peer.send(stamp=NOW, encoding="nonsense")
+    return b, call, future
+
+
+def test_where_the_cameras_images_cannot_be_used_the_caller_is_told_why(ask):
+    b, call, future = waits_for_nonsense(ask)
     response = answer(b, future)
     assert not response.success
     assert "no image came in time that can be used" in response.message and "nonsense" in response.message
@@ -233,11 +239,7 @@ def test_where_the_cameras_images_cannot_be_used_the_caller_is_told_why(ask):
 
 
 def test_the_cameras_last_image_alone_tells_why_there_is_no_answer(ask):
-    b, call = ask
-    b.connected()
-    future = call(timeout=Duration(sec=1))
-    assert b.wait(lambda: b.camera.segment._for_camera)
-    b.peer.send(stamp=NOW, encoding="nonsense")
+    b, _, future = waits_for_nonsense(ask)
     assert b.wait(lambda: b.camera.counters.rejected == 1)
     b.peer.send(stamp=1)  # of before the request
     assert "no image stamped after the request came in time" in answer(b, future).message
