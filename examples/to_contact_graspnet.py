@@ -12,19 +12,17 @@ import io
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.clouds import registered, seconds_apart
+from seqamodal_ros.clouds import MasksWithDepth, registered
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import message_to_scene
+from seqamodal_ros.scene.nearer import free_by_depth
 from seqamodal_ros.scene.picking import LOW_SCORE, free_objects
-
-MAX_SKEW = 0.05  # seconds between the image that was segmented and the depth image
-KEPT_DEPTHS = 100  # images: masks come later than the depth of their moment, by as long as inference takes
 
 
 def grasp_input(
@@ -36,7 +34,8 @@ def grasp_input(
         masks: LayeredMasks.
         depth: sensor_msgs/Image, 32FC1 in metres or 16UC1 in millimetres, registered to the rectified image of the masks.
         camera_info: sensor_msgs/CameraInfo of that image.
-        target: id of the object to grasp; None for the highest-scoring one that can be picked.
+        target: id of the object to grasp; None for the highest-scoring one that can be picked and has, by depth, nothing nearer
+            at its outline.
         min_score: what that one must score, in 0..1.
 
     Returns:
@@ -52,9 +51,11 @@ def grasp_input(
     height, width = masks.source_height, masks.source_width
     metres, (fx, fy, cx, cy) = registered(masks.header, depth, camera_info, width, height)
     if target is None:
-        free = free_objects(scene.objects, min_score=min_score)
-        if not free:
+        if not free_objects(scene.objects, min_score=min_score):
             raise ValueError(f"nothing that can be picked now scores {min_score:g} ({masks.status_message or 'nothing is free'})")
+        free = free_by_depth(scene, metres, min_score=min_score)
+        if not free:
+            raise ValueError("by depth, something nearer lies at the edge of each object that could be picked")
         target = free[0].id
     seen = scene.label() == target
     if not seen.any():
@@ -64,16 +65,6 @@ def grasp_input(
         "K": np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64),
         "segmap": np.where(seen, target, 0).astype(np.uint16),
     }
-
-
-def same_moment(depths: Iterable[Any], header: Any) -> Any | None:
-    """The depth image whose stamp is nearest to the header's; None where none is within MAX_SKEW."""
-
-    def apart(depth: Any) -> float:
-        return abs(seconds_apart(depth.header.stamp, header.stamp))
-
-    nearest = min(depths, key=apart, default=None)
-    return None if nearest is None or apart(nearest) > MAX_SKEW else nearest
 
 
 def main() -> int:
@@ -97,29 +88,26 @@ def main() -> int:
 
     with until_signalled() as stop:
         node = rclpy.create_node("to_contact_graspnet")
-        depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
+        missing: list[str] = []
+        pairs = MasksWithDepth(missing.append)
         infos: deque[CameraInfo] = deque(maxlen=1)
-        newest: deque[LayeredMasks] = deque(maxlen=1)
 
-        def listen(kind: Any, topic: str, kept: deque, qos: Any) -> None:
-            node.create_subscription(kind, topic, lambda message: kept.append(message), qos)  # rclpy refuses the builtin itself
+        def listen(kind: Any, topic: str, heard: Callable[[Any], None], qos: Any) -> None:
+            node.create_subscription(kind, topic, lambda message: heard(message), qos)  # rclpy refuses a builtin itself
 
-        listen(Image, "depth", depths, qos_profile_sensor_data)
-        listen(CameraInfo, "camera_info", infos, qos_profile_sensor_data)
-        listen(LayeredMasks, "seqamodal/layered_masks", newest, 5)
-        missing = ""
+        listen(Image, "depth", pairs.add_depth, qos_profile_sensor_data)
+        listen(CameraInfo, "camera_info", infos.append, qos_profile_sensor_data)
+        listen(LayeredMasks, "seqamodal/layered_masks", pairs.add_masks, 5)
         until = time.monotonic() + arguments.timeout
         try:
             while time.monotonic() < until and not stop:
                 rclpy.spin_once(node, timeout_sec=0.1)
-                depth = same_moment(depths, newest[0].header) if newest else None
-                if depth is None or not infos:
+                if not infos or (pair := pairs.take()) is None:
                     continue
                 try:
-                    found = grasp_input(newest[0], depth, infos[0], arguments.target, arguments.min_score)
+                    found = grasp_input(*pair, infos[0], arguments.target, arguments.min_score)
                 except ValueError as error:  # the next frame may do
-                    missing = str(error)
-                    newest.clear()
+                    missing.append(str(error))
                     continue
                 data = io.BytesIO()
                 np.savez(data, **found)
@@ -128,8 +116,8 @@ def main() -> int:
                 return 0
             if stop:
                 return 130
-            came = f"masks {'came' if newest else 'did not come'}, depth images: {len(depths)}, camera_info: {len(infos)}"
-            print(f"nothing written within {arguments.timeout:g} s: {missing or came}", file=sys.stderr)
+            came = f"masks {'came' if pairs.waiting else 'did not come'}, depth images: {pairs.depths}, camera_info: {len(infos)}"
+            print(f"nothing written within {arguments.timeout:g} s: {missing[-1] if missing else came}", file=sys.stderr)
             return 1
         except OSError as error:
             print(error, file=sys.stderr)

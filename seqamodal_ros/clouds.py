@@ -2,7 +2,8 @@
 """Depth image -> metres, and a scene with depth -> PointCloud2. No rclpy; messages are used by their fields alone."""
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy as np
 from seqamodal_ros.messages import InvalidMessage, byte_array, image_array
 from seqamodal_ros.scene.scene import LayeredScene
 
+MAX_SKEW = 0.05  # seconds between the stamps of an image and its depth image, for consumers of masks
+MOST_BYTES = 256 * 2**20  # of depth images that are kept for masks to come: 14 s of 640x480 16UC1 at 30 Hz
+MOST_MASKS = 100  # messages that wait for the depth image of their moment
 Pinhole = tuple[float, float, float, float]  # fx, fy, cx, cy, pixels
 # sensor_msgs/PointField: FLOAT32 is 7, UINT16 is 4. `rgb` holds 0x00RRGGBB in a float's bits, as PCL and RViz read it.
 FIELDS = (("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("rgb", 12, 7), ("object", 16, 4), ("layer", 18, 4))
@@ -45,30 +49,110 @@ def registered(header: Any, depth: Any, info: Any, width: int, height: int) -> t
     Raises:
         InvalidMessage: they are of another camera, of another size, or not what they should be.
     """
-    _check_same_camera(header, depth, info)
-    camera, metres = pinhole(info, width, height), depth_metres(depth)
+    if info.header.frame_id not in ("", header.frame_id):  # a driver may leave it empty
+        raise InvalidMessage(
+            f"camera_info is of frame '{info.header.frame_id}', the image of '{header.frame_id}': "
+            "remap camera_info to that of the image's camera"
+        )
+    return registered_metres(header, depth, width, height), pinhole(info, width, height)
+
+
+def registered_metres(header: Any, depth: Any, width: int, height: int) -> np.ndarray:
+    """float32 [H, W] of a depth image that is registered to an image, in metres, NaN where there is no measurement.
+
+    Args:
+        header: of the image.
+        depth: sensor_msgs/Image, as `depth_metres` takes it.
+        width, height: of the image, pixels.
+
+    Raises:
+        InvalidMessage: it is of another frame, of another size, or not what it should be.
+    """
+    if depth.header.frame_id != header.frame_id:
+        raise InvalidMessage(
+            f"depth is in frame '{depth.header.frame_id}', the image in '{header.frame_id}': register depth to the image"
+        )
+    metres = depth_metres(depth)
     if metres.shape != (height, width):
         raise InvalidMessage(
             f"depth is {metres.shape[1]}x{metres.shape[0]}, the image {width}x{height} pixels: register depth to the image"
         )
-    return metres, camera
+    return metres
+
+
+class MasksWithDepth:
+    """LayeredMasks messages, each with the depth image (sensor_msgs/Image) of its moment once both have come.
+
+    Masks are later than the depth of their moment by an inference, so depth images are kept, the latest `MOST_BYTES`. The nearest
+    counts, within `MAX_SKEW`; it is known once one of the masks' own stamp or of a later one is there. Where stamps jump back, as
+    when a bag begins anew, what is of before is forgotten.
+
+    Args:
+        left_out: hears in a line of masks that no depth image fits.
+    """
+
+    def __init__(self, left_out: Callable[[str], object]):
+        self._left_out = left_out
+        self._masks: deque[Any] = deque()
+        self._depths: deque[Any] = deque()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether masks wait for their depth image."""
+        return bool(self._masks)
+
+    @property
+    def depths(self) -> int:
+        """How many depth images are kept."""
+        return len(self._depths)
+
+    def add_masks(self, masks: Any) -> None:
+        """A message that has come."""
+        if jumped_back(self._masks, masks):
+            self._leave_out(len(self._masks), "stamps jumped back")
+        self._masks.append(masks)
+        if len(self._masks) > MOST_MASKS:
+            self._leave_out(1, f"{MOST_MASKS} others wait for their depth images")
+
+    def add_depth(self, depth: Any) -> None:
+        """An image that has come."""
+        if jumped_back(self._depths, depth):
+            self._depths.clear()
+        self._depths.append(depth)
+        while len(self._depths) > 1 and sum(len(each.data) for each in self._depths) > MOST_BYTES:
+            self._depths.popleft()
+
+    def take(self) -> tuple[Any, Any] | None:
+        """The oldest masks, and their depth image; None where there are none, or it may come yet."""
+        while self._masks:
+            stamp = self._masks[0].header.stamp
+            apart = [seconds_apart(depth.header.stamp, stamp) for depth in self._depths]
+            if not any(later >= 0 for later in apart):
+                return None
+            nearest = min(range(len(apart)), key=lambda k: abs(apart[k]))
+            if abs(apart[nearest]) <= MAX_SKEW:
+                return self._masks.popleft(), self._depths[nearest]
+            away = f"{abs(apart[nearest]):.3g} s away, more than {MAX_SKEW:g}"
+            self._leave_out(1, f"of {len(apart)} depth images the nearest is {away}")
+        return None
+
+    def _leave_out(self, count: int, why: str) -> None:
+        """The oldest so many masks."""
+        stamp = self._masks[0].header.stamp
+        more = f" and {count - 1} more" if count > 1 else ""
+        for _ in range(count):
+            self._masks.popleft()
+        self._left_out(f"masks of {stamp.sec}.{stamp.nanosec:09d}{more} are left out: {why}")
+
+
+def jumped_back(kept: Sequence[Any], message: Any) -> bool:
+    """Whether a message is of before the last of those that are kept, by more than `MAX_SKEW`."""
+    return bool(kept) and seconds_apart(message.header.stamp, kept[-1].header.stamp) < -MAX_SKEW
 
 
 def seconds_apart(stamp: Any, other: Any) -> float:
     """How much later a builtin_interfaces/Time is than another one, seconds."""
     return float(stamp.sec - other.sec + (stamp.nanosec - other.nanosec) / 1e9)
-
-
-def _check_same_camera(header: Any, depth: Any, info: Any) -> None:
-    """Raise InvalidMessage unless depth and camera_info are of the header's frame; a driver may leave camera_info's empty."""
-    frame = header.frame_id
-    if depth.header.frame_id != frame:
-        raise InvalidMessage(f"depth is in frame '{depth.header.frame_id}', the image in '{frame}': register depth to the image")
-    if info.header.frame_id not in ("", frame):
-        raise InvalidMessage(
-            f"camera_info is of frame '{info.header.frame_id}', the image of '{frame}': "
-            "remap camera_info to that of the image's camera"
-        )
 
 
 def pinhole(info: Any, width: int, height: int) -> Pinhole:

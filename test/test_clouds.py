@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from seqamodal_ros.clouds import POINT, depth_metres, pinhole, scene_cloud
+import seqamodal_ros.clouds
+from seqamodal_ros.clouds import POINT, MasksWithDepth, depth_metres, pinhole, scene_cloud
 from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.scene import LayeredScene
@@ -41,6 +42,73 @@ def test_both_encodings_give_metres_and_nan_where_nothing_was_measured(bigendian
 def test_other_encodings_are_refused():
     with pytest.raises(InvalidMessage, match="32FC1"):
         depth_metres(depth_message(np.zeros((2, 3), np.uint8), "mono8"))
+
+
+def stamped(seconds: float, size: int = 0) -> SimpleNamespace:
+    sec, nanosec = divmod(round(seconds * 1e9), 10**9)
+    return SimpleNamespace(header=SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec)), data=bytes(size))
+
+
+class TestMasksWithDepth:
+    @pytest.fixture(autouse=True)
+    def _pairs(self):
+        self.told: list[str] = []
+        self.pairs = MasksWithDepth(self.told.append)
+
+    def add(self, masks: tuple[float, ...] = (), depths: tuple[float, ...] = (), size: int = 0) -> list[SimpleNamespace]:
+        """Stamps of masks and depth images that come; the latter."""
+        for seconds in masks:
+            self.pairs.add_masks(stamped(seconds))
+        images = [stamped(seconds, size) for seconds in depths]
+        for each in images:
+            self.pairs.add_depth(each)
+        return images
+
+    def taken(self) -> tuple[float, float] | None:
+        """The stamps of a pair."""
+        pair = self.pairs.take()
+        return pair and tuple(each.header.stamp.sec + each.header.stamp.nanosec / 1e9 for each in pair)
+
+    def test_the_nearest_of_before_and_after(self):
+        self.add(masks=(10, 10.04), depths=(9.97, 10.04))
+        assert [self.taken(), self.taken(), self.taken()] == [(10, 9.97), (10.04, 10.04), None]
+        assert not self.told and not self.pairs.waiting
+
+    def test_while_a_nearer_one_may_come_there_is_none(self):
+        """At 30 Hz the image before is near enough, too, and of another moment."""
+        self.add(masks=(10,), depths=(9.93, 9.967))
+        assert self.taken() is None and self.pairs.waiting
+        self.add(depths=(10,))
+        assert self.taken() == (10, 10)
+
+    def test_masks_that_no_depth_fits_are_told_of(self):
+        self.add(masks=(10, 11), depths=(9.9, 11))
+        assert self.taken() == (11, 11)
+        (told,) = self.told
+        assert told == "masks of 10.000000000 are left out: of 2 depth images the nearest is 0.1 s away, more than 0.05"
+
+    def test_where_stamps_jump_back_all_begins_anew(self):
+        self.add(masks=(100, 100.2), depths=(99,))
+        self.add(masks=(100.18,))  # a little out of order
+        assert not self.told
+        self.add(masks=(1,))
+        assert self.told == ["masks of 100.000000000 and 2 more are left out: stamps jumped back"]
+        self.add(depths=(98.98, 1))
+        assert self.pairs.depths == 1 and self.taken() == (1, 1)
+
+    def test_masks_do_not_wait_in_any_number(self, monkeypatch):
+        monkeypatch.setattr(seqamodal_ros.clouds, "MOST_MASKS", 3)
+        self.add(masks=(1, 2, 3, 4))
+        assert self.told == ["masks of 1.000000000 are left out: 3 others wait for their depth images"]
+
+    def test_the_oldest_depths_go_once_they_take_too_much_memory(self, monkeypatch):
+        monkeypatch.setattr(seqamodal_ros.clouds, "MOST_BYTES", 100)
+        self.add(depths=(0, 1, 2, 3, 4), size=40)
+        assert self.pairs.depths == 2
+        self.add(masks=(0,))
+        assert self.taken() is None and "of 2 depth images the nearest is 3 s away" in self.told[0]
+        self.add(depths=(9,), size=1000)
+        assert self.pairs.depths == 1  # one is kept, however large
 
 
 def info(width: int = WIDTH, height: int = HEIGHT, fx: float = 50.0) -> SimpleNamespace:

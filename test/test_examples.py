@@ -125,6 +125,15 @@ class TestToContactGraspNet:
         with pytest.raises(ValueError, match="nothing that can be picked now scores"):
             to_contact_graspnet.grasp_input(masks, depth, info(), min_score=0.99)
 
+    def test_what_something_nearer_cuts_off_is_left(self, masks, scene):
+        """Object 2 is the surer one, until a wall rises 4 cm over it on its right."""
+        millimetres = np.full((HEIGHT, WIDTH), 1000, np.uint16)
+        millimetres[:, 4 * 28 :] = 960
+        assert to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info())["segmap"].max() == 1
+        assert to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info(), target=2)["segmap"].max() == 2
+        with pytest.raises(ValueError, match="by depth, something nearer lies at the edge of each object that could be picked"):
+            to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info(), min_score=0.9)
+
     def test_messages_that_do_not_fit(self, masks):
         depth = depth_image(np.ones((HEIGHT, WIDTH), np.uint16))
         with pytest.raises(InvalidMessage, match="camera_info"):
@@ -136,16 +145,6 @@ class TestToContactGraspNet:
         empty = scene_to_message(make_scene(np.zeros((0, 32, 32)), WIDTH, HEIGHT), HEADER, "test", TYPES)
         with pytest.raises(ValueError, match="nothing that can be picked now scores"):
             to_contact_graspnet.grasp_input(empty, depth_image(np.ones((HEIGHT, WIDTH), np.uint16)), info())
-
-    def test_the_depth_of_the_same_moment(self):
-        def stamped(sec: int, nanosec: int) -> SimpleNamespace:
-            return SimpleNamespace(header=SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec)))
-
-        early, late, far = stamped(9, 970_000_000), stamped(10, 40_000_000), stamped(10, 51_000_000)
-        now = stamped(10, 0).header
-        assert to_contact_graspnet.same_moment([far, late, early], now) is early
-        assert to_contact_graspnet.same_moment([far], now) is None
-        assert to_contact_graspnet.same_moment([], now) is None
 
 
 def test_a_bag_gives_a_picture_of_each_image_that_has_masks(tmp_path, scene, monkeypatch, capsys):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from seqamodal_ros.scene.picking import LOW_SCORE
 from seqamodal_ros.scene.scene import LayeredScene
 from training.baselines import connected, hull_layers, predicted_hull_layers, visible_layers
 from training.calibration import LIKELY, reliabilities
@@ -32,7 +33,7 @@ from training.metrics import (
 )
 
 Figures = dict[str, Any]
-SURE = (0.8, 0.9, 0.95)  # least scores of "can be picked now"
+LEAST_SCORES = (0.0, LOW_SCORE, 0.8, 0.9, 0.95)  # least scores of "can be picked now"
 
 
 def measure(
@@ -60,6 +61,7 @@ def measure(
     truth, stacks = [scene.layers for scene in scenes], [scene.amodal for scene in predicted]
     told = [(visible_layers(scene), hull_layers(scene)) for scene in scenes]
     hulls = [predicted_hull_layers(scene) for scene in predicted]
+    with_depth = all(scene.depth is not None for scene in scenes)
     by_image = iou_by_image(stacks, truth)
     groups = list(range(len(scenes))) if groups is None else list(groups)
     ap, ap_50 = coco_ap(predicted, scenes)
@@ -79,7 +81,10 @@ def measure(
         "ap_by_object": mean_of([ap_by_object([[obj.amodal for obj in scene.objects] for scene in predicted], scenes)]),
         "coco_ap": ap,
         "coco_ap_50": ap_50,
-        "pickable": [_picked(pickable(predicted, scenes, least), least, groups) for least in (0.0, *SURE)],
+        "pickable": [_picked(pickable(predicted, scenes, least), least, groups) for least in LEAST_SCORES],
+        "pickable_by_depth": [
+            _picked(pickable(predicted, scenes, least, by_depth=True), least, groups) for least in LEAST_SCORES if with_depth
+        ],
         **_numbers(**vars(apart.shares())),
         "merged_interval": bounds(apart.merged, apart.objects, groups),
         "split_interval": bounds(apart.split, apart.objects, groups),
@@ -195,6 +200,7 @@ def markdown(figures: Figures) -> str:
         "| can be picked now, of a score of | precision [95 %] | recall | first pick of an image [95 %] | images with one |",
         "| --- | --- | --- | --- | --- |",
         *(_picks(row) for row in figures["pickable"]),
+        *(_picks(row, ", nothing nearer at its edge") for row in figures["pickable_by_depth"]),
         "",
         *occlusions(figures["occluding_pairs"]),
         *calibration(figures["calibration"]),
@@ -221,10 +227,10 @@ def markdown(figures: Figures) -> str:
     return "\n".join(lines)
 
 
-def _picks(row: Mapping[str, Any]) -> str:
+def _picks(row: Mapping[str, Any], remark: str = "") -> str:
     p = {key: percent(row[key]) for key in ("precision", "recall", "first", "images")}
     p |= {key: f"{p[key]}{bracketed(row[f'{key}_interval'])}" for key in ("precision", "first")}
-    return f"| {row['min_score']:g} or more | {p['precision']} | {p['recall']} | {p['first']} | {p['images']} |"
+    return f"| {row['min_score']:g} or more{remark} | {p['precision']} | {p['recall']} | {p['first']} | {p['images']} |"
 
 
 def _pace(figures: Mapping[str, Any]) -> str:

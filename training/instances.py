@@ -14,9 +14,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seqamodal_ros.scene.layers import layer_indices
+from seqamodal_ros.scene.nearer import free_by_depth
 from seqamodal_ros.scene.picking import free_objects
 from seqamodal_ros.scene.scene import LayeredScene
-from training.data.scene import Scene
+from training.data.scene import Scene, metres_of
 from training.metrics import average_precision, iou
 
 MATCHED = 0.5  # IOU from which an object counts as found
@@ -93,15 +94,21 @@ class PickCounts(NamedTuple):
         )
 
 
-def pickable(predicted: Sequence[LayeredScene], scenes: Sequence[Scene], min_score: float = 0.0) -> PickCounts:
-    """Of objects that score `min_score` or more.
+def pickable(
+    predicted: Sequence[LayeredScene], scenes: Sequence[Scene], min_score: float = 0.0, by_depth: bool = False
+) -> PickCounts:
+    """Of objects that score `min_score` or more, and, `by_depth` and where there is depth, have nothing nearer at their outline.
 
     A predicted object's true one has the largest IOU with it, and at least 0.5; two that touch are one, so they fail.
     """
     rows = []
     for scene, true in zip(predicted, scenes, strict=True):
         unoccluded = layer_indices(true.occluded_by) == 1
-        matches = [_match(obj.amodal, true.amodal) for obj in free_objects(scene.objects, min_score=min_score)]
+        if by_depth and true.depth is not None:
+            free = free_by_depth(scene, metres_of(true.depth), min_score=min_score)
+        else:
+            free = free_objects(scene.objects, min_score=min_score)
+        matches = [_match(obj.amodal, true.amodal) for obj in free]
         right = [match is not None and bool(unoccluded[match]) for match in matches]
         found = {match for match, each in zip(matches, right, strict=True) if each}
         rows.append((len(right), sum(right), int(unoccluded.sum()), len(found), len(right[:1]), sum(right[:1])))

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from training.data.packed import ARRAYS, PackedScenes, file_sha256
+from training.data.packed import PackedScenes, file_sha256
 from training.data.scene import SPLITS
 from training.data.workers import in_parallel
 
@@ -64,7 +64,7 @@ def pack(out: Path, data: Path | None, sprites: Path | None, sets: Sequence[Path
     for folder in sets:
         packed, target = PackedScenes(folder, check=True), part / SETS / folder.name
         target.mkdir(parents=True)
-        held: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        held: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in packed.meta["shapes"]}
         images = _squeezed(held.pop("images"), quality)
         np.savez_compressed(target / "scenes.npz", **held, **images)
         (target / "meta.json").write_text(json.dumps({**packed.meta, "webp_quality": quality}, indent=1))
@@ -158,13 +158,13 @@ def _with_alpha(image: np.ndarray) -> np.ndarray:
 def _restore_set(sets: Sequence[Path], target: Path, job: int) -> None:
     folder = target / sets[job].name
     folder.mkdir(parents=True)
+    meta = json.loads((sets[job] / "meta.json").read_text())
     with _held_in(sets[job] / "scenes.npz") as held:
         np.save(folder / "images.npy", np.array(_restored(held), np.uint8))
-        for name in ARRAYS:
+        for name in meta["shapes"]:
             if name != "images":
                 np.save(folder / f"{name}.npy", held[name])
-    meta = json.loads((sets[job] / "meta.json").read_text())
-    meta["sha256"] = {name: file_sha256(folder / f"{name}.npy") for name in ARRAYS}
+    meta["sha256"] = {name: file_sha256(folder / f"{name}.npy") for name in meta["shapes"]}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
     PackedScenes(folder)  # its arrays have the sizes that are written down
 

@@ -18,9 +18,11 @@ from tqdm import tqdm
 from seqamodal_ros.commands.arguments import whole_number
 from seqamodal_ros.perceiver import LARGEST_NUM_SAMPLES, RUNTIMES
 from seqamodal_ros.scene.image_files import read_image
+from seqamodal_ros.scene.nearer import nearer_beside
 from seqamodal_ros.scene.picking import free_objects
 from seqamodal_ros.scene.pictures import overlay, write_image
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
+from training.data.scene import metres_of
 from training.data.sheets import in_columns
 from training.endings import need_folder, told
 from training.figures import bracketed, percent
@@ -45,11 +47,13 @@ class Photograph:
         image: uint8 [H, W, 3] RGB.
         boxes: left, top, right, bottom of what shows of each object, in pixels; the free ones first.
         free: how many of them no other object covers.
+        metres: float32 [H, W], depth along the optical axis, NaN where unknown; None where there is no depth image.
     """
 
     image: np.ndarray
     boxes: Sequence[Box]
     free: int
+    metres: np.ndarray | None = None
 
     @property
     def region(self) -> tuple[int, int, int, int]:
@@ -71,11 +75,12 @@ def read_photographs(folder: Path, boxes: Path) -> list[Photograph]:
 
     Args:
         folder: of the photographs.
-        boxes: maps the path of each in that folder to `free` and, where something is, `covered`: lists of boxes.
+        boxes: maps the path of each in that folder to `free` and, where something is, `covered`: lists of boxes; and, where there
+            is one, to `depth`: the path of a PNG of 16 bits, millimetres registered to it, 0 where unknown.
 
     Raises:
-        OSError: a photograph, or the file, is not there.
-        ValueError: the file is not of this form, or a box is not inside its photograph.
+        OSError: a photograph, a depth image, or the file, is not there.
+        ValueError: the file is not of this form, a box is not inside its photograph, or a depth image is not of its size.
     """
     try:
         told = yaml.safe_load(boxes.read_text(encoding="utf-8"))
@@ -85,15 +90,25 @@ def read_photographs(folder: Path, boxes: Path) -> list[Photograph]:
         raise ValueError(f"{boxes} names no photographs: write `photograph.jpg: {{free: [[left, top, right, bottom]]}}` into it")
     photographs = []
     for name, lists in told.items():
-        if not isinstance(lists, Mapping) or set(lists) - {"free", "covered"} or not lists.get("free"):
+        if not isinstance(lists, Mapping) or set(lists) - {"free", "covered", "depth"} or not lists.get("free"):
             raise ValueError(f"{boxes}: {name} needs one box at least under `free`; what is covered goes under `covered`")
         try:
             image = read_image(folder / name)
+            metres = _metres(folder / str(lists["depth"]), image.shape) if "depth" in lists else None
         except OSError as error:
             raise OSError(f"{boxes}: {error}") from error
         free, covered = (_boxes(f"{boxes}: {name}", lists.get(key) or [], image.shape) for key in ("free", "covered"))
-        photographs.append(Photograph(image, free + covered, len(free)))
+        photographs.append(Photograph(image, free + covered, len(free), metres))
     return photographs
+
+
+def _metres(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if depth is None:
+        raise OSError(f"{path} cannot be read")
+    if depth.dtype != np.uint16 or depth.shape != shape[:2]:
+        raise ValueError(f"{path} must be of 16 bits and {shape[1]}x{shape[0]} pixels, as its photograph")
+    return metres_of(depth)
 
 
 def _boxes(where: str, boxes: Any, shape: tuple[int, ...]) -> list[Box]:
@@ -151,8 +166,8 @@ class Answer:
         return cls(scene, [obj for obj in scene.objects if obj.id in boxes], {ids[i]: j for i, j in pairs.items()})
 
 
-def table_row(name: str, photographs: Sequence[Photograph], answers: Sequence[Answer]) -> str:
-    """A line of the table: what was found, and what of "can be picked now" is right."""
+def table_row(name: str, photographs: Sequence[Photograph], answers: Sequence[Answer], by_depth: bool = False) -> str:
+    """A line of the table: what was found, and what of "can be picked now" is right; `by_depth`, see `free_by_depth`."""
     found = [len(answer.found) for answer in answers]
     cells = [
         _share(found, [len(photograph.boxes) for photograph in photographs]),
@@ -161,7 +176,9 @@ def table_row(name: str, photographs: Sequence[Photograph], answers: Sequence[An
     for least in LEAST_SCORES:
         verdicts = []
         for photograph, answer in zip(photographs, answers, strict=True):
-            picks = [answer.found.get(obj.id) for obj in free_objects(answer.named, min_score=least)]
+            nearer = nearer_beside(answer.scene, photograph.metres) if by_depth and photograph.metres is not None else {}
+            free = [obj for obj in free_objects(answer.named, min_score=least) if obj.id not in nearer]
+            picks = [answer.found.get(obj.id) for obj in free]
             verdicts.append([match is not None and match < photograph.free for match in picks])
         for few in (verdicts, [each[:1] for each in verdicts]):
             cells.append(_share([sum(each) for each in few], [len(each) for each in few]))
@@ -226,6 +243,8 @@ def measure(args: argparse.Namespace) -> None:
             region = photograph.region if name == closer else None
             answers[name].append(Answer.of(perceiver(photograph.image, args.samples, args.seed, region=region), photograph))
         print(table_row(name, photographs, answers[name]))
+        if all(photograph.metres is not None for photograph in photographs):
+            print(table_row(f"{name}, and depth", photographs, answers[name], by_depth=True))
     if args.sheet:
         write_image(args.sheet, picture(photographs, answers[whole]))
 

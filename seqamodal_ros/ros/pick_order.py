@@ -1,52 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints what can be picked now and what comes free after it, or what to remove first to reach an object.
 
-Reads `seqamodal/layered_masks`: ``ros2 run seqamodal_ros pick_order [--target ID] [--follow] [--ros-args -r FROM:=TO]``.
+Reads `seqamodal/layered_masks`: ``ros2 run seqamodal_ros pick_order [--target ID] [--follow] [--ros-args -r FROM:=TO]``. With
+`--depth` it reads `depth`, too, and asks it whether something nearer lies at the edge of what is free.
 """
 
 import argparse
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import rclpy
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import Image
 
+from seqamodal_ros.clouds import MasksWithDepth, registered_metres
 from seqamodal_ros.commands.arguments import INTERRUPTED
 from seqamodal_ros.messages import MessageTypes, message_to_scene
 from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.captions import counted
+from seqamodal_ros.scene.nearer import nearer_beside
 from seqamodal_ros.scene.picking import BRACKETS, free_objects, pick_order, to_reach, under
 from seqamodal_ros.scene.status import Status
 
-Shares = Mapping[int, Mapping[int, float]]  # see `LayeredScene.occluder_shares`
-
 TOPIC = "seqamodal/layered_masks"
+DEPTH = "depth"
+PATIENCE = 10.0  # seconds after which who follows is told that depth is missing
 COLUMNS = f"{'id':>5} {'layer':>5} {'visible':>7} {'score':>5}  x y width height"
 
 
+class Evidence(NamedTuple):
+    """What is known of objects beside what their message says of each.
+
+    Attributes:
+        shares: see `LayeredScene.occluder_shares`; empty where hypotheses were not sent.
+        nearer: see `nearer_beside`; empty without depth.
+    """
+
+    shares: Mapping[int, Mapping[int, float]]
+    nearer: Mapping[int, tuple[int, ...]]
+
+
 class Listener(Node):
-    """Subscribes `seqamodal/layered_masks`."""
+    """Subscribes `seqamodal/layered_masks`, and `depth` where that is wanted."""
 
-    def __init__(self, layered_masks: Any) -> None:
+    def __init__(self, layered_masks: Any, with_depth: bool) -> None:
         super().__init__("pick_order")
-        self._received: list[Any] = []
-        self._subscription_kept = self.create_subscription(layered_masks, TOPIC, self._received.append, QoSProfile(depth=5))
+        self._received: deque[Any] = deque()  # where depth is not wanted
+        self._pairs = MasksWithDepth(_fail) if with_depth else None
+        self._came = False  # masks, since the last call of `next_message` began
+        self._subscriptions_kept = [self.create_subscription(layered_masks, TOPIC, self._on_masks, QoSProfile(depth=5))]
+        if self._pairs is not None:
+            depth = self.create_subscription(Image, DEPTH, self._pairs.add_depth, qos_profile_sensor_data)
+            self._subscriptions_kept.append(depth)
 
-    def next_message(self, seconds: float, stopped: Callable[[], bool]) -> Any | None:
-        """The next message; None where none came in time, or `stopped`."""
+    def _on_masks(self, masks: Any) -> None:
+        self._came = True
+        if self._pairs is None:
+            self._received.append(masks)
+        else:
+            self._pairs.add_masks(masks)
+
+    def next_message(self, seconds: float, stopped: Callable[[], bool]) -> tuple[Any, Image | None] | None:
+        """The next message, with its depth image where that is wanted; None where none came in time, or `stopped`."""
+        self._came = False
         until = time.monotonic() + seconds
-        while not self._received and not stopped() and (left := until - time.monotonic()) > 0:
+        while (found := self._take()) is None and not stopped() and (left := until - time.monotonic()) > 0:
             rclpy.spin_once(self, timeout_sec=min(left, 0.1))
-        return self._received.pop(0) if self._received else None
+        return found
+
+    def _take(self) -> tuple[Any, Image | None] | None:
+        if self._pairs is not None:
+            return self._pairs.take()
+        return (self._received.popleft(), None) if self._received else None
+
+    @property
+    def lacks_depth(self) -> bool:
+        """Whether masks came since the last call of `next_message` began, or wait, and none with its depth image."""
+        return self._pairs is not None and (self._came or self._pairs.waiting)
 
     def silence(self, seconds: float) -> str:
         """One line on why no message came, and what to do."""
         topic = self.resolve_topic_name(TOPIC)
+        if self.lacks_depth:
+            depth = self.resolve_topic_name(DEPTH)
+            why = f"does it come (--ros-args -r {DEPTH}:=NAME), and are both stamped by one clock?"
+            return f"masks came, but no depth image of their moment on {depth} within {seconds:g} s: {why}"
         if self.count_publishers(topic):
             reason = "it has a publisher: does the camera publish, is the node active, or does it take longer (--timeout)?"
         else:
@@ -54,31 +98,36 @@ class Listener(Node):
         return f"no message on {topic} within {seconds:g} s: {reason}"
 
 
-def report(masks: Any, target: int | None = None, min_score: float = 0.0) -> str:
+def report(masks: Any, target: int | None = None, min_score: float = 0.0, depth: Image | None = None) -> str:
     """What to print of a LayeredMasks.
 
     Args:
         masks: the message.
         target: id of an object to reach; None for the whole pick order.
         min_score: of what "can be picked now", see `free_objects`.
+        depth: image of the same moment; with it, what has something nearer at its edge cannot be picked now.
 
     Raises:
         ValueError: the target is not in the message, or its objects are no order; see `to_reach`.
-        InvalidMessage: its masks are not what it says.
+        InvalidMessage: its masks are not what it says, or depth is not registered to their image.
     """
-    shares, rows = _shares(masks), []
+    evidence, rows = _evidence(masks, depth), []
     if target is not None:
-        rows = _way_to(masks, shares, target, min_score)
+        rows = _way_to(masks, evidence, target, min_score)
     elif masks.objects:
-        rows = _order(masks, shares, min_score)
+        rows = _order(masks, evidence, min_score)
     note = [BRACKETS] if any("%)" in row for row in rows) else []
     return "\n".join([*_heading(masks), *rows, *note])
 
 
-def _shares(masks: Any) -> Shares:
-    """See `LayeredScene.occluder_shares`; nothing where hypotheses were not sent."""
-    sent = any(len(layer.hypotheses) > 1 for layer in masks.layers)
-    return message_to_scene(masks).occluder_shares if sent else {}
+def _evidence(masks: Any, depth: Image | None) -> Evidence:
+    if depth is None and not any(len(layer.hypotheses) > 1 for layer in masks.layers):
+        return Evidence({}, {})
+    scene = message_to_scene(masks)
+    if depth is None:
+        return Evidence(scene.occluder_shares, {})
+    metres = registered_metres(masks.header, depth, masks.source_width, masks.source_height)
+    return Evidence(scene.occluder_shares, nearer_beside(scene, metres))
 
 
 def _heading(masks: Any) -> list[str]:
@@ -94,27 +143,33 @@ def _heading(masks: Any) -> list[str]:
     return lines
 
 
-def _order(masks: Any, shares: Shares, min_score: float) -> list[str]:
+def _order(masks: Any, evidence: Evidence, min_score: float) -> list[str]:
     by_id = {obj.id: obj for obj in masks.objects}
     order = pick_order(masks.objects)
-    now = [obj.id for obj in free_objects(masks.objects, min_score=min_score)]
+    free = [obj.id for obj in free_objects(masks.objects, min_score=min_score)]
+    now = [number for number in free if number not in evidence.nearer]
     lines = ["can be picked now:", COLUMNS, *(_row(by_id[number]) for number in now)] if now else ["nothing can be picked now"]
-    later = [by_id[number] for number in order if number not in now]
+    if len(now) < len(free):
+        disputed = [by_id[number] for number in free if number not in now]
+        lines += ["free by the image, not by depth; look from another view:", COLUMNS]
+        lines += [_row(obj, _nearer(evidence.nearer[obj.id])) for obj in disputed]
+    later = [by_id[number] for number in order if number not in free]
     if later:
         lines += ["then, in this order:", COLUMNS]
-    return lines + [_row(obj, _why_not_now(obj, shares)) for obj in later]
+    return lines + [_row(obj, _why_not_now(obj, evidence, min_score)) for obj in later]
 
 
-def _way_to(masks: Any, shares: Shares, target: int, min_score: float) -> list[str]:
+def _way_to(masks: Any, evidence: Evidence, target: int, min_score: float) -> list[str]:
     by_id = {obj.id: obj for obj in masks.objects}
     steps = to_reach(masks.objects, target)
     if not steps:
-        free = free_objects([by_id[target]], min_score=min_score)
-        said = "can be picked now: nothing lies on it" if free else f"cannot be picked now: {_why_not_now(by_id[target], shares)}"
+        free = free_objects([by_id[target]], min_score=min_score) and target not in evidence.nearer
+        why = "" if free else _why_not_now(by_id[target], evidence, min_score)
+        said = "can be picked now: nothing lies on it" if free else f"cannot be picked now: {why}"
         return [f"{target} {said}", COLUMNS, _row(by_id[target])]
     on_the_way = [by_id[step.id] for step in steps]
     rows = [
-        _row(obj, *_doubts(obj, shares), f"lies on {_ids(step.lies_on)}") for obj, step in zip(on_the_way, steps, strict=True)
+        _row(obj, *_doubts(obj, evidence), f"lies on {_ids(step.lies_on)}") for obj, step in zip(on_the_way, steps, strict=True)
     ]
     end = "then no object that is known lies on it:" if any(map(_under_none, on_the_way)) else "then it is free:"
     return [
@@ -122,18 +177,30 @@ def _way_to(masks: Any, shares: Shares, target: int, min_score: float) -> list[s
         COLUMNS,
         *rows,
         end,
-        _row(by_id[target], *_doubts(by_id[target], shares)),
+        _row(by_id[target], *_doubts(by_id[target], evidence)),
     ]
 
 
-def _why_not_now(obj: Any, shares: Shares) -> str:
-    return "below the minimum" if free_objects([obj]) else under(obj, shares.get(obj.id, {}))
+def _why_not_now(obj: Any, evidence: Evidence, min_score: float) -> str:
+    if not free_objects([obj]):
+        return under(obj, evidence.shares.get(obj.id, {}))
+    below = [] if free_objects([obj], min_score=min_score) else ["below the minimum"]
+    disputed = [f"{_nearer(evidence.nearer[obj.id])}: look from another view"] if obj.id in evidence.nearer else []
+    return ", ".join(below + disputed)
 
 
-def _doubts(obj: Any, shares: Shares) -> list[str]:
-    """What lies on an object, where its hypotheses do not agree on that, or it is none of those that are known."""
-    own = shares.get(obj.id, {})
-    return [under(obj, own)] if _under_none(obj) or any(share < 1 for share in own.values()) else []
+def _nearer(others: tuple[int, ...]) -> str:
+    if len(others) > 1:
+        return f"by depth, objects {_ids(others)} are nearer at its edge"
+    return f"by depth, {f'object {others[0]}' if others else 'something'} is nearer at its edge"
+
+
+def _doubts(obj: Any, evidence: Evidence) -> list[str]:
+    """What lies on an object, where hypotheses do not agree on that, or it is none that is known; and what is nearer."""
+    shares = evidence.shares.get(obj.id, {})
+    unsure = _under_none(obj) or any(share < 1 for share in shares.values())
+    nearer = [_nearer(evidence.nearer[obj.id])] if obj.id in evidence.nearer else []
+    return ([under(obj, shares)] if unsure else []) + nearer
 
 
 def _under_none(obj: Any) -> bool:
@@ -161,6 +228,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     either("--follow", action="store_true", help="print each message until Ctrl-C")
     either("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="wait so long for a message (default: %(default)g)")
     add("--min-score", type=_share, default=0.0, metavar="SCORE", help="pick now only what scores so much, in [0, 1]")
+    add("--depth", action="store_true", help="ask the topic `depth`, too: what has something nearer at its edge is not free")
     return parser.parse_args(own_arguments(parser, argv))
 
 
@@ -197,21 +265,26 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         return _fail(str(error))
     with until_signalled(argv) as stop:
-        return _listen(Listener(layered_masks), arguments, lambda: bool(stop))
+        return _listen(Listener(layered_masks, arguments.depth), arguments, lambda: bool(stop))
 
 
 def _listen(listener: Listener, arguments: argparse.Namespace, stopped: Callable[[], bool]) -> int:
-    seconds = math.inf if arguments.follow else arguments.timeout
+    seconds = PATIENCE if arguments.follow else arguments.timeout
     if arguments.follow:
         print(f"pick_order: listening on {listener.resolve_topic_name(TOPIC)}, Ctrl-C ends", file=sys.stderr, flush=True)
     while True:
-        masks = listener.next_message(seconds, stopped)
+        found = listener.next_message(seconds, stopped)
         if stopped():
             return 0 if arguments.follow else INTERRUPTED
-        if masks is None:
-            return _fail(listener.silence(seconds))
+        if found is None:
+            if not arguments.follow:
+                return _fail(listener.silence(seconds))
+            if listener.lacks_depth:
+                _fail(listener.silence(seconds))
+            continue
+        masks, depth = found
         try:
-            print(report(masks, arguments.target, arguments.min_score), flush=True)
+            print(report(masks, arguments.target, arguments.min_score, depth), flush=True)
         except ValueError as error:
             failed = _fail(str(error))
             if not arguments.follow:  # the next message may be right, or hold the target

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `pick_order`, and the examples, as processes that hear a message over DDS."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_msgs.msg import LayeredMasks
-from seqamodal_ros.messages import MessageTypes, fill_image, image_array, scene_to_message
+from seqamodal_ros.messages import InvalidMessage, MessageTypes, fill_image, image_array, message_to_scene, scene_to_message
 from seqamodal_ros.ros.pick_order import main, report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +136,85 @@ def test_messages_that_are_not_built_are_one_clear_line(monkeypatch, capsys):
     assert "colcon build" in capsys.readouterr().err
 
 
+@pytest.fixture
+def depth(masks) -> Image:
+    """Of the masks' moment: something 4 cm higher than all else lies on the left of object 1."""
+    metres = np.full((48, 64), 1.0, np.float32)
+    metres[:, :4] = 0.96
+    return fill_image(Image(), metres, "32FC1", copy.deepcopy(masks.header))
+
+
+def test_depth_is_asked(launch, peer, masks, depth):
+    process = launch(*COMMAND, "--depth", "--ros-args", "-r", "depth:=camera/depth")
+    publish_until(peer, {"camera/depth": depth, "seqamodal/layered_masks": masks}, lambda: process.poll() is not None)
+    output, error = process.communicate()
+    assert (process.returncode, error) == (0, "")
+    assert output == report(masks, depth=depth) + "\n" != report(masks) + "\n"
+
+
+def test_no_depth_is_told_with_what_to_do(launch, peer, masks):
+    process = launch(*COMMAND, "--depth", "--timeout", str(WITHIN))
+    output, error = heard(peer, process, masks)
+    assert (process.returncode, output) == (1, "")
+    *left_out, last = error.splitlines()
+    assert last.startswith("pick_order: masks came, but no depth image of their moment on /depth within 20 s: does it come")
+    assert all("are left out: 100 others wait for their depth images" in line for line in left_out)  # of so many a second
+
+
+def test_masks_whose_depth_was_lost_are_told_of(launch, peer, masks, depth):
+    """The depth image is of a later moment, as that of the masks' own was lost; those of the next masks come."""
+    process = launch(*COMMAND, "--depth", "--timeout", str(2 * WITHIN))
+    depth.header.stamp.sec += 1
+    lost, found = copy.deepcopy(masks), copy.deepcopy(masks)
+    found.header.stamp.sec += 1
+    later = {"depth": depth, "seqamodal/layered_masks": lost}
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.append(process.stderr.readline()))
+    reader.start()
+    publish_until(peer, later, lambda: bool(said))
+    (line,) = said
+    assert line.startswith("pick_order: masks of 1.999999999 are left out: of ")
+    assert line.endswith(" depth images the nearest is 1 s away, more than 0.05\n")
+    publish_until(peer, {"depth": depth, "seqamodal/layered_masks": found}, lambda: process.poll() is not None)
+    reader.join()
+    assert process.returncode == 0 and process.stdout.read() == report(found, depth=depth) + "\n"
+
+
 class TestReport:
+    def test_what_has_something_nearer_at_its_edge_is_not_free(self, masks, depth):
+        lines = report(masks, depth=depth).splitlines()
+        but, then = lines.index("free by the image, not by depth; look from another view:"), lines.index("then, in this order:")
+        assert (table(lines[:but]), table(lines[but:then]), table(lines[then:])) == ([2], [1], [3, 4])
+        assert lines[but + 2].endswith("by depth, something is nearer at its edge")
+        said = "1 cannot be picked now: by depth, something is nearer at its edge: look from another view"
+        assert said in report(masks, target=1, depth=depth)
+        (row,) = [line for line in report(masks, target=3, depth=depth).splitlines() if line.split()[0] == "1"]
+        assert row.endswith("by depth, something is nearer at its edge, lies on 3")
+        below = report(masks, depth=depth, min_score=0.8).splitlines()
+        then = below.index("then, in this order:")
+        assert table(below[:then]) == [2]
+        assert below[then + 2].endswith("below the minimum, by depth, something is nearer at its edge: look from another view")
+
+    def test_objects_that_are_nearer_are_named(self, masks):
+        """By depth object 3, of the second layer, is nearer than both of the first, and 4 is, too, than one of them."""
+        metres = np.full((48, 64), 1.0, np.float32)
+        metres[message_to_scene(masks).label() == 3] = 0.96
+        depth = fill_image(Image(), metres, "32FC1", masks.header)
+        lines = report(masks, depth=depth).splitlines()
+        assert lines[1] == "nothing can be picked now"
+        assert [line.split()[0] for line in lines if line.endswith("by depth, object 3 is nearer at its edge")] == ["2", "1"]
+        masks.objects[3].visible = masks.objects[2].visible
+        assert "by depth, objects 3, 4 are nearer at its edge" in report(masks, depth=depth)
+
+    def test_an_answer_that_failed(self, depth):
+        with pytest.raises(InvalidMessage, match="is this the answer to a request that failed"):
+            report(LayeredMasks(header=depth.header), depth=depth)
+
+    def test_depth_of_another_camera(self, masks, depth):
+        depth.header.frame_id = "elsewhere"
+        with pytest.raises(InvalidMessage, match="register depth to the image"):
+            report(masks, depth=depth)
+
     def test_what_is_free_then_the_rest(self, masks):
         lines = report(masks).splitlines()
         assert lines[0] == "camera_optical_frame at 1.999999999: 4 objects in 3 layers"

@@ -4,6 +4,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +147,23 @@ def test_what_lies_on_what_by_the_share_of_the_hypotheses():
     figures = measure("set", [PAIR, PAIR, apart], predicted, [PAIR.layers, PAIR.layers, apart.layers], [[], [], []])
     assert "where of the hypotheses all do in 100.0 [20.7, 100.0] % of 1, some do in 100.0" in markdown(figures)
     assert "none does in 0.0 [0.0, 79.3] % of 1." in markdown(figures)
+
+
+def test_what_depth_says_against_a_pick():
+    """Of two that are free by colour, FRONT lies under BEHIND in truth, which is nearer by depth."""
+    alone = box(0, 10, top=13, bottom=20)
+    truth = scene(FRONT, BEHIND, alone, occluded_by=[(0, 1)])
+    depth = np.full((SIDE, SIDE), 1000, np.uint16)
+    depth[BEHIND & ~FRONT] = 900
+    known = replace(truth, depth=depth)
+    predicted = [seen(FRONT | alone, BEHIND)]
+    assert pickable(predicted, [known]).shares().precision == 0.5
+    assert pickable(predicted, [known], by_depth=True).shares().precision == 1
+    assert pickable(predicted, [truth], by_depth=True).shares().precision == 0.5  # no depth, no objection
+    figures = measure("set", [known], predicted, [truth.layers], [truth.visible])
+    assert [row["precision"] for row in figures["pickable_by_depth"]] == [1, 1, 1, 1, None]
+    assert "| 0.8 or more, nothing nearer at its edge | 100.0 [" in markdown(figures)
+    assert measure("set", [truth], predicted, [truth.layers], [truth.visible])["pickable_by_depth"] == []
 
 
 def test_the_figures_of_a_set():

@@ -3,7 +3,8 @@
 
 import json
 import pickle
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,23 @@ def one_process(monkeypatch):
 
 def packed_set(folder, scenes, each=5, about=None, **cut):
     return pack(folder, about or {"split": "train"}, Cut(tuple(scenes), each, **cut), -(-len(scenes) // each))
+
+
+def test_depth_is_kept_of_what_is_measured_on(tmp_path, scenes):
+    """Of training scenes it is not: they would take two thirds more memory for what training does not read."""
+    rng = np.random.default_rng(0)
+    deep = [replace(scene, depth=rng.integers(0, 65536, (32, 32)).astype(np.uint16)) for scene in scenes]
+    kept = packed_set(tmp_path / "val", deep, about={"split": "val"})
+    assert all((one.depth == other.depth).all() and one.depth.dtype == np.uint16 for one, other in zip(kept, deep, strict=True))
+    assert to_measure_on(tmp_path / "val").meta["shapes"]["depth"] == [12, 32, 32]
+    assert all(scene.depth is None for scene in packed_set(tmp_path / "train", deep))
+    for some in (deep[:6] + scenes[6:], deep[:5] + scenes[5:], scenes[:5] + deep[5:]):  # within a shard, and of whole ones
+        with pytest.raises(ValueError, match="have depth images and some have not|have a depth image"):
+            packed_set(tmp_path / "mixed", some, about={"split": "val"})
+        shutil.rmtree(tmp_path / "mixed.part")
+    flip_a_byte(tmp_path / "val" / "depth.npy", b"NUMPY")
+    with pytest.raises(ValueError, match="depth.npy is not what it was"):
+        to_measure_on(tmp_path / "val")
 
 
 def same(one: Scene, other: Scene) -> bool:

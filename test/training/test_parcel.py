@@ -2,7 +2,7 @@
 """What travels to a GPU comes out as it went in, but for what WebP loses."""
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,16 @@ def sprites(tmp_path):
     for path, views in {"cup": seen, "mug": seen[:1], "pictures/card": seen[:1, 3:13, 2:10], "pictures/net": seen[:0]}.items():
         np.savez_compressed(folder / f"{path}.npz", sprites=views, drawn=2)
     return folder
+
+
+def test_depth_travels(tmp_path, material, here, monkeypatch):
+    scene = Compositor(material, COMPOSITES)(np.random.default_rng(0), count=2)
+    scenes = [replace(scene, depth=np.full((64, 64), k, np.uint16)) for k in (700, 900)]
+    about = {"split": "val", "settings": asdict(COMPOSITES)}
+    packed = training.data.packed.pack(tmp_path / "views", about, lambda _: (scenes, range(2), {}), 1)
+    run(monkeypatch, "pack", "--packed", packed.folder, "--out", tmp_path / "parcel")
+    run(monkeypatch, "unpack", tmp_path / "parcel", "--out", tmp_path / "out")
+    assert [scene.depth[0, 0] for scene in PackedScenes(tmp_path / "out" / "sets" / "views", check=True)] == [700, 900]
 
 
 def run(monkeypatch, *arguments):

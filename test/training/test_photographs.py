@@ -70,6 +70,43 @@ def test_a_file_of_another_form_is_refused(folder, text, words):
     assert "boxes.yaml" in str(refused.value)
 
 
+def test_depth_images_are_read_in_metres(folder):
+    depth = np.full((48, 64), 1500, np.uint16)
+    depth[0, 0] = 0
+    cv2.imwrite(str(folder / "depth.png"), depth)
+    (folder / "boxes.yaml").write_text("a.png: {free: [[4, 4, 24, 24]], depth: depth.png}\n")
+    (photograph,) = read_photographs(folder, folder / "boxes.yaml")
+    assert np.isnan(photograph.metres[0, 0]) and (photograph.metres.ravel()[1:] == 1.5).all()
+    for wrong in (depth[:10], depth.astype(np.uint8)):
+        cv2.imwrite(str(folder / "depth.png"), wrong)
+        with pytest.raises(ValueError, match=r"depth\.png must be of 16 bits and 64x48 pixels"):
+            read_photographs(folder, folder / "boxes.yaml")
+    (folder / "boxes.yaml").write_text("a.png: {free: [[4, 4, 24, 24]], depth: 5}\n")
+    with pytest.raises(OSError, match="5 cannot be read"):
+        read_photographs(folder, folder / "boxes.yaml")
+    (folder / "boxes.yaml").write_text("a.png: {free: [[4, 4, 24, 24]], depth: depth.png}\n")
+    (folder / "depth.png").unlink()
+    with pytest.raises(OSError, match=r"depth\.png cannot be read"):
+        read_photographs(folder, folder / "boxes.yaml")
+
+
+def test_depth_takes_picks_away(make_scene, rectangles):
+    """Of two that are free by colour, something nearer lies at the edge of the surer one, which is wrong."""
+    masks = rectangles((2, 2, 12, 12), (18, 18, 28, 28))
+    probability = (0.7 * masks[0] + 0.9 * masks[1])[None].astype(np.float32)
+    scene = make_scene(masks.any(axis=0)[None], 256, 256, probability=probability)
+    metres = np.ones((256, 256), np.float32)
+    metres[:, :146] = 0.9
+    metres[:130] = 0.9
+    photograph = Photograph(np.full((256, 256, 3), 90, np.uint8), [(16, 16, 96, 96), (100, 144, 224, 224)], 1, metres)
+    answer = Answer.of(scene, photograph)
+    (before, after) = (
+        [cell.split(":")[0] for cell in table_row("x", [photograph], [answer], by_depth=by_depth).split(" | ")][3:5]
+        for by_depth in (False, True)
+    )
+    assert (before, after) == (["1 of 2", "0 of 1"], ["1 of 1", "1 of 1"])
+
+
 def test_a_photograph_that_is_not_there_is_named(folder):
     (folder / "boxes.yaml").write_text("b.png: {free: [[4, 4, 24, 24]]}\n")
     with pytest.raises(OSError, match=r"b\.png"):

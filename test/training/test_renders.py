@@ -35,6 +35,7 @@ def test_a_table_of_boxes(place):
     for view in views:
         assert view.image.shape == (settings.image_size, settings.image_size, 3)
         assert view.amodal.shape[1:] == (64, 64)
+        assert view.depth.shape == view.image.shape[:2] and view.depth.dtype == np.uint16
         depth = view.occluded_by.sum(axis=1)
         assert depth[0] == 0  # the first is in front
         shown = cv2.resize(view.image, (64, 64), interpolation=cv2.INTER_AREA).astype(int)

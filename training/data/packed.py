@@ -8,6 +8,7 @@ A set is a folder of NumPy arrays, and `meta.json` that is written last and hold
     amodal.npy       uint8 [O, h * w / 8], amodal mask of each object, its pixels as bits, row by row
     occluded_by.npy  uint8 [O, M / 8], bit j: the object is occluded by object j of its scene (Z of Eq. 1)
     source.npy       int64 [N], which scene of the generator, or photograph, this is a view of
+    depth.npy        uint16 [N, S, S], millimetres, 0 where unknown; of renders that are not for training, which does not read it
 
 Objects come nearest layer first. Layers (Eq. 2) and visible masks follow from what is kept, so they are worked out on reading.
 """
@@ -34,6 +35,7 @@ Shard = tuple[Sequence[Scene], Sequence[int], Mapping[str, int]]  # scenes, thei
 
 FORMAT = 1
 ARRAYS = ("images", "first", "amodal", "occluded_by", "source")
+DEPTH = "depth"
 MOST_OBJECTS = 64  # of a scene, M
 
 
@@ -66,7 +68,8 @@ class PackedScenes:
         if written != FORMAT:
             raise ValueError(f"{folder} is of format {written}, this reads {FORMAT}: make it anew")
         arrays = {}
-        for name in ARRAYS:
+        names = (*ARRAYS, DEPTH) if DEPTH in shapes else ARRAYS
+        for name in names:
             file = folder / f"{name}.npy"
             try:
                 arrays[name] = np.load(file, mmap_mode="r")
@@ -76,6 +79,7 @@ class PackedScenes:
                 raise ValueError(f"{file} is not what it was when the set was made: make the set anew")
         self._images, self._first, self._amodal, self._occluded_by = (arrays[name] for name in ARRAYS[:4])
         self.source = arrays["source"]
+        self._depth = arrays.get(DEPTH)
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return PackedScenes, (self.folder,)  # so that another process maps the files itself
@@ -94,7 +98,8 @@ class PackedScenes:
         first, last = self._first[number], self._first[number + 1]
         side = self.meta["mask_size"]
         amodal = np.unpackbits(self._amodal[first:last], axis=1).reshape(last - first, side, side).astype(bool)
-        return Scene(np.array(self._images[number]), amodal, self._occlusions(number))
+        depth = None if self._depth is None else np.array(self._depth[number])
+        return Scene(np.array(self._images[number]), amodal, self._occlusions(number), depth)
 
     def depths(self) -> list[int]:
         """How many layers each scene has."""
@@ -167,7 +172,7 @@ def pack(
     unfinished.mkdir(parents=True, exist_ok=True)
     begun.write_text(json.dumps(described))
     kept = used = 0
-    for count in in_parallel(partial(_make, unfinished, work), shards, folder.name):
+    for count in in_parallel(partial(_make, unfinished, work, described.get("split") != "train"), shards, folder.name):
         kept, used = kept + count, used + 1
         if enough is not None and kept >= enough:
             break
@@ -176,7 +181,7 @@ def pack(
     return PackedScenes(folder)
 
 
-def _make(folder: Path, work: Callable[[int], Shard], index: int) -> int:
+def _make(folder: Path, work: Callable[[int], Shard], with_depth: bool, index: int) -> int:
     """Make a shard unless it is there and sound; how many scenes it has."""
     path = folder / f"{index:06d}.npz"
     try:
@@ -185,15 +190,20 @@ def _make(folder: Path, work: Callable[[int], Shard], index: int) -> int:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         scenes, source, dropped = work(index)
     draft = folder / f".{index:06d}.npz"
-    np.savez(
-        draft,
-        images=np.array([scene.image for scene in scenes], np.uint8),
-        counts=np.array([len(scene.amodal) for scene in scenes], np.int64),
-        amodal=_joined([np.packbits(_rows(scene.amodal), axis=1) for scene in scenes]),
-        occluded_by=_joined([_occluder_bits(scene.occluded_by) for scene in scenes]),
-        source=np.array(source, np.int64),
-        dropped=json.dumps(dropped),
-    )
+    depths = [scene.depth for scene in scenes if scene.depth is not None and with_depth]
+    if len(depths) not in (0, len(scenes)):
+        raise ValueError(f"{len(depths)} of {len(scenes)} scenes have a depth image: give one to all of them, or to none")
+    arrays: dict[str, Any] = {
+        "images": np.array([scene.image for scene in scenes], np.uint8),
+        "counts": np.array([len(scene.amodal) for scene in scenes], np.int64),
+        "amodal": _joined([np.packbits(_rows(scene.amodal), axis=1) for scene in scenes]),
+        "occluded_by": _joined([_occluder_bits(scene.occluded_by) for scene in scenes]),
+        "source": np.array(source, np.int64),
+        "dropped": json.dumps(dropped),
+    }
+    if depths:
+        arrays[DEPTH] = np.array(depths, np.uint16)
+    np.savez(draft, **arrays)
     draft.rename(path)
     return len(scenes)
 
@@ -202,14 +212,19 @@ def _assemble(unfinished: Path, folder: Path, described: Mapping[str, Any], path
     """Put the shards together, in their order."""
     dropped = Counter[str]()
     counts: list[int] = []
-    filled = []
+    filled: list[Path] = []
+    with_depth: list[bool] = []
     for path in paths:
         with np.load(path) as shard:
             dropped += Counter(json.loads(str(shard["dropped"])))
             counts += shard["counts"].tolist()
             if len(shard["source"]):
                 filled.append(path)
-                shapes = {name: shard[name].shape[1:] for name in ("images", "amodal", "occluded_by", "source")}
+                with_depth.append(DEPTH in shard)
+                names = [name for name in ("images", "amodal", "occluded_by", "source", DEPTH) if name in shard]
+                shapes = {name: shard[name].shape[1:] for name in names}
+    if any(with_depth) and not all(with_depth):
+        raise ValueError(f"some parts of {unfinished} have depth images and some have not: remove it, and begin anew")
     if not filled:
         shutil.rmtree(unfinished)
         raise ValueError(f"nothing to put into {folder}; dropped: {dict(dropped)}")
@@ -218,8 +233,8 @@ def _assemble(unfinished: Path, folder: Path, described: Mapping[str, Any], path
     whole.mkdir()
     found, counts = len(counts), counts[:enough]
     np.save(whole / "first.npy", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-    rows = {"images": len(counts), "source": len(counts), "amodal": sum(counts), "occluded_by": sum(counts)}
-    kinds = {"source": np.dtype(np.int64)}
+    rows = {"images": len(counts), "source": len(counts), "amodal": sum(counts), "occluded_by": sum(counts), DEPTH: len(counts)}
+    kinds: dict[str, np.dtype] = {"source": np.dtype(np.int64), DEPTH: np.dtype(np.uint16)}
     left = dict(rows)
     with ExitStack() as opened:  # written, not mapped: a full disk is an error then, and not the end of the process
         files = {name: opened.enter_context((whole / f"{name}.npy").open("wb")) for name in shapes}
@@ -236,8 +251,9 @@ def _assemble(unfinished: Path, folder: Path, described: Mapping[str, Any], path
     mask_size = round((8 * shapes["amodal"][0]) ** 0.5)
     meta = {"format": FORMAT, "count": len(counts), "image_size": shapes["images"][0], "mask_size": mask_size, **described}
     meta |= {"found": found, "dropped": dict(sorted(dropped.items()))}
-    meta["shapes"] = {name: list(np.load(whole / f"{name}.npy", mmap_mode="r").shape) for name in ARRAYS}
-    meta["sha256"] = {name: file_sha256(whole / f"{name}.npy") for name in ARRAYS}
+    names = ["first", *names]
+    meta["shapes"] = {name: list(np.load(whole / f"{name}.npy", mmap_mode="r").shape) for name in names}
+    meta["sha256"] = {name: file_sha256(whole / f"{name}.npy") for name in names}
     (whole / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
     whole.rename(folder)
 

@@ -149,14 +149,28 @@ def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> S
     shows = uncovered(small, occluded_by).sum(axis=(1, 2)) >= settings.area_min
     if shows.sum() < settings.objects[0]:
         raise Rejected(f"fewer than {settings.objects[0]} objects show")
-    behind = amodal[shows] & (stage.surroundings() < depths[shows] - BEHIND)
+    surroundings = stage.surroundings()
+    behind = amodal[shows] & (surroundings < depths[shows] - BEHIND)
     if (behind.sum(axis=(1, 2)) > 0.02 * amodal[shows].sum(axis=(1, 2))).any():
         raise Rejected("behind a wall")
     small, occluded_by = nearest_first(small[shows], occluded_by[np.ix_(shows, shows)], settings)
     stage.show([k for k, seen in zip(stage.present, shows, strict=True) if seen])
     picture = stage.photograph(rng, lamps=1, sky=3)[:, middle]
     height, width = picture.shape[:2]
-    return Scene(Geometry.letterbox(width, height).to_model(picture, settings.image_size), small, occluded_by)
+    nearest = np.minimum(depths[shows].min(axis=0), surroundings)[:, middle]
+    image = Geometry.letterbox(width, height).to_model(picture, settings.image_size)
+    return Scene(image, small, occluded_by, _millimetres(nearest, settings.image_size))
+
+
+def _millimetres(depth: np.ndarray, size: int) -> np.ndarray:
+    """uint16 [size, size]: metres, float32 [h, w], as the square shows them (`Geometry.letterbox`), each the nearest pixel's."""
+    height, width = depth.shape
+    geometry = Geometry.letterbox(width, height)
+    where = (np.arange(size) + 0.5) * geometry.side / size
+    rows, columns = np.floor(where + geometry.top).astype(int), np.floor(where + geometry.left).astype(int)
+    square = (1000 * depth[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]).round().clip(0, 65535)
+    square[~geometry.inside(size)] = 0
+    return square.astype(np.uint16)
 
 
 def _tinted(model: Model, rng: np.random.Generator) -> Model:

@@ -22,11 +22,13 @@ class Scene:
         image: uint8 [S, S, 3] RGB.
         amodal: bool [N, h, w], amodal mask of each object, nearest layer first.
         occluded_by: bool [N, N], Z of Eq. 1.
+        depth: uint16 [S, S], millimetres along the optical axis, 0 where unknown; None where there is none.
     """
 
     image: np.ndarray
     amodal: np.ndarray
     occluded_by: np.ndarray
+    depth: np.ndarray | None = None
 
     @property
     def layers(self) -> np.ndarray:
@@ -37,6 +39,11 @@ class Scene:
     def visible(self) -> np.ndarray:
         """bool [N, h, w], the visible mask of each object."""
         return uncovered(self.amodal, self.occluded_by)
+
+
+def metres_of(depth: np.ndarray) -> np.ndarray:
+    """float32 [H, W], NaN where unknown, from uint16 [H, W], millimetres, 0 where unknown (REP 118)."""
+    return np.where(depth > 0, depth / np.float32(1000), np.float32(np.nan))
 
 
 def uncovered(amodal: np.ndarray, occluded_by: np.ndarray) -> np.ndarray:
