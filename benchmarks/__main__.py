@@ -17,9 +17,9 @@ from benchmarks.page import MARK, PAGE, not_run, plot, text
 from benchmarks.timing import accelerator, machine
 from seqamodal_ros import Perceiver
 from seqamodal_ros.commands.arguments import Parser, one_line, whole_number
-from seqamodal_ros.diffusion.weights import load_model, shipped
-from seqamodal_ros.perceiver import RUNTIMES
-from seqamodal_ros.runtimes.choice import OF_EXPORTS
+from seqamodal_ros.diffusion.weights import Model, load_model, shipped
+from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
+from seqamodal_ros.runtimes.choice import BFLOAT16, OF_EXPORTS
 from seqamodal_ros.runtimes.exported import export_folder, read_card, threads
 
 OUT = Path("bench_out")
@@ -44,9 +44,9 @@ def export_missing(models: Iterable[str], cache: Path) -> dict[str, str]:
     os.environ["XDG_CACHE_HOME"] = str(cache.absolute())
     failed = {}
     for model in models:
-        model_id = load_model(model).model_id
+        loaded = load_model(model)
         try:
-            read_card(export_folder(model_id), model_id, model)
+            read_card(export_folder(loaded.model_id), loaded, model)
         except (OSError, ValueError):  # there is none, or it is of before
             print(f"exporting {model}", flush=True)
             command = [sys.executable, "-m", "seqamodal_ros", "export", "--model", model]
@@ -59,6 +59,21 @@ def export_missing(models: Iterable[str], cache: Path) -> dict[str, str]:
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
     """What a process that failed said last."""
     return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+
+
+def others_to(model: Model) -> list[str]:
+    """Names of shipped models, one of each shape, as those of one shape take the same time; a given model's own is left out."""
+    named = {name: load_model(name) for name in shipped() if name != "default"}
+    first: dict[str, str] = {_shape(model): ""}
+    for name, each in named.items():
+        first.setdefault(_shape(each), name)
+    return list(filter(None, first.values()))
+
+
+def _shape(model: Model) -> str:
+    """What the time of a frame depends on."""
+    s = model.settings
+    return repr((s.network, s.mirror))
 
 
 def shell_and_stillness(model: str, device: str) -> dict[str, Any]:
@@ -85,11 +100,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.parent.name}/{PAGE.name}, its plot and its JSON")
     args = parser.parse_args(argv)
     try:
-        own = Perceiver.load(args.model, args.device, runtime="torch").model_id.partition("@")[0]
-        others = [name for name, (path, _) in shipped().items() if name != "default" and path.stem != own]
+        others = others_to(Perceiver.load(args.model, args.device, runtime="torch").model)
+        OUT.mkdir(exist_ok=True)
     except (OSError, ValueError, torch.OutOfMemoryError) as error:
         parser.error(one_line(error))
-    OUT.mkdir(exist_ok=True)
     unexported = export_missing([args.model, *others], OUT / "cache") if args.device == "cpu" else {}
     perceiver = Perceiver.load(args.model, args.device)
     common = ("--model", args.model, "--device", args.device)
@@ -119,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
         "DDIM, 50 steps, the paper's network": "ddim",
     }.items():
         tell(found["methods"], name, name, child(OUT, "benchmarks.methods", method, *common))
-    runtimes = [each for each in RUNTIMES if each != "auto" and (args.device == "cpu" or each.startswith("torch"))]
+    runtimes = ["torch", *([BFLOAT16] if computes_bfloat16(args.device) else []), *(OF_EXPORTS if args.device == "cpu" else [])]
     for runtime in runtimes:
         of_steps("ours", args.model, runtime)
     best = perceiver.runtime

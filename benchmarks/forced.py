@@ -1,37 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network that computes all it would, and draws what a script says: timings must not depend on what is seen."""
 
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from seqamodal_ros import Perceiver
 from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, WithTraitsOf
 
+Answer = TypeVar("Answer")
+PARTS = ("encoder", "denoiser", "ways to centres")
+
 
 class Forced(WithTraitsOf):
     """Wraps a network that predicts x0; see `Network`. Draws so many layers, each over the one before, and then a blank one.
 
     Attributes:
-        encodes, denoises: calls so far.
+        encodes, denoises, centrings: calls so far.
         rows: of the denoiser, in all calls.
+        spent: seconds in calls so far, by `PARTS`; on a GPU no more than their start takes.
     """
 
     def __init__(self, network: CentredNetwork, layers: int, steps: int):
         self.network, self.layers, self.steps = network, layers, steps
         super().__init__(network)
-        self.encodes = self.denoises = self.rows = 0
+        self.encodes = self.denoises = self.centrings = self.rows = 0
+        self.spent: Counter[str] = Counter()
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """As the network's; a new image begins."""
         self.encodes += 1
         self._calls = 0
-        return self.network.encode(image)
+        return self._timed("encoder", lambda: self.network.encode(image))
 
     def denoise(
         self, x_t: Tensor, t: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures, hypothesis: Tensor | None = None
     ) -> Tensor:
         """The network computes; the layer is scripted."""
-        answer = self.network.denoise(x_t, t, cumulative_mask, image_features, hypothesis)
+        answer = self._timed("denoiser", lambda: self.network.denoise(x_t, t, cumulative_mask, image_features, hypothesis))
         layer = self._calls // self.steps
         self._calls += 1
         self.denoises += 1
@@ -45,7 +55,14 @@ class Forced(WithTraitsOf):
 
     def to_centres(self, layer: Tensor, cumulative_mask: Tensor, image_features: ImageFeatures) -> Tensor:
         """As the network's."""
-        return self.network.to_centres(layer, cumulative_mask, image_features)
+        self.centrings += 1
+        return self._timed("ways to centres", lambda: self.network.to_centres(layer, cumulative_mask, image_features))
+
+    def _timed(self, part: str, call: Callable[[], Answer]) -> Answer:
+        began = time.perf_counter()
+        answer = call()
+        self.spent[part] += time.perf_counter() - began
+        return answer
 
 
 def force(perceiver: Perceiver, layers: int) -> Forced:

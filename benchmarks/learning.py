@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a step of training costs, and which share of the machine's own rate of matrix products it reaches; for `make bench`."""
 
-import argparse
 import json
 import time
 from dataclasses import replace
@@ -12,13 +11,15 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.arguments import add_device
+from benchmarks.arguments import add_device, add_out, add_repeats
 from benchmarks.growth import matrix_rate
+from seqamodal_ros.commands.arguments import Parser, whole_number
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
 from training.begin import begin
 from training.data.batches import Batch, SceneBatches
 from training.data.scene import Scene
+from training.endings import need_folder, told
 from training.loop import Losses, parameter_groups
 from training.pretrained import BackboneSettings
 from training.settings import TrainSettings, read_settings
@@ -81,14 +82,16 @@ def boxes(settings: TrainSettings, images: int) -> Batch:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.learning", description=__doc__)
     parser.add_argument("network", choices=["fast", "paper"])
     add_device(parser)
-    parser.add_argument("--images", type=int, required=True, help="of a step")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, required=True, help="file for the result, JSON")
+    parser.add_argument("--images", type=whole_number(1, 10**6), required=True, help="of a step")
+    add_repeats(parser, 5)
+    add_out(parser)
     args = parser.parse_args()
-    args.out.write_text(json.dumps(learning(args.network, args.device, args.images, args.repeats)))
+    need_folder(parser, args.out, "--out")
+    with told(parser):
+        args.out.write_text(json.dumps(learning(args.network, args.device, args.images, args.repeats)))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """One method of `make bench`, in a process of its own, so that neither memory nor threads are another's."""
 
-import argparse
 import json
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.arguments import add_device
-from benchmarks.forced import force
+from benchmarks.arguments import add_device, add_out, add_repeats
+from benchmarks.forced import PARTS, force
 from benchmarks.frames import frames
 from benchmarks.timing import peak_memory, quantiles, seconds
 from seqamodal_ros import Perceiver
+from seqamodal_ros.commands.arguments import Parser, whole_number
 from seqamodal_ros.diffusion.adapter import conditioned, normalised, signed
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import Model, ModelSettings
+from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.runtimes import choice
 from seqamodal_ros.share import share_folder
+from training.endings import need_folder, told
 
 LAYERS, PASSES, K = 5, 6, 3  # the blank sixth is drawn, too
 SLICE = 3  # network calls of the large networks that are timed on a CPU; the rest is extrapolated
@@ -42,8 +43,13 @@ def ours(model: str, device: str, runtime: str, steps: int, repeats: int) -> Res
     began = time.perf_counter()
     perceiver(images[0], K)
     first = time.perf_counter() - began
-    calls = {"encodes": forced.encodes, "denoises": forced.denoises}
+    calls: Result = {"encodes": forced.encodes, "denoises": forced.denoises, "centrings": forced.centrings}
+    forced.spent.clear()
     taken = [each for image in images for each in seconds(lambda image=image: perceiver(image, K), repeats)]
+    if device == "cpu":
+        frames_seen = len(images) * (repeats + 1)  # `seconds` leaves out one of each image
+        parts = {part: 1000 * forced.spent[part] / frames_seen for part in PARTS}
+        calls["parts_ms"] = parts | {"all else": 1000 * float(np.mean(taken)) - sum(parts.values())}
     memory = peak_memory(device)
     seen = Perceiver.load(model, device, runtime=runtime, sampling_steps=steps)
     figures = iou_of_layers([seen(image, K, index).amodal for index, image in enumerate(images)])
@@ -121,29 +127,31 @@ def sliced(calls: Callable[[int], object], steps: int, device: str) -> Result:
     a_call = (time.perf_counter() - began) / sum(passes)
     frame = 1000 * a_call * PASSES * steps
     return {
-        "encodes": 0, "denoises": PASSES * steps, "p50_ms": frame, "p95_ms": None, "call_ms": 1000 * a_call,
+        "encodes": 0, "denoises": PASSES * steps, "centrings": 0, "p50_ms": frame, "p95_ms": None, "call_ms": 1000 * a_call,
         "extrapolated": device == "cpu", **peak_memory(device),
     }  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.methods", description=__doc__)
     parser.add_argument("method", choices=["peer", "paper", "ddim", "ours"])
     parser.add_argument("--model", default="default")
     add_device(parser)
-    parser.add_argument("--runtime", default="torch")
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, required=True, help="file for the result, JSON")
+    parser.add_argument("--runtime", default="torch", choices=RUNTIMES)
+    parser.add_argument("--steps", type=whole_number(1, 1000), default=2)
+    add_repeats(parser, 3)
+    add_out(parser)
     args = parser.parse_args()
-    if args.method == "peer":
-        result = of_the_peer(args.device)
-    elif args.method == "ours":
-        result = ours(args.model, args.device, args.runtime, args.steps, args.repeats)
-    else:
-        sampler, steps = ("ancestral", 1000) if args.method == "paper" else ("ddim", 50)
-        result = paper(sampler, steps, args.device)
-    args.out.write_text(json.dumps(result))
+    need_folder(parser, args.out, "--out")
+    with told(parser):
+        if args.method == "peer":
+            result = of_the_peer(args.device)
+        elif args.method == "ours":
+            result = ours(args.model, args.device, args.runtime, args.steps, args.repeats)
+        else:
+            sampler, steps = ("ancestral", 1000) if args.method == "paper" else ("ddim", 50)
+            result = paper(sampler, steps, args.device)
+        args.out.write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ def text(found: dict[str, Any]) -> str:
         "`*`: extrapolated from a few calls. IOU: of the twelve sample frames, free-running, unforced; '-' where no weights are "
         "trained.",
     ]
+    profiles = {name: result["parts_ms"] for name, result in found["methods"].items() if "parts_ms" in result}
+    if profiles:
+        parts.append("Where the time of a frame goes, ms, the mean of all frames (p50 is less where some took long):")
+        rows = [[name, *(f"{ms:.1f}" for ms in profile.values())] for name, profile in profiles.items()]
+        parts.append(_table(["way", *next(iter(profiles.values()))], rows))
     if "missing" not in found["growth"]:
         parts.append(
             f"What a frame costs, ms p50, with `{found['runtime']}`, sampling steps: {found['steps']}, unless another is given:"
@@ -41,15 +46,22 @@ def text(found: dict[str, Any]) -> str:
     parts += [_learning(name, each) for name, each in found["learning"].items() if "missing" not in each]
     if "missing" not in found["ros"]:
         parts.append(_ros(**found["ros"]))
-    parts += [f"{name}: not run: {why}" for name, why in not_run(found).items()]
+    parts += [f"{name}: not run: {why}" for name, why in _missing(_beside(found)).items()]
     return "\n\n".join(parts) + "\n"
 
 
 def not_run(found: dict[str, Any]) -> dict[str, str]:
-    """The parts beside the table of ways that have no figures, and why; in that table each row says so itself."""
-    parts = {"What a frame costs": found["growth"], "The floor": found["floor"]}
-    parts |= {f"Training of `{name}`": each for name, each in found["learning"].items()}
-    parts["The ROS overhead"] = found["ros"]
+    """What has no figures, and why."""
+    return _missing(found["methods"] | _beside(found))
+
+
+def _beside(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parts beside the table of ways, in which each row says itself why it was not run."""
+    learning = {f"Training of `{name}`": each for name, each in found["learning"].items()}
+    return {"What a frame costs": found["growth"], "The floor": found["floor"], **learning, "The ROS overhead": found["ros"]}
+
+
+def _missing(parts: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {name: part["missing"] for name, part in parts.items() if "missing" in part}
 
 
@@ -63,7 +75,7 @@ def _row(name: str, result: dict[str, Any], peer: float | None) -> list[str]:
     p50, p95 = result["p50_ms"], result["p95_ms"]
     return [
         f"{name}, {result['runtime']}" if "runtime" in result else name,
-        f"{result['encodes']} + {result['denoises']}" if result["encodes"] else f"{result['denoises']}",
+        " + ".join(str(result[kind]) for kind in ("encodes", "denoises", "centrings") if result[kind]),
         f"{p50:,.0f}{'*' if result.get('extrapolated') else ''}",
         f"{p95:,.0f}" if p95 else DASH,
         f"{1000 / p50:.3g}",
@@ -120,7 +132,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
         names, [methods[name] for name in names], color=["#4477aa" if name.startswith("ours") else "#bb5566" for name in names]
     )
     axes.bar_label(bars, [f"{methods[name]:,.0f}" for name in names], padding=3, fontsize=8)
-    axes.set_xscale("log")
+    if methods:
+        axes.set_xscale("log")
     axes.margins(x=0.15)
     axes.set_xlabel("ms a frame of five layers, K = 3")
     for part, (what, values) in zip(below.subplots(1, max(1, len(growth)), squeeze=False)[0], growth.items(), strict=False):

@@ -14,16 +14,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import benchmarks.__main__ as bench
-from benchmarks import growth, methods, same_weights
+from benchmarks import growth, learning, methods, same_weights
 from benchmarks.forced import force
 from benchmarks.frames import frames
 from benchmarks.page import not_run, text
 from seqamodal_ros import Perceiver
-from seqamodal_ros.diffusion.weights import load_model, save_model
+from seqamodal_ros.diffusion.weights import load_model, save_model, shipped
 from seqamodal_ros.runtimes.exported import export_folder
 
 MISSING = {"missing": "not here"}
-ROW = {"encodes": 1, "denoises": 6, "p50_ms": 100.0, "p95_ms": 120.0, "memory_mb": 400.0}
+ROW = {
+    "encodes": 1, "denoises": 6, "centrings": 1, "p50_ms": 100.0, "p95_ms": 120.0, "memory_mb": 400.0,
+    "parts_ms": {"encoder": 20.0, "denoiser": 50.0, "ways to centres": 20.0, "all else": 10.0},
+}  # fmt: skip
 FOUND = {
     "growth": {"layers": {"1": 60.0, "2": 80.0}},
     "floor": {
@@ -50,6 +53,57 @@ def test_five_forced_layers_and_the_blank_sixth(kind, steps, denoises, request):
         assert len(scene.amodal) == methods.LAYERS and not scene.truncated
         assert (forced.encodes, forced.denoises) == (count, count * denoises)
     assert (calls.count("encoder"), calls.count("denoiser")) == (2, 2 * denoises)
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name != "default"])
+def test_shipped_models_take_one_encoder_call_and_24_denoiser_calls_at_most(name):
+    """With mirror images, too, which are in the same batch, and in the steps that each is shipped with."""
+    perceiver = Perceiver.load(name, "cpu", runtime="torch", max_layers=methods.PASSES)
+    calls: list[str] = []
+    for part in ("encoder", "denoiser"):
+        perceiver.model.network.get_submodule(part).register_forward_hook(lambda *_, part=part: calls.append(part))
+    forced = force(perceiver, methods.LAYERS)
+    scene = perceiver(frames()[0], methods.K)
+    assert len(scene.amodal) == methods.LAYERS and perceiver.model.settings.sampling_steps <= 2
+    assert calls.count("encoder") == forced.encodes == forced.centrings == 1
+    assert methods.PASSES <= calls.count("denoiser") == forced.denoises <= 24
+
+
+def test_where_the_time_goes_adds_up(small_model, monkeypatch):
+    monkeypatch.setattr(methods, "iou_of_layers", lambda predicted: {})
+    monkeypatch.setattr(methods, "frames", lambda: [frames()[0]])
+    found = methods.ours(str(small_model), "cpu", "torch", steps=1, repeats=3)
+    assert list(found["parts_ms"]) == ["encoder", "denoiser", "ways to centres", "all else"]
+    assert found["parts_ms"].pop("ways to centres") == 0 < min(found["parts_ms"].values())
+    assert 0.5 * found["p50_ms"] < sum(found["parts_ms"].values()) < 4 * found["p95_ms"]
+
+
+def test_models_of_one_shape_are_measured_once(monkeypatch):
+    """`fast-small` stands for those that were trained on from it, and none for the model itself."""
+    assert bench.others_to(load_model("default")) == ["fast", "fast-small"]
+    assert bench.others_to(load_model("fast-small-acom")) == ["fast-base", "fast"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["methods", "ours", "--repeats", "0"], "must be a whole number in 1..1000, not '0'"),
+        (["methods", "ours", "--steps", "0"], "must be a whole number in 1..1000, not '0'"),
+        (["methods", "ours", "--runtime", "nonsense"], "invalid choice: 'nonsense'"),
+        (["methods", "ours", "--model", "nonsense"], "nonsense"),
+        (["growth", "floor", "--model", "nonsense"], "nonsense"),
+        (["learning", "fast", "--images", "0"], "must be a whole number in 1..1000000, not '0'"),
+    ],
+)
+def test_a_bad_argument_of_a_part_is_one_line(words, said, tmp_path, monkeypatch, capsys):
+    module = {"methods": methods, "growth": growth, "learning": learning}[words[0]]
+    for out in (tmp_path / "part.json", tmp_path / "nowhere" / "part.json"):
+        monkeypatch.setattr(sys, "argv", [*words, "--device", "cpu", "--out", str(out)])
+        with pytest.raises(SystemExit) as ended:
+            module.main()
+        error = capsys.readouterr().err
+        assert ended.value.code == 2 and error.count("\n") == 1
+        assert said in error or "there is no folder" in error
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -118,6 +172,7 @@ def test_what_was_not_run_is_told_in_a_line_each():
         "learning": {"fast": FOUND["learning"]},
     }
     assert "not run" not in text(whole) and not not_run(whole)
+    assert "| way | encoder | denoiser | ways to centres | all else |" in page and "| peer | 20.0 | 50.0 | 20.0 | 10.0 |" in page
 
 
 @pytest.fixture
@@ -146,10 +201,10 @@ class TestTheWholeOfIt:
         monkeypatch.setattr(bench, "export_missing", lambda models, cache: {})
         assert bench.main(["--device", "cpu", "--model", str(small_model), "--write"]) == 0
         page = (tmp_path / "docs" / "performance.md").read_text()
-        assert page.startswith("above") and "1 + 6" in page and "before" not in page
+        assert page.startswith("above") and "1 + 6 + 1" in page and "before" not in page
         assert json.loads((tmp_path / "bench_out" / "performance.json").read_text())["ros"] == FOUND["ros"]
 
-    @pytest.mark.parametrize("part", ["growth", "floor", "learning", "ros"])
+    @pytest.mark.parametrize("part", ["methods", "growth", "floor", "learning", "ros"])
     def test_the_page_is_left_where_something_was_not(self, short, small_model, tmp_path, monkeypatch, capsys, part):
         monkeypatch.setattr(bench, "export_missing", lambda models, cache: {})
         short[part] = MISSING

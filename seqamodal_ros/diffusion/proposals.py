@@ -48,13 +48,14 @@ def proposer(
 
     @torch.inference_mode()
     def propose(indices: list[int], in_front: list[np.ndarray]) -> list[np.ndarray]:
+        device = features[0].device
         cumulative = signed(torch.from_numpy(np.stack(in_front))[:, None]).repeat_interleave(samples, 0)
         x0 = generate(
             network,
             schedule,
-            cumulative_mask=cumulative.to(features[0].device),
+            cumulative_mask=_sent(cumulative, device),
             features=conditions(tuple(indices)),
-            draw=lambda: torch.cat([draws[index]() for index in indices]).to(features[0].device),
+            draw=lambda: _sent(torch.cat([draws[index]() for index in indices]), device),
             sampler=sampler,
             steps=steps,
             before_call=before_call,
@@ -63,3 +64,8 @@ def proposer(
         return list(x0.cpu().view(len(indices), samples, *in_front[0].shape).numpy())
 
     return propose
+
+
+def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On a device, which is not waited for: a GPU fetches them when it comes to them, from memory that stays in its place."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

@@ -20,7 +20,7 @@ from seqamodal_ros.runtimes.onnx_runtime import OnnxRuntimeNetwork
 from seqamodal_ros.runtimes.openvino import OpenVinoNetwork
 
 LOGGER = logging.getLogger(__name__)
-# fastest first, as measured (docs/performance.md)
+# fastest first: OpenVINO on all three CPUs that were measured, ONNX Runtime then on two of them (docs/performance.md)
 OF_EXPORTS: dict[str, Callable[[Path, Card], OpenVinoNetwork | OnnxRuntimeNetwork]] = {
     "openvino": OpenVinoNetwork,
     "onnxruntime": OnnxRuntimeNetwork,
@@ -51,9 +51,10 @@ def network_on(model: Model, device: str, runtime: str, source: str = "") -> Com
     Args:
         model: its weights and settings.
         device: "cpu" or "cuda".
-        runtime: of `perceiver.RUNTIMES`. "auto" takes the fastest whose package and export are there, on a GPU bfloat16; one that
-            was named and is not there is told in a warning, and the next best takes its place: of exports another export, then
-            PyTorch in float32. So is an export that is there and is damaged, does not run, or is of other weights.
+        runtime: of `perceiver.RUNTIMES`. "auto" takes the first of `OF_EXPORTS` whose package and export are there, else PyTorch
+            in float32, on a GPU in bfloat16. One that was named and is not there is told in a warning, and the next best takes
+            its place: of exports another export, then PyTorch in float32. So is an export that is there and is damaged, does not
+            run, or is of other weights.
         source: what the model was loaded by, for the command in a warning; see `read_card`.
 
     Raises:
@@ -117,10 +118,10 @@ def _exported(model: Model, device: str, runtime: str, source: str) -> Computed 
         return None
     computed: Computed | None = None
     told: dict[str, str] = {}  # why not -> the first runtime that it is said of
-    for name in sorted(OF_EXPORTS, key=lambda name: name != runtime):  # the one that was named, then the fastest
+    for name in sorted(OF_EXPORTS, key=lambda name: name != runtime):  # the one that was named, then in their order
         try:
             folder = export_folder(model.model_id)
-            network = OF_EXPORTS[name](folder, read_card(folder, model.model_id, source))
+            network = OF_EXPORTS[name](folder, read_card(folder, model, source))
             call_blank(_of_views(network, model), model, device, USUAL, images=1, most=1)  # or it would fail in a frame
             computed = Computed(network, name, network.precision)
             _leave_one_thread()

@@ -77,12 +77,12 @@ def export_folder(model_id: str) -> Path:
     return Path(cache) / "seqamodal_ros" / f"{name}-{sha256[:12]}"
 
 
-def read_card(folder: Path, model_id: str, source: str = "") -> Card:
+def read_card(folder: Path, model: Model, source: str = "") -> Card:
     """The card of an export that is whole and of these weights.
 
     Args:
         folder: see `export_folder`.
-        model_id: "name@sha256:..." of the weights.
+        model: the weights.
         source: the name or the file that the model was loaded by, for the command that a message gives; "": the name in its id.
 
     Raises:
@@ -90,6 +90,7 @@ def read_card(folder: Path, model_id: str, source: str = "") -> Card:
         ValueError: it is of other weights, or damaged, or there is only one of other weights of that name, such as of those
             before an update; the message says how to make it anew.
     """
+    model_id = model.model_id
     command = _command(source or model_id.partition("@")[0])
     if not (folder / CARD).is_file():
         if others := _of_other_weights(folder):
@@ -107,10 +108,18 @@ def read_card(folder: Path, model_id: str, source: str = "") -> Card:
     if card is None:
         raise ValueError(f"the export in {folder} was made by another version of this package: {anew}")
     if card.model_id != model_id:
-        raise ValueError(f"the export in {folder} is of {card.model_id[:40]}, not of {model_id[:40]}: {anew}")
-    if any(hashlib.sha256(content).hexdigest() != card.sha256[name] for name, content in files.items()):
+        raise ValueError(f"the export in {folder} is of {str(card.model_id)[:40]}, not of {model_id[:40]}: {anew}")
+    expected = card_of(model, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+    if card != expected or not set(card.parts) <= set(files):
         raise ValueError(f"the export in {folder} is not what was written there: {anew}")
     return card
+
+
+def card_of(model: Model, sha256: dict[str, str]) -> Card:
+    """The card of a model's export, as this version writes it; `sha256` of each file."""
+    network = model.network
+    traits = (network.prediction, network.blank, network.conditions, network.hypotheses, has_centres(network))
+    return Card(model.model_id, *traits, sha256, code_version())
 
 
 def _of_other_weights(folder: Path) -> list[str]:
@@ -156,17 +165,7 @@ def export(
     try:
         _write(model, part)
         digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(part.iterdir())}
-        network = model.network
-        card = Card(
-            model.model_id,
-            network.prediction,
-            network.blank,
-            network.conditions,
-            network.hypotheses,
-            has_centres(network),
-            digests,
-            code_version(),
-        )
+        card = card_of(model, digests)
         (part / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
         loaded = check(part, card)
         difference = _worst([_difference(model, loaded, batch, Tensor.max) for batch in (1, 3)])

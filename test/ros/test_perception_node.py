@@ -412,6 +412,7 @@ def test_parameters_are_described(bench):
     "parameters,words",
     [
         ({"num_samples": 0}, ["num_samples", "1..64", "0"]),
+        ({"sampling_steps": 1001}, ["sampling_steps", "0..1000", "1001"]),
         ({"stillness": 0}, ["stillness", "float", "write 0.0"]),
         ({"num_samples": "three"}, ["num_samples", "three"]),
         ({"device": "tpu"}, ["device", "tpu", "cuda"]),
@@ -421,14 +422,15 @@ def test_parameters_are_described(bench):
         ({"model": "no-such-model"}, ["no-such-model", "default"]),
         ({"model": "missing.safetensors"}, ["missing.safetensors", "missing"]),
     ],
-    ids=["range", "whole", "type", "device", "fit", "region", "regions", "model", "weights"],
+    ids=["range", "steps", "whole", "type", "device", "fit", "region", "regions", "model", "weights"],
 )
 def test_a_bad_configuration_is_refused_and_can_be_mended(bench, eager_model, capfd, parameters, words):
     b = bench(**parameters)
     line = next(line for line in capfd.readouterr().err.splitlines() if "cannot configure" in line)
     assert all(word in line for word in words), line
     assert b.node._state_machine.current_state[1] == "unconfigured"
-    good = {"num_samples": 3, "device": "cpu", "fit": "letterbox", "region": [0] * 4, "stillness": 0.0, "model": str(eager_model)}
+    good = {"num_samples": 3, "sampling_steps": 0, "device": "cpu", "fit": "letterbox", "region": [0] * 4, "stillness": 0.0}
+    good["model"] = str(eager_model)
     results = b.node.set_parameters([Parameter(name, value=good[name]) for name in parameters])
     assert all(result.successful for result in results)
     assert b.node.trigger_configure() == TransitionCallbackReturn.SUCCESS

@@ -345,6 +345,17 @@ def _card_with(**values):
     return change
 
 
+EDITED = (
+    {"prediction": "epsilon", "blank": 0.0},
+    {"blank": 0.0},
+    {"hypotheses": "5"},
+    {"conditions": 99},
+    {"centres": True},
+    {"sha256": {}},
+    {"sha256": []},
+)  # each would be a sequence of wrong masks, or an error in every frame
+
+
 @pytest.mark.parametrize(
     "damage,words",
     [
@@ -355,14 +366,17 @@ def _card_with(**values):
         (lambda folder: (folder / DENOISER).unlink(), "is damaged"),
         (lambda folder: (folder / CARD).write_text("{"), "is damaged"),
         (lambda folder: (folder / CARD).write_text('{"kind": 1}'), "is damaged"),
+        *((_card_with(**wrong), "is not what was written there") for wrong in EDITED),
+        (_card_with(model_id=5), "is of 5"),
     ],
-    ids=["truncated", "other weights", "other code", "other code's card", "missing file", "no json", "other card"],
+    ids=["truncated", "other weights", "other code", "other code's card", "missing file", "no json", "other card"]
+    + [*(next(iter(wrong)) for wrong in EDITED), "id"],
 )
 def test_an_export_that_cannot_be_trusted_is_refused(cache, small_model, caplog, damage, words):
     folder = folder_of(small_model)
     damage(folder)
     with pytest.raises(ValueError, match=words):
-        read_card(folder, load_model(str(small_model)).model_id)
+        read_card(folder, load_model(str(small_model)))
     assert Perceiver.load(str(small_model), "cpu", runtime="openvino").runtime == "torch"
     assert words in caplog.text and "make it anew" in caplog.text
     caplog.clear()
