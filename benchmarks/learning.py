@@ -15,7 +15,7 @@ from benchmarks.arguments import add_device, add_out, add_repeats
 from benchmarks.growth import matrix_rate
 from seqamodal_ros.commands.arguments import Parser, whole_number
 from seqamodal_ros.diffusion.schedule import Schedule
-from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
+from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16, slower_in_bfloat16
 from training.begin import begin
 from training.data.batches import Batch, SceneBatches
 from training.data.scene import Scene
@@ -32,13 +32,13 @@ OBJECTS = 3  # of a scene; each lies on the next, so there are as many layers
 def learning(network: str, device: str, images: int, repeats: int) -> dict[str, Any]:
     """Forward, backward and the optimiser's step of a network of `training/configs`, on scenes of boxes.
 
-    In bfloat16 where the hardware computes it. The weights are random ones, which cost as much as others, and all of them learn.
-    Rows are those of step 0: the model's own cumulative masks, which later steps may draw, cost more.
+    In bfloat16 where the hardware computes it and is not slower so. The weights are random ones, which cost as much as others,
+    and all of them learn. Rows are those of step 0: the model's own cumulative masks, which later steps may draw, cost more.
     """
     settings = read_settings(CONFIGS / f"{network}.yaml")
     settings = replace(settings, backbone=BackboneSettings(imagenet=False, frozen_stages=0))
     trained = begin(settings).to(device, memory_format=torch.channels_last).train()
-    kind = torch.bfloat16 if computes_bfloat16(device) else torch.float32
+    kind = torch.bfloat16 if computes_bfloat16(device) and not slower_in_bfloat16(device) else torch.float32
     losses = Losses(trained, method_of(settings), Schedule.linear(), kind == torch.bfloat16)
     optimiser = torch.optim.AdamW([{"params": group["params"]} for group in parameter_groups(trained, settings.loop)])
     batch = boxes(settings, images).to(torch.device(device))

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import ModelSettings, described
-from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
+from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16, slower_in_bfloat16
 from training.data.batches import Batch, SceneBatches
 from training.record import Record
 
@@ -273,9 +273,9 @@ class Run:
         if s.compile:
             for part in self.network.children():
                 part.compile()  # calls of it; what a denoiser takes of an image, a few small convolutions, stays as it is
-        bfloat16 = s.bfloat16 and computes_bfloat16(self.device.type)
+        bfloat16 = s.bfloat16 and computes_bfloat16(self.device.type) and not slower_in_bfloat16(self.device.type)
         if bfloat16 != s.bfloat16:
-            self.accelerator.print(f"in float32: the {self.device.type} here does not compute in bfloat16")
+            self.accelerator.print(f"in float32: the {self.device.type} here does not compute in bfloat16, or is slower in it")
         losses_of = self.accelerator.prepare(Losses(self.network, method, schedule, bfloat16))
         bar = tqdm(steps, initial=self.step, total=s.steps, desc="steps", smoothing=0.02, mininterval=2, disable=record is None)
         sums: dict[str, float] = {}

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from seqamodal_ros.commands.arguments import Parser, interruptible, one_line
 
 BFLOAT16 = (
-    "on a CPU runtime 'auto' takes OpenVINO from now on, in bfloat16 where it can: single objects and the pick order may change "
-    "('onnxruntime' and 'torch' stay in float32)"
+    "on a CPU runtime 'auto' takes OpenVINO from now on, in bfloat16 where that is faster: single objects and the pick order may "
+    "change ('onnxruntime' and 'torch' stay in float32)"
 )
 
 

@@ -20,8 +20,21 @@ def computes_bfloat16(device: str) -> bool:
     """
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(able.get(name) for name in IN_CPUS)
+    return any(_of_cpu().get(name) for name in IN_CPUS)
+
+
+def slower_in_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16 and is slower in it than in float32, as Intel's CPUs are where they have no matrix
+    units (AMX), or where a virtual machine hides them: by a sixth to a third, on the one that was measured (docs/performance.md).
+    """
+    able = _of_cpu()
+    intel = str(able.get("cpu_name", "")).startswith("Intel")
+    return torch.device(device).type == "cpu" and computes_bfloat16(device) and intel and not able.get("amx_bf16")
+
+
+def _of_cpu() -> Mapping[str, Any]:
+    """What PyTorch tells of the CPU; nothing, of 2.10 and older."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
 
 
 class Bfloat16(WithTraitsOf):

@@ -18,7 +18,7 @@ from seqamodal_ros import Perceiver
 from seqamodal_ros.commands.export import main as export_command
 from seqamodal_ros.diffusion.weights import load_model, save_model
 from seqamodal_ros.runtimes import choice, exported
-from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16
+from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16, slower_in_bfloat16
 from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.runtimes.exported import CARD, DENOISER, export_folder, read_card
 from seqamodal_ros.runtimes.openvino import SIZES
@@ -453,6 +453,25 @@ def test_bfloat16_is_what_pytorch_says_of_the_cpu(monkeypatch, name, known):
 def test_a_pytorch_that_does_not_say_is_taken_for_one_without(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not computes_bfloat16("cpu")
+
+
+@pytest.mark.parametrize(
+    ("able", "slower"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": False}, False),  # it is not computed in at all
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, False),
+        ({"bf16": True}, False),
+    ],
+)
+def test_bfloat16_is_not_taken_where_it_is_slower(cache, small_model, monkeypatch, able, slower):
+    """Of OpenVINO's own word on what the CPU can do nothing is changed."""
+    can = sys.modules["openvino"].Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert slower_in_bfloat16("cpu") is slower and not slower_in_bfloat16("cuda")
+    taken = "bfloat16" if "BF16" in can and not slower else "float32"
+    assert Perceiver.load(str(small_model), "cpu", runtime="openvino").precision == taken
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -95,12 +95,17 @@ def test_without_bfloat16_a_run_goes_on_in_float32_and_says_so(tmp_path, materia
     monkeypatch.setattr(training.loop, "computes_bfloat16", lambda device: False)
     assert_equal_weights(asked, train(tmp_path / "bfloat16", material, settings=steps))
     assert "in float32: the cpu here does not compute in bfloat16" in capsys.readouterr().out
+    monkeypatch.setattr(training.loop, "computes_bfloat16", lambda device: True)
+    monkeypatch.setattr(training.loop, "slower_in_bfloat16", lambda device: True)
+    assert_equal_weights(asked, train(tmp_path / "slower", material, settings=steps))
+    assert "or is slower in it" in capsys.readouterr().out
 
 
 def test_with_bfloat16_a_run_computes_in_it(tmp_path, material, monkeypatch, capsys):
     one = replace(LOOP, steps=1)
     exact = train(tmp_path / "float32", material, settings=replace(one, bfloat16=False))
     monkeypatch.setattr(training.loop, "computes_bfloat16", lambda device: True)
+    monkeypatch.setattr(training.loop, "slower_in_bfloat16", lambda device: False)
     rounded = train(tmp_path / "bfloat16", material, settings=one)
     assert "float32" not in capsys.readouterr().out
     assert any(not torch.equal(value, rounded.network.state_dict()[name]) for name, value in exact.network.state_dict().items())
