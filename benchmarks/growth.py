@@ -94,6 +94,7 @@ def floor(model: str, device: str, runtime: str, repeats: int) -> dict[str, Any]
     rates = {"float32": matrix_rate(torch.float32, device)}
     if computes_bfloat16(device):
         rates["bfloat16"] = matrix_rate(torch.bfloat16, device)
+    if max(rates, key=lambda kind: rates[kind]) == "bfloat16":
         weights, activations = weights / 2, activations / 2
     copy = copy_rate(device)
     best = 1000 * max(operations / max(rates.values()), weights / copy)

@@ -91,7 +91,7 @@ def _floor(runtime: str, **f: Any) -> str:
     return (
         f"The floor: {f['gflop_encode']:.2f} GFLOP for the encoder, {f['rows']} times {f['gflop_row']:.2f} for "
         f"rows of the denoiser and {f['gflop_centres']:.2f} for ways to centres are {f['gflop_frame']:.1f} GFLOP a frame; "
-        f"{f['megabytes_weights']:.0f} MB of weights are read in {list(f['gflops'])[-1]} (and "
+        f"{f['megabytes_weights']:.0f} MB of weights are read in {max(f['gflops'], key=f['gflops'].get)} (and "
         f"{f['megabytes_activations']:.0f} MB go into convolutions and out of them, of which caches spare some). "
         f"This machine multiplies matrices at {rates}, and copies at {f['gigabytes_a_second_copied']:.1f} GB/s: "
         f"{f['floor_ms']:.0f} ms at best. `{runtime}` takes {f['frame_ms']:.0f} ms, so {100 * f['share']:.0f} % of what the "

@@ -91,6 +91,7 @@ def main() -> int:
         missing: list[str] = []
         pairs = MasksWithDepth(missing.append)
         infos: deque[CameraInfo] = deque(maxlen=1)
+        pair: tuple[LayeredMasks, Image] | None = None
 
         def listen(kind: Any, topic: str, heard: Callable[[Any], None], qos: Any) -> None:
             node.create_subscription(kind, topic, lambda message: heard(message), qos)  # rclpy refuses a builtin itself
@@ -102,12 +103,14 @@ def main() -> int:
         try:
             while time.monotonic() < until and not stop:
                 rclpy.spin_once(node, timeout_sec=0.1)
-                if not infos or (pair := pairs.take()) is None:
+                pair = pairs.take() or pair  # the latest: camera_info may come long after the first
+                if pair is None or not infos:
                     continue
                 try:
                     found = grasp_input(*pair, infos[0], arguments.target, arguments.min_score)
                 except ValueError as error:  # the next frame may do
                     missing.append(str(error))
+                    pair = None
                     continue
                 data = io.BytesIO()
                 np.savez(data, **found)
@@ -116,7 +119,8 @@ def main() -> int:
                 return 0
             if stop:
                 return 130
-            came = f"masks {'came' if pairs.waiting else 'did not come'}, depth images: {pairs.depths}, camera_info: {len(infos)}"
+            masks = "came" if pairs.waiting or pair else "did not come"
+            came = f"masks {masks}, depth images: {pairs.depths}, camera_info: {len(infos)}"
             print(f"nothing written within {arguments.timeout:g} s: {missing[-1] if missing else came}", file=sys.stderr)
             return 1
         except OSError as error:

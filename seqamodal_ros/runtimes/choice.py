@@ -20,7 +20,7 @@ from seqamodal_ros.runtimes.onnx_runtime import OnnxRuntimeNetwork
 from seqamodal_ros.runtimes.openvino import OpenVinoNetwork
 
 LOGGER = logging.getLogger(__name__)
-# fastest first: OpenVINO on all three CPUs that were measured, ONNX Runtime then on two of them (docs/performance.md)
+# the first that is there is taken: OpenVINO is the fastest on all CPUs that were measured (docs/performance.md)
 OF_EXPORTS: dict[str, Callable[[Path, Card], OpenVinoNetwork | OnnxRuntimeNetwork]] = {
     "openvino": OpenVinoNetwork,
     "onnxruntime": OnnxRuntimeNetwork,
