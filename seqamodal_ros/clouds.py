@@ -108,7 +108,7 @@ class MasksWithDepth:
 
     def add_masks(self, masks: Any) -> None:
         """A message that has come."""
-        if jumped_back(self._masks, masks):
+        if _jumped_back(self._masks, masks):
             self._leave_out(len(self._masks), "stamps jumped back")
         self._masks.append(masks)
         if len(self._masks) > MOST_MASKS:
@@ -116,7 +116,7 @@ class MasksWithDepth:
 
     def add_depth(self, depth: Any) -> None:
         """An image that has come."""
-        if jumped_back(self._depths, depth):
+        if _jumped_back(self._depths, depth):
             self._depths.clear()
         self._depths.append(depth)
         while len(self._depths) > 1 and sum(len(each.data) for each in self._depths) > MOST_BYTES:
@@ -145,7 +145,7 @@ class MasksWithDepth:
         self._left_out(f"masks of {stamp.sec}.{stamp.nanosec:09d}{more} are left out: {why}")
 
 
-def jumped_back(kept: Sequence[Any], message: Any) -> bool:
+def _jumped_back(kept: Sequence[Any], message: Any) -> bool:
     """Whether a message is of before the last of those that are kept, by more than `MAX_SKEW`."""
     return bool(kept) and seconds_apart(message.header.stamp, kept[-1].header.stamp) < -MAX_SKEW
 

@@ -173,11 +173,14 @@ def table_row(name: str, photographs: Sequence[Photograph], answers: Sequence[An
         _share(found, [len(photograph.boxes) for photograph in photographs]),
         _share(found, [len(answer.named) for answer in answers]),
     ]
+    nearer = [
+        nearer_beside(answer.scene, photograph.metres) if by_depth and photograph.metres is not None else {}
+        for photograph, answer in zip(photographs, answers, strict=True)
+    ]
     for least in LEAST_SCORES:
         verdicts = []
-        for photograph, answer in zip(photographs, answers, strict=True):
-            nearer = nearer_beside(answer.scene, photograph.metres) if by_depth and photograph.metres is not None else {}
-            free = [obj for obj in free_objects(answer.named, min_score=least) if obj.id not in nearer]
+        for photograph, answer, cut_off in zip(photographs, answers, nearer, strict=True):
+            free = [obj for obj in free_objects(answer.named, min_score=least) if obj.id not in cut_off]
             picks = [answer.found.get(obj.id) for obj in free]
             verdicts.append([match is not None and match < photograph.free for match in picks])
         for few in (verdicts, [each[:1] for each in verdicts]):

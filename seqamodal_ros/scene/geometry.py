@@ -116,6 +116,15 @@ class Geometry:
             target[:] = across.means(down.means(fine, 0), 1).round()
         return square
 
+    def nearest(self, values: np.ndarray, size: int) -> np.ndarray:
+        """The square of what has no mean, such as depth: float32 [size, size] of [H, W], the nearest pixel's; NaN in padding."""
+        scale_x, scale_y, left, top = self.affine(size)
+        at = np.arange(size) + 0.5
+        rows, columns = np.floor(top + scale_y * at).astype(int), np.floor(left + scale_x * at).astype(int)
+        square = values[rows.clip(0, self.height - 1)[:, None], columns.clip(0, self.width - 1)].astype(np.float32)
+        square[~self.inside(size)] = np.nan
+        return square
+
     def inside(self, mask_size: int) -> np.ndarray:
         """bool [mask_size, mask_size]: mask pixels whose centre lies in what is seen of the image; the others are padding.
 

@@ -11,7 +11,6 @@ import math
 import cv2
 import numpy as np
 
-from seqamodal_ros.scene.geometry import Geometry
 from seqamodal_ros.scene.picking import free_objects
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 
@@ -55,7 +54,8 @@ def nearer_beside(scene: LayeredScene, metres: np.ndarray) -> dict[int, tuple[in
         raise ValueError(f"depth is of {metres.dtype}: give metres as floating point numbers, NaN where unknown")
     free = free_objects(scene.objects)
     side = FINE * scene.amodal.shape[2]
-    depth = _in_square(metres, geometry, side) if free else metres
+    depth = geometry.nearest(metres, side)
+    depth[np.isinf(depth)] = np.nan
     shown = {obj.id: _enlarged(obj.visible, side) for obj in scene.objects} if free else {}
     found = {}
     for obj in free:
@@ -63,17 +63,6 @@ def nearer_beside(scene: LayeredScene, metres: np.ndarray) -> dict[int, tuple[in
         if _longest(nearer) >= LENGTH * FINE:
             found[obj.id] = tuple(sorted(number for number, mask in shown.items() if (mask & nearer).any()))
     return found
-
-
-def _in_square(metres: np.ndarray, geometry: Geometry, side: int) -> np.ndarray:
-    """float32 [side, side]: depth in the model's square, of the nearest pixel each; NaN where the square shows no image."""
-    scale_x, scale_y, left, top = geometry.affine(side)
-    at = np.arange(side) + 0.5
-    rows, columns = np.floor(top + scale_y * at).astype(int), np.floor(left + scale_x * at).astype(int)
-    height, width = metres.shape
-    square = metres[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)].astype(np.float32)
-    square[~(np.isfinite(square) & geometry.inside(side))] = np.nan
-    return square
 
 
 def _enlarged(mask: np.ndarray, side: int) -> np.ndarray:

@@ -158,19 +158,9 @@ def _view(stage: Stage, settings: RenderSettings, rng: np.random.Generator) -> S
     picture = stage.photograph(rng, lamps=1, sky=3)[:, middle]
     height, width = picture.shape[:2]
     nearest = np.minimum(depths[shows].min(axis=0), surroundings)[:, middle]
-    image = Geometry.letterbox(width, height).to_model(picture, settings.image_size)
-    return Scene(image, small, occluded_by, _millimetres(nearest, settings.image_size))
-
-
-def _millimetres(depth: np.ndarray, size: int) -> np.ndarray:
-    """uint16 [size, size]: metres, float32 [h, w], as the square shows them (`Geometry.letterbox`), each the nearest pixel's."""
-    height, width = depth.shape
     geometry = Geometry.letterbox(width, height)
-    where = (np.arange(size) + 0.5) * geometry.side / size
-    rows, columns = np.floor(where + geometry.top).astype(int), np.floor(where + geometry.left).astype(int)
-    square = (1000 * depth[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]).round().clip(0, 65535)
-    square[~geometry.inside(size)] = 0
-    return square.astype(np.uint16)
+    millimetres = np.nan_to_num(1000 * geometry.nearest(nearest, settings.image_size)).round().clip(0, 65535).astype(np.uint16)
+    return Scene(geometry.to_model(picture, settings.image_size), small, occluded_by, millimetres)
 
 
 def _tinted(model: Model, rng: np.random.Generator) -> Model:
