@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network as a run begins with it: built at random, on ImageNet's backbone, or from weights that were trained."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
@@ -17,6 +18,7 @@ from training.pretrained import filters_in_float32, freeze, imagenet_file, load_
 from training.settings import TrainSettings, only_part
 from training.taught import TaughtNetwork
 
+PARTS = {"centres": "centres", "denoiser": "denoiser", "numbers": "denoiser.numbers"}  # names of `only` -> of modules
 SIZES = {"denoiser": "denoiser_channels", "centres": "centre_channels"}  # of parts that may begin anew
 
 
@@ -67,8 +69,17 @@ def _begun_anew(held: NetworkSettings, settings: TrainSettings) -> tuple[str, ..
     return tuple(f"{part}." for part in other)
 
 
+def _lacking(state: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Modules whose weights are not given: "denoiser" where none of it is, "denoiser.numbers" where these are not."""
+    begun = {name.split(".")[0] for name in given}
+    lacking = (name for name in state if name not in given)
+    return sorted({name.rpartition(".")[0] if name.split(".")[0] in begun else name.split(".")[0] for name in lacking})
+
+
 def begin(settings: TrainSettings, initial: Model | None = None) -> nn.Module:
     """The network as training begins with it: with trained weights, with the backbone's ImageNet weights, or at random.
+
+    Prints which parts `initial` has no weights for.
 
     Raises:
         OSError: the package of the ImageNet weights is missing.
@@ -82,12 +93,14 @@ def begin(settings: TrainSettings, initial: Model | None = None) -> nn.Module:
         if not may_begin(initial.settings.network, settings.network):
             raise ValueError(f"--init holds {initial.settings.network}, the configuration names {settings.network}")
         state = network.state_dict()
-        # export takes a bias off anew, but where the layers stay as they are
+        # export takes a bias off anew, but of a run of centres alone, which leaves the layers as they are
         held = initial.network.state_dict() if only_part(objective) == "centres" else without_bias(initial)
         anew = _begun_anew(initial.settings.network, settings)
         # but for the number of layers
         same = {name: value for name, value in held.items() if not name.startswith(anew) and value.shape == state[name].shape}
         network.load_state_dict({**state, **same})
+        if lacking := _lacking(state, same):
+            print(f"--init has no weights of these, or of other sizes; a new run begins them anew: {', '.join(lacking)}")
     if isinstance(network, FastNetwork):
         backbone = network.encoder.backbone
         if settings.backbone.imagenet and not initial:
@@ -95,7 +108,7 @@ def begin(settings: TrainSettings, initial: Model | None = None) -> nn.Module:
         freeze(backbone, settings.backbone.frozen_stages)
         if part := only_part(objective):
             network.requires_grad_(False)
-            getattr(network, part).requires_grad_(True)
+            network.get_submodule(PARTS[part]).requires_grad_(True)
         elif isinstance(objective, ObjectiveSettings) and network.centres is not None:
             network.centres.requires_grad_(objective.centres > 0)
         if not torch.cuda.is_available():

@@ -2,7 +2,7 @@
 """Writes a run's moving-average weights as safetensors: `python -m training.export RUN CONFIG --out FILE`.
 
 What is not given is as in the weights that the run began with (`training.train --init`), but for the number of layers and
-`area_min`, which are the configuration's where layers were trained; choose bias and temperatures of a denoiser that began anew.
+`area_min`, which are the configuration's (but of `only: centres`); choose bias and temperatures of a denoiser that began anew.
 """
 
 import argparse

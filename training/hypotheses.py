@@ -11,7 +11,7 @@ from torch import Tensor
 from training.losses import row_losses
 from training.own import TrainableNetwork
 
-TO_MEAN = 0.3  # share of rows that teach number 0, whatever their target: the mean of all, and what cumulative masks are drawn by
+TO_MEAN = 0.3  # share of rows that teach number 0, whatever their target: the mean of all, which draws cumulative masks
 TO_ANY = 0.1  # of the others, share that teach any, or one that never came nearest would never learn (Rupprecht et al., 2017)
 
 
@@ -24,6 +24,7 @@ def to_teach(
     image_features: tuple[Tensor, ...],
     target: Tensor,
     dice: float,
+    zero: bool = True,
 ) -> Tensor | None:
     """The hypothesis that each row teaches: int64 [R]; None of a network that tells none apart.
 
@@ -31,6 +32,7 @@ def to_teach(
         network, x_t, t, cumulative_mask, image_features: see `FastNetwork.denoise`.
         target: float [R, 1, h, w], 1 where the layer is.
         dice: weight of Dice beside binary cross-entropy.
+        zero: whether a share of the rows teaches number 0, which has no vector of its own to learn.
     """
     if network.hypotheses == 1:
         return None
@@ -45,4 +47,4 @@ def to_teach(
     nearest = 1 + losses.argmin(dim=0)
     any_of_them = torch.randint(1, network.hypotheses, (rows,), device=device)
     taught = torch.where(torch.rand(rows, device=device) < TO_ANY, any_of_them, nearest)
-    return torch.where(torch.rand(rows, device=device) < TO_MEAN, 0, taught)
+    return torch.where(torch.rand(rows, device=device) < (TO_MEAN if zero else 0), 0, taught)

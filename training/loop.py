@@ -145,7 +145,8 @@ class Run:
         began: settings of the weights file that `network` is of, which an export takes over; a run that goes on keeps its own.
 
     Raises:
-        ValueError: the processes cannot share the parts of a batch evenly, or the checkpoint is of another network.
+        ValueError: the processes cannot share the parts of a batch evenly, or the checkpoint is of another network, or of other
+                parts of it.
     """
 
     def __init__(self, folder: Path, network: nn.Module, settings: LoopSettings, began: ModelSettings | None = None):
@@ -187,8 +188,11 @@ class Run:
             self.optimiser.load_state_dict(state["optimiser"])
             for group, asked in zip(self.optimiser.param_groups, groups, strict=True):
                 group.update(asked)  # the settings of now, not those of the checkpoint
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{self.checkpoint} is of another network: give another --out ({error})") from None
+        except (RuntimeError, ValueError):
+            raise ValueError(
+                f"{self.checkpoint} is of another network, or of a run that trains other parts of it: give its configuration, "
+                "or another --out"
+            ) from None
         seed = state.get("seed", self.settings.seed)  # older checkpoints hold none
         if seed != self.settings.seed:
             raise ValueError(f"{self.checkpoint} was begun with seed {seed}: give that one, or another --out")

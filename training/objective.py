@@ -42,8 +42,9 @@ class ObjectiveSettings:
         edges: weight of the loss of `training.edges`; 0 trains without that head.
         all_layers: weight of the loss of all layers as the encoder draws them at once, of networks where it does.
         centres: weight of the loss of the network's ways to centres, see `training.centres`; 0 leaves them as they are.
-        only: train this part of a trained network alone, "centres" or "denoiser", by its own losses: no other weight changes.
-            "": train all of it.
+        only: train this part of a trained network alone, "centres", "denoiser" or "numbers", by its own losses: no other weight
+            changes. "numbers" are the denoiser's vectors of the hypotheses that it tells apart: what number 0 draws, which
+            has none, stays as it is. "": train all of it.
     """
 
     kind: ClassVar[str] = "fast"
@@ -71,8 +72,8 @@ class ObjectiveSettings:
         if min(self.edges, self.all_layers, self.centres) < 0:
             weights = f"{self.edges}, {self.all_layers} and {self.centres}"
             raise ValueError(f"edges, all_layers and centres are weights and must be 0 or more, not {weights}")
-        if self.only not in ("", "centres", "denoiser"):
-            raise ValueError(f'only is "centres", "denoiser" or "", not {self.only!r}')
+        if self.only not in ("", "centres", "denoiser", "numbers"):
+            raise ValueError(f'only is "centres", "denoiser", "numbers" or "", not {self.only!r}')
         if self.only and max(self.edges, self.all_layers, self.centres):
             raise ValueError(f"`only` trains the {self.only} alone: leave out edges, all_layers and centres")
 
@@ -156,7 +157,7 @@ def loss(
     x0 = signed(target)
     x_t, t = noisy(x0, schedule, settings.noise_only)
     given = x_t, t, signed(cumulative), tuple(f[image] for f in features[: network.conditions])
-    hypothesis = to_teach(network, *given, target.float(), settings.dice)
+    hypothesis = to_teach(network, *given, target.float(), settings.dice, zero=settings.only != "numbers")
     losses = mask_losses(network.logits(*given, hypothesis).float(), target.float(), settings.dice)
     tasks = {}  # beside the rows: loss and weight
     if settings.centres:

@@ -46,7 +46,8 @@ class TrainSettings:
             raise ValueError(f"repeated is a number of scenes, or 0, not {self.repeated}")
         if (self.repeated > 0) != bool(only_part(self.objective)):
             raise ValueError(
-                "give both `repeated: 3000` and `objective: {only: centres}` (or denoiser), or none: features are kept of so many"
+                "give both `repeated: 3000` and `objective: {only: centres}` (or denoiser, or numbers), or none: "
+                "features are kept of so many"
             )
         if self.repeated and self.loop.again > 1:
             raise ValueError("leave out `loop: {again: ...}` where scenes are `repeated`: they come again already")
@@ -83,6 +84,8 @@ class TrainSettings:
             raise ValueError(f"the encoder draws {network.layers} layers, the scenes have up to {deepest}: make them agree")
         if (objective.centres > 0 or objective.only == "centres") and not network.centre_channels:
             raise ValueError("the network has no part that learns centres: give it `network: {centre_channels: [48, 32, 32]}`")
+        if objective.only == "numbers" and network.hypotheses == 1:
+            raise ValueError("the network tells no hypotheses apart by number: give it `network: {hypotheses: 5}`")
 
 
 def only_part(objective: object) -> str:

@@ -54,7 +54,7 @@ def method_of(settings: TrainSettings) -> Method:
 
             *features, own = encoded(seen, batch.image)
             return {"loss": centre_loss(network.to_centres, tuple(features), batch, own > 0)}
-        if objective.only == "denoiser":
+        if objective.only in ("denoiser", "numbers"):
             kept = encoded(lambda images: network.encode(images)[network.conditions :], batch.image)
             return loss(network, batch, schedule, objective, step, (*network.denoiser.of_image(kept), *kept))
         return loss(network, batch, schedule, objective, step)

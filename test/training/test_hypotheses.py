@@ -37,12 +37,11 @@ def rows(*columns):
 
 
 def test_the_nearest_is_taught(monkeypatch):
-    monkeypatch.setattr(hypotheses, "TO_MEAN", 0.0)
     monkeypatch.setattr(hypotheses, "TO_ANY", 0.0)
     given, target = rows(2, 1, 3, 3, 1)
-    assert to_teach(Columns(4), *given, target, 1.0).tolist() == [2, 1, 3, 3, 1]
+    assert to_teach(Columns(4), *given, target, 1.0, zero=False).tolist() == [2, 1, 3, 3, 1]
     given, target = rows(0, 0)  # which number 0, the mean, draws best: it takes part in no choice
-    assert (to_teach(Columns(4), *given, target, 1.0) > 0).all()
+    assert (to_teach(Columns(4), *given, target, 1.0, zero=False) > 0).all()
     assert to_teach(Columns(1), *given, target, 1.0) is None
 
 

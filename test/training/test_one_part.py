@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import training.hypotheses
 import training.objective
 import training.train
-from seqamodal_ros.diffusion.fast import FastNetwork
+from seqamodal_ros.diffusion.adapter import normalised
+from seqamodal_ros.diffusion.fast import FastNetwork, ResidualBlock
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
-from training.begin import begin
+from training.begin import PARTS, begin
 from training.data.batches import Repeated
 from training.data.scene import Scene
 from training.encoded import EncodedOnce
@@ -73,10 +75,12 @@ def test_repeated_scenes_and_one_part_alone_go_together():
     with pytest.raises(ValueError, match="they come again already"):
         alone = ObjectiveSettings(only="denoiser")
         TrainSettings(network=SMALL, objective=alone, repeated=5, loop=LoopSettings(again=2))
+    with pytest.raises(ValueError, match="tells no hypotheses apart by number"):
+        TrainSettings(network=SMALL, objective=ObjectiveSettings(only="numbers"), repeated=5)
 
 
 @pytest.mark.parametrize("side", [64, 96])
-@pytest.mark.parametrize("part", ["centres", "denoiser"])
+@pytest.mark.parametrize("part", ["centres", "denoiser", "numbers"])
 def test_a_run_of_one_part_alone_encodes_each_scene_once_and_resumes(tmp_path, monkeypatch, part, side):
     encode, asked = FastNetwork.encode, []
 
@@ -90,7 +94,7 @@ def test_a_run_of_one_part_alone_encodes_each_scene_once_and_resumes(tmp_path, m
 
     monkeypatch.setattr(FastNetwork, "encode", counted)
     settings = TrainSettings(
-        network=replace(SMALL, image_size=side),
+        network=replace(SMALL, image_size=side, hypotheses=3),
         backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
         composites=replace(TrainSettings().composites, image_size=side, mask_size=16),
         objective=ObjectiveSettings(only=part, own_from=2),
@@ -109,15 +113,21 @@ def test_a_run_of_one_part_alone_encodes_each_scene_once_and_resumes(tmp_path, m
     assert sum(asked) <= 3 + 12  # the scenes, and others that are looked at in the end
     for name, value in runs[0].network.state_dict().items():
         assert torch.equal(value, runs[1].network.state_dict()[name]), name
-        assert name.startswith(f"{part}.") or torch.equal(value, begun[name]), name
-    assert not torch.equal(runs[0].network.state_dict()[f"{part}.out.3.weight"], begun[f"{part}.out.3.weight"])
+        assert name.startswith(f"{PARTS[part]}.") or torch.equal(value, begun[name]), name
+    changed = runs[0].network.state_dict()
+    learned = "denoiser.numbers.weight" if part == "numbers" else f"{part}.out.3.weight"
+    assert not torch.equal(changed[learned], begun[learned])
+    assert not changed["denoiser.numbers.weight"][0].any()
+    other = replace(settings, objective=ObjectiveSettings(only="centres" if part == "denoiser" else "denoiser"))
+    with pytest.raises(ValueError, match="of a run that trains other parts of it: give its configuration"):
+        fit(other, draw, tmp_path / "whole", begin(other))
 
 
-@pytest.mark.parametrize("only", ["", "centres", "denoiser"])
+@pytest.mark.parametrize("only", ["", "centres", "denoiser", "numbers"])
 def test_what_learns(only):
     objective = ObjectiveSettings(rows=2, centres=0.0 if only else 0.5, only=only)
     settings = TrainSettings(
-        network=SMALL,
+        network=replace(SMALL, hypotheses=3),
         backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
         composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
         objective=objective,
@@ -126,10 +136,43 @@ def test_what_learns(only):
     network = begin(settings)
     losses = method_of(settings).losses(network, pair(), Schedule.linear(), 0)
     rows = {"loss", "bce", "dice"}
-    assert set(losses) == {"": rows | {"centres"}, "centres": {"loss"}, "denoiser": rows}[only]
+    assert set(losses) == {"": rows | {"centres"}, "centres": {"loss"}, "denoiser": rows, "numbers": rows}[only]
     losses["loss"].backward()
-    learns = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.grad is not None}
-    assert learns == ({only} if only else {"centres", "encoder", "denoiser"})
+    learns = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    if only == "numbers":
+        assert learns == {"denoiser.numbers.weight"}
+    else:
+        assert {name.split(".")[0] for name in learns} == ({only} if only else {"centres", "encoder", "denoiser"})
+
+
+def test_numbers_alone_leave_what_number_0_draws(monkeypatch):
+    monkeypatch.setattr(training.hypotheses, "TO_MEAN", 1.0)  # of rows that teach number 0 there are none
+    settings = TrainSettings(
+        network=replace(SMALL, hypotheses=3),
+        backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
+        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
+        objective=ObjectiveSettings(only="numbers"),
+        repeated=5,
+    )
+    network = begin(settings)
+    for block in network.denoiser.modules():
+        if isinstance(block, ResidualBlock):  # blank at the start, so that no number would tell
+            torch.nn.init.normal_(block.conv_2.weight, std=0.1)
+    features = network.encode(normalised(pair().image))
+    given = torch.randn(2, 1, 16, 16), torch.full((2,), 999), -torch.ones(2, 1, 16, 16), features
+
+    @torch.no_grad()
+    def drawn(number: int) -> torch.Tensor:
+        return network.logits(*given, torch.full((2,), number))
+
+    before = [drawn(number) for number in range(3)]
+    optimiser = torch.optim.SGD([weight for weight in network.parameters() if weight.requires_grad], lr=10.0)
+    for step in range(4):
+        optimiser.zero_grad()
+        method_of(settings).losses(network, pair(), Schedule.linear(), step)["loss"].backward()
+        optimiser.step()
+    assert torch.equal(drawn(0), before[0])
+    assert not (torch.equal(drawn(1), before[1]) and torch.equal(drawn(2), before[2]))
 
 
 def test_features_kept_of_images_teach_what_those_images_would():
@@ -157,7 +200,7 @@ def test_features_kept_of_images_teach_what_those_images_would():
 def test_one_part_alone_leaves_no_room_for_the_losses_of_others():
     with pytest.raises(ValueError, match="leave out edges, all_layers and centres"):
         ObjectiveSettings(only="denoiser", all_layers=1.0)
-    with pytest.raises(ValueError, match='only is "centres", "denoiser" or ""'):
+    with pytest.raises(ValueError, match='only is "centres", "denoiser", "numbers" or ""'):
         ObjectiveSettings(only="encoder")
 
 
@@ -197,7 +240,7 @@ def test_what_begins_anew_is_trained(tmp_path):
 
 
 @pytest.mark.parametrize("only", ["", "denoiser", "centres"])
-def test_weights_go_on_with_images_of_another_size(tmp_path, only):
+def test_weights_go_on_with_images_of_another_size(tmp_path, only, capsys):
     path = tmp_path / "weights.safetensors"
     save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
     composites = replace(TrainSettings().composites, image_size=96, mask_size=16)
@@ -206,10 +249,11 @@ def test_weights_go_on_with_images_of_another_size(tmp_path, only):
     state = begin(settings, load_model(str(path))).state_dict()
     for name, value in load_model(str(path)).network.state_dict().items():
         assert torch.equal(value, state[name]), name
+    assert not capsys.readouterr().out
 
 
-@pytest.mark.parametrize("only", ["", "denoiser"])
-def test_weights_that_tell_no_hypotheses_apart_begin_a_run_that_does(tmp_path, only):
+@pytest.mark.parametrize("only", ["", "denoiser", "numbers"])
+def test_weights_that_tell_no_hypotheses_apart_begin_a_run_that_does(tmp_path, only, capsys):
     path, more = tmp_path / "weights.safetensors", replace(SMALL, hypotheses=3)
     save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
     composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
@@ -221,6 +265,7 @@ def test_weights_that_tell_no_hypotheses_apart_begin_a_run_that_does(tmp_path, o
     for name, value in load_model(str(path)).network.state_dict().items():
         assert torch.equal(value, state[name]), name
     assert begun.denoiser.numbers.weight.requires_grad
+    assert "begins them anew: denoiser.numbers\n" in capsys.readouterr().out
     alone = ObjectiveSettings(only="centres")
     with pytest.raises(ValueError, match="--init tells 1 hypotheses apart, the configuration 3"):
         begin(TrainSettings(network=more, composites=composites, objective=alone, repeated=5), load_model(str(path)))
@@ -231,7 +276,7 @@ def test_weights_that_tell_no_hypotheses_apart_begin_a_run_that_does(tmp_path, o
 
 
 @pytest.mark.parametrize("only", ["", "denoiser"])
-def test_a_denoiser_of_another_size_begins_anew(tmp_path, only):
+def test_a_denoiser_of_another_size_begins_anew(tmp_path, only, capsys):
     path, lighter = tmp_path / "weights.safetensors", replace(SMALL, denoiser_channels=(8, 8, 16))
     save_model(path, FastNetwork(SMALL).state_dict(), ModelSettings(SMALL))
     composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
@@ -243,18 +288,20 @@ def test_a_denoiser_of_another_size_begins_anew(tmp_path, only):
     for name, value in load_model(str(path)).network.state_dict().items():
         assert name.startswith("denoiser.") or torch.equal(value, begun.state_dict()[name]), name
     assert begun.denoiser.down_8.out_channels == 16
+    assert "begins them anew: denoiser\n" in capsys.readouterr().out
     assert all(parameter.requires_grad for parameter in begun.denoiser.parameters())
 
 
-@pytest.mark.parametrize("only", ["centres", "denoiser", ""])
+@pytest.mark.parametrize("only", ["centres", "denoiser", "numbers", ""])
 def test_a_bias_that_export_took_off_is_given_back(tmp_path, only):
-    """But where the layers stay as they are."""
-    path, network = tmp_path / "weights.safetensors", FastNetwork(SMALL)
-    save_model(path, network.state_dict(), replace(ModelSettings(SMALL), bias=0.5))
+    """But of a run of centres alone, which leaves the layers as they are."""
+    sizes = replace(SMALL, hypotheses=3)
+    path, network = tmp_path / "weights.safetensors", FastNetwork(sizes)
+    save_model(path, network.state_dict(), replace(ModelSettings(sizes), bias=0.5))
     composites = replace(TrainSettings().composites, image_size=64, mask_size=16)
     begun = begin(
         TrainSettings(
-            network=SMALL,
+            network=sizes,
             composites=composites,
             objective=ObjectiveSettings(only=only),
             repeated=5 if only else 0,
