@@ -17,6 +17,9 @@ from seqamodal_ros.scene.image_files import checked_size, decode_image
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject, Stated
 from seqamodal_ros.scene.status import Status, status_of
 
+LONGEST_NAME = 255  # characters, of frames
+LONGEST_TEXT = 1000  # characters
+
 # encoding -> dtype, channels
 ENCODINGS: dict[str, tuple[type, int]] = {
     "rgb8": (np.uint8, 3),
@@ -44,7 +47,10 @@ BUILD_MESSAGES = (
 
 
 class InvalidMessage(ValueError):
-    """A message that cannot be used; the text says what is wrong with it."""
+    """A message that cannot be used; the text says what is wrong with it. It is cut, as it may quote what was sent."""
+
+    def __init__(self, text: str):
+        super().__init__(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}...")
 
 
 @dataclass(frozen=True)
@@ -205,8 +211,15 @@ def check_header(header: Any) -> None:
     """Raise InvalidMessage unless a std_msgs/Header names a frame and a valid time."""
     if not header.frame_id:
         raise InvalidMessage("header.frame_id is empty; set it to the camera's optical frame")
+    check_frame_id(header)
     if header.stamp.sec < 0 or not 0 <= header.stamp.nanosec < 1_000_000_000:
         raise InvalidMessage(f"header.stamp is no time: sec {header.stamp.sec}, nanosec {header.stamp.nanosec}")
+
+
+def check_frame_id(header: Any) -> None:
+    """Raise InvalidMessage where the frame of a std_msgs/Header is no name: an answer holds dozens of copies of it."""
+    if len(header.frame_id) > LONGEST_NAME:
+        raise InvalidMessage(f"header.frame_id has {len(header.frame_id):,} characters; {LONGEST_NAME} at most are a name")
 
 
 def stamp_of(header: Any) -> tuple[int, int]:

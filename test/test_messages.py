@@ -178,7 +178,7 @@ def test_a_message_that_is_not_what_it_says_is_refused(damage):
         message_to_scene(message)
 
 
-@pytest.mark.parametrize("frame_id,sec,nanosec", [("", 1, 1), ("camera", -1, 0), ("camera", 1, 10**9)])
+@pytest.mark.parametrize("frame_id,sec,nanosec", [("", 1, 1), ("c" * 256, 1, 1), ("camera", -1, 0), ("camera", 1, 10**9)])
 def test_a_bad_header_is_refused(frame_id, sec, nanosec):
     check_header(HEADER)
     with pytest.raises(InvalidMessage):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One camera of the node: its topics in and out, its service, its counters. All of it runs on the executor's thread."""
+"""One camera of the node: its topics in and out, its service, its counters. All but `late` runs on the executor's thread."""
 
 import math
 import time
@@ -55,9 +55,9 @@ class Camera:
         with ExitStack() as unwound:  # where something below raises, what was opened is closed
             unwound.callback(self._held.close)
             model_id = worker.perceiver.model_id
-            self.outputs = Outputs(node, prefix, MessageTypes.ros(), model_id, lambda: parameters.get("publish_hypotheses"))
+            self.outputs = Outputs(node, prefix, MessageTypes.ros(), model_id)
             self._held.callback(self.outputs.destroy)
-            self.points = Points(node, prefix, lambda: parameters.get("max_depth_skew"), self._without_points)
+            self.points = Points(node, prefix, self._without_points)
             self._held.callback(self.points.destroy)
             self.segment = SegmentService(
                 node,
@@ -66,6 +66,7 @@ class Camera:
                 message=self.outputs.message,
                 refuse=lambda: "" if active() else "the node is not active: activate it first",
                 num_samples=lambda: parameters.get("num_samples"),
+                hypotheses=lambda: parameters.get("publish_hypotheses"),
             )
             self._held.callback(self.segment.destroy)
             self.images = self._subscribe(f"{prefix}image", parameters.get("image_transport"))
@@ -210,7 +211,9 @@ class Camera:
             self._parameters.get("seed"),
             label=self.outputs.label_wanted or self.points.wanted,
             overlay=self.outputs.overlay_wanted,
+            hypotheses=self._parameters.get("publish_hypotheses"),
             depth=self.points.match(message.header),
+            max_depth_skew=self._parameters.get("max_depth_skew"),
             camera=self.name,
             region=region,
             stillness=self._parameters.get("stillness"),

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's topics: what of an answer goes where."""
 
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -9,18 +8,18 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
 from seqamodal_ros.messages import MessageTypes, fill_image, scene_to_message
-from seqamodal_ros.ros.worker import Answer
+from seqamodal_ros.ros.worker import Answer, Frame
 from seqamodal_ros.scene.scene import LayeredScene
 
 
 class Outputs:
     """`~/layered_masks`; and `~/label` and `~/overlay`, which are made only while someone listens.
 
-    `prefix` comes before each name; `hypotheses` says whether the K hypotheses go along.
+    `prefix` comes before each name.
     """
 
-    def __init__(self, node: LifecycleNode, prefix: str, types: MessageTypes, model_id: str, hypotheses: Callable[[], bool]):
-        self._node, self._types, self._model_id, self._hypotheses = node, types, model_id, hypotheses
+    def __init__(self, node: LifecycleNode, prefix: str, types: MessageTypes, model_id: str):
+        self._node, self._types, self._model_id = node, types, model_id
 
         def publisher(kind: Any, name: str, depth: int) -> Any:
             overrides = QoSOverridingOptions.with_default_policies()
@@ -45,14 +44,14 @@ class Outputs:
         """Whether someone listens to `~/overlay`."""
         return bool(self._overlay.get_subscription_count())
 
-    def message(self, header: Any, scene: LayeredScene) -> Any:
-        """LayeredMasks of a scene, with the image's own header."""
-        return scene_to_message(scene, header, self._model_id, self._types, self._hypotheses())
+    def message(self, frame: Frame, scene: LayeredScene) -> Any:
+        """LayeredMasks of a frame's scene, with the image's own header."""
+        return scene_to_message(scene, frame.header, self._model_id, self._types, frame.hypotheses)
 
     def publish(self, answer: Answer, scene: LayeredScene) -> None:
         """Send an answer's scene, and the pictures that were made of it."""
         header = answer.frame.header
-        self._masks.publish(self.message(header, scene))
+        self._masks.publish(self.message(answer.frame, scene))
         if answer.label is not None:
             self._label.publish(fill_image(Image(), answer.label, "mono16", header))
         if answer.overlay is not None:

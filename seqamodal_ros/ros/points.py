@@ -16,13 +16,13 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
-from seqamodal_ros.clouds import registered, scene_cloud, seconds_apart
+from seqamodal_ros.clouds import MOST_BYTES, registered, scene_cloud, seconds_apart
 from seqamodal_ros.messages import InvalidMessage, unstamped
 from seqamodal_ros.ros.quality import publishers_of
 from seqamodal_ros.ros.worker import Frame
 from seqamodal_ros.scene.scene import LayeredScene
 
-KEPT_DEPTHS = 10  # images; the one that fits comes soon before or after its colour image
+KEPT_DEPTHS = 10  # images, and `MOST_BYTES` of them; the one that fits comes soon before or after its colour image
 DEPTH_WITHIN = 0.5  # seconds that an answer waits for the depth image of its stamp; of a still scene it is there first
 LOOKED_EVERY = 0.1  # seconds
 
@@ -59,14 +59,11 @@ class Points:
     Args:
         node: that it belongs to.
         prefix: comes before each topic's name.
-        max_skew: gives the seconds by which a depth image's stamp may differ from the image's.
         refused: hears why an answer gets no cloud.
     """
 
-    def __init__(
-        self, node: LifecycleNode, prefix: str, max_skew: Callable[[], float], refused: Callable[[InvalidMessage], None]
-    ):
-        self._node, self._max_skew, self._refused = node, max_skew, refused
+    def __init__(self, node: LifecycleNode, prefix: str, refused: Callable[[InvalidMessage], None]):
+        self._node, self._refused = node, refused
         self._waiting: list[Waiting] = []  # oldest first
         self._timer = node.create_timer(LOOKED_EVERY, self._settle, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._timer.cancel()
@@ -148,7 +145,7 @@ class Points:
             raise InvalidMessage(self._missing("depth image", self._depth))
         header, image = frame.header, frame.image
         height, width = image.shape[:2]
-        message = _fitting(frame.depth.depth, header, self._max_skew())
+        message = _fitting(frame.depth.depth, header, frame.max_depth_skew)
         depth, camera = registered(header, message, self._info, width, height)
         cloud = PointCloud2(header=header)
         self._publisher.publish(scene_cloud(scene, label, image, depth, camera, cloud, PointField))
@@ -167,6 +164,8 @@ class Points:
     def _on_depth(self, message: Image) -> None:
         if self.wanted:
             self._depths.append(message)
+            while len(self._depths) > 1 and sum(len(depth.data) for depth in self._depths) > MOST_BYTES:
+                self._depths.popleft()
             for each in self._matches:
                 if match := each():
                     match.offer(message)

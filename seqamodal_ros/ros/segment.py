@@ -11,7 +11,7 @@ from rclpy.task import Future
 from rclpy.time import Time
 from rclpy.timer import Timer
 
-from seqamodal_ros.messages import InvalidMessage
+from seqamodal_ros.messages import InvalidMessage, check_frame_id
 from seqamodal_ros.perceiver import LARGEST_NUM_SAMPLES
 from seqamodal_ros.ros.images import raw_image
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED
@@ -23,13 +23,14 @@ Outcome = Any  # LayeredMasks, or a string: why there are none
 ENDING = "the node is being cleaned up"
 TOO_MANY = "too many requests wait already: call again when they are answered"
 ANSWER_WITHIN = 10.0  # seconds, where the request names no timeout
+LONGEST_WAIT = 600.0  # seconds: a caller who is gone holds a place for as long
 
 
 class SegmentService:
     """Answers requests one by one ahead of the camera's frames; the executor stays free while one is at work.
 
     `prefix` comes before its name; `request_frame` leaves a frame with the worker and returns False where too many wait;
-    `message` makes LayeredMasks of a header and a scene; `refuse` says why requests cannot be taken now, or nothing.
+    `message` makes LayeredMasks of a frame and its scene; `refuse` says why requests cannot be taken now, or nothing.
     """
 
     def __init__(
@@ -37,14 +38,15 @@ class SegmentService:
         node: Node,
         prefix: str,
         request_frame: Callable[[Frame], bool],
-        message: Callable[[Any, LayeredScene], Any],
+        message: Callable[[Frame, LayeredScene], Any],
         refuse: Callable[[], str],
         num_samples: Callable[[], int],
+        hypotheses: Callable[[], bool],
     ):
         from seqamodal_msgs.srv import SegmentImage
 
         self._node, self._request_frame, self._message = node, request_frame, message
-        self._refuse, self._num_samples = refuse, num_samples
+        self._refuse, self._num_samples, self._hypotheses = refuse, num_samples, hypotheses
         self._ending = False
         self._passed_over = ""  # why the camera's last image is no answer, if it is none
         self._open: set[Future] = set()
@@ -126,10 +128,12 @@ class SegmentService:
             _resolve(future, TOO_MANY)
         elif request.num_samples > LARGEST_NUM_SAMPLES:
             _resolve(future, f"num_samples must be in 0..{LARGEST_NUM_SAMPLES} (0: the node's), not {request.num_samples}")
-        elif _seconds(request) < 0:
-            _resolve(future, f"timeout must not be negative (0: {ANSWER_WITHIN:.0f} s), not {_seconds(request):g} s")
+        elif not 0 <= _seconds(request) <= LONGEST_WAIT:
+            in_range = f"in 0..{LONGEST_WAIT:.0f} s (0: {ANSWER_WITHIN:.0f} s)"
+            _resolve(future, f"timeout must be {in_range}, not {_seconds(request):g} s")
         elif len(request.image.data) or request.image.width:
             try:
+                check_frame_id(request.image.header)
                 self._begin(request, request.image.header, raw_image(request.image)[0], None, future)
             except InvalidMessage as error:
                 _resolve(future, _unusable(error))
@@ -150,6 +154,7 @@ class SegmentService:
             num_samples,
             request.seed,
             region=region,
+            hypotheses=self._hypotheses(),
             reply=reply,
             wanted=lambda: not future.done(),
         )
@@ -160,7 +165,7 @@ class SegmentService:
         """Made at once: on a CPU the worker waits for it, and no inference goes on beside."""
         if isinstance(answer.error, InvalidMessage):
             return _unusable(answer.error)
-        return f"inference failed: {answer.error}" if answer.scene is None else self._message(answer.frame.header, answer.scene)
+        return f"inference failed: {answer.error}" if answer.scene is None else self._message(answer.frame, answer.scene)
 
     def _too_late(self, future: Future) -> str:
         if any(waiting[2] is future for waiting in self._for_camera):

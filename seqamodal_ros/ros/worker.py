@@ -44,7 +44,9 @@ class Frame:
         num_samples: K.
         seed: of the noise.
         label, overlay: whether someone wants these pictures of it; at source size they cost more than a glance.
+        hypotheses: whether the K hypotheses go into its message.
         depth: `DepthMatch` of a camera's frame, for the executor's thread: the depth image that fits best.
+        max_depth_skew: seconds by which the stamp of that image may differ from the image's.
         camera: whose it is.
         region: the part of the image that is looked at.
         stillness: grey levels by which patches of it may differ from the camera's image before, to have the same scene, where it
@@ -52,7 +54,8 @@ class Frame:
         reply: who asked for this very frame; called with the answer, on the executor's thread. None for a camera's frame.
         wanted: whether someone still waits for it; asked before it is begun, and before each network call.
         received: when its image came, seconds of the monotonic clock.
-        late: how many seconds older it is by now than it may be to be begun, on the node's clock, which may run otherwise.
+        late: how many seconds older it is by now than it may be to be begun, on the node's clock, which may run otherwise; asked
+            on the worker's thread.
     """
 
     header: Any
@@ -61,7 +64,9 @@ class Frame:
     seed: int
     label: bool = False
     overlay: bool = False
+    hypotheses: bool = True
     depth: Any = None
+    max_depth_skew: float = 0.0
     camera: str = ""
     region: Region = None
     stillness: float = 0.0
@@ -121,7 +126,7 @@ class Cancelled(Exception):
 
 
 class Worker:
-    """Runs a perceiver on a thread of its own; ROS is called from the executor's thread alone.
+    """Runs a perceiver on a thread of its own; ROS is called from the executor's thread alone, but for the clock (`Frame.late`).
 
     `notify` is called on the worker's thread when an answer is there (a guard condition's trigger); the executor's
     thread then collects it with `answers`. The two threads make room for each other: on a CPU, whose cores inference takes, no

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds and reads image files. One that was cut short is an error; a JPEG that is damaged inside may pass, see `decode_image`."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from seqamodal_ros.scene.geometry import LARGEST_SIDE
 
 OPENCV_LOG = getattr(cv2.utils, "logging", cv2)  # holds setLogLevel; OpenCV 4 has it in cv2 itself
 LARGEST_PIXELS = 64_000_000  # of an encoded image
+MOST_SEGMENTS = 5_000  # of a JPEG before its pixels: those of the largest profiles are some hundred
+FILL = re.compile(rb"\xff*")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -83,7 +86,8 @@ def checked_size(data: bytes) -> tuple[int, int] | None:
     """`declared_size`, once all that is seen without decoding is well.
 
     Raises:
-        ValueError: there are no data, they end before a JPEG image does, a side is too large, or the image is.
+        ValueError: there are no data, they end before a JPEG image does, or see `declared_size`; a side is too large, or the
+            image is.
     """
     if not data:
         raise ValueError("it is empty")
@@ -99,7 +103,11 @@ def checked_size(data: bytes) -> tuple[int, int] | None:
 
 
 def declared_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that a PNG or JPEG image says that it has, before anything of it is decoded; None of other data."""
+    """Width and height that a PNG or JPEG image says that it has, before anything of it is decoded; None of other data.
+
+    Raises:
+        ValueError: a JPEG of more than `MOST_SEGMENTS`.
+    """
     if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if data.startswith(b"\xff\xd8"):
@@ -115,14 +123,21 @@ def _jpeg_ends(data: bytes) -> bool:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment up to the first scan; a thumbnail among them has segments of its own, unseen here."""
+    """Marker and place of each segment up to the first scan; a thumbnail among them has segments of its own, unseen here.
+
+    Megabytes of fill bytes or of segments of nothing, made to deceive, take no time to speak of.
+
+    Raises:
+        ValueError: there are more than `MOST_SEGMENTS`.
+    """
     at = 2
-    while data[at : at + 1] == b"\xff" and at + 1 < len(data):
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
+    for _ in range(MOST_SEGMENTS):
+        marker_at = FILL.match(data, at).end()  # type: ignore[union-attr]  # it matches anywhere
+        if marker_at == at or marker_at == len(data):
+            return
+        marker, at = data[marker_at], marker_at - 1
         yield marker, at
         if marker == 0xDA:  # start of scan
             return
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise ValueError(f"a JPEG image of more than {MOST_SEGMENTS:,} segments before its pixels")

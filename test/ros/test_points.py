@@ -220,8 +220,9 @@ def test_what_waits_for_depth_is_forgotten_with_the_rest(listening, monkeypatch)
     assert b.wait(lambda: b.peer.masks)
     assert b.wait(lambda: len(b.camera.points._waiting) == 1)
     b.camera.cancel("the node was reset")
+    assert not b.camera.points._waiting
     heard_depth(listening, depth_image(3, 0, 1200))
-    assert not listening.clouds and b.camera.counters.without_points == 0
+    assert not b.wait(lambda: bool(listening.clouds), 0.5) and b.camera.counters.without_points == 0
 
 
 def test_an_inactive_node_keeps_no_depth_images(listening):

@@ -110,6 +110,18 @@ def test_the_size_is_known_before_it_is_decoded(picture, kind):
     assert declared_size(cv2.imencode(".bmp", picture)[1].tobytes()) is None
 
 
+def test_fill_bytes_before_a_marker_are_passed_over(picture):
+    data = cv2.imencode(".jpg", picture)[1].tobytes()
+    assert declared_size(data[:2] + b"\xff" * 7 + data[2:]) == picture.shape[1::-1]
+
+
+def test_what_a_jpeg_says_before_its_pixels_is_read_in_no_time():
+    """Ten megabytes of fill bytes, and of segments of nothing: byte by byte they would take seconds of the executor's thread."""
+    assert declared_size(b"\xff\xd8" + b"\xff" * 10_000_000) is None
+    with pytest.raises(ValueError, match="more than 5,000 segments"):
+        declared_size(b"\xff\xd8" + b"\xff\xe0\x00\x02" * 2_500_000)
+
+
 def test_progressive_jpegs_are_images_too(picture):
     data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     assert declared_size(data) == picture.shape[1::-1]
