@@ -15,11 +15,12 @@ HUGE = [0, 16385, 2**31, 2**32 - 1]
 # what is wrong with a message -> how to make it so, given a generator of random numbers
 HEADER_FAULTS: dict[str, Any] = {
     "no frame": lambda m, r: setattr(m.header, "frame_id", ""),
+    "no name": lambda m, r: setattr(m.header, "frame_id", "x" * int(r.integers(256, 100_000))),
     "time before zero": lambda m, r: setattr(m.header.stamp, "sec", -int(r.integers(1, 2**31))),
     "nanoseconds of a second": lambda m, r: setattr(m.header.stamp, "nanosec", int(r.integers(10**9, 2**32))),
 }
 LAYOUT_FAULTS: dict[str, Any] = {
-    "encoding": lambda m, r: setattr(m, "encoding", str(r.choice(["", "RGB8", "rgb16", "yuv422", "64FC1", "nonsense"]))),
+    "encoding": lambda m, r: setattr(m, "encoding", str(r.choice(["", "RGB8", "rgb24", "64FC1", "nonsense" * 200]))),
     "width": lambda m, r: setattr(m, "width", int(r.choice([*HUGE, SIZE[0] + 1]))),
     "height": lambda m, r: setattr(m, "height", int(r.choice([*HUGE, SIZE[1] + 1]))),
     "short step": lambda m, r: setattr(m, "step", int(r.integers(0, m.step))),

@@ -28,6 +28,7 @@ JUDGED_CYCLES = 100  # from which on: the medians of the first after twenty and 
 JUDGED_FRAMES = 5  # whose inference time is asked before the flood is measured
 JUDGED_FROM = 5.0  # minutes of streaming: slopes of less are those of chance
 STOPPED = 8.0  # seconds, more than the watchdog allows
+QUEUE = 200  # fuzzed images that may be under way
 PASS, FAIL, SHORT = "pass", "**FAIL**", "too short to judge"
 
 
@@ -59,10 +60,10 @@ class Bench:
         self.options, self.folder = options, folder
 
     @contextmanager
-    def pair(self, *parameters: str, **options: Any) -> Iterator[tuple[NodeProcess, Robot]]:
-        """A node, ready and seen to answer, and a robot; both are ended afterwards."""
+    def pair(self, *parameters: str, queue: int = 1, **options: Any) -> Iterator[tuple[NodeProcess, Robot]]:
+        """A node, ready and seen to answer, and a robot with a `queue` of images; both are ended afterwards."""
         given = (f"model:={self.options.model}", f"device:={self.options.device}", *parameters)
-        node, robot = NodeProcess(self.folder / "node.log", *given, **options), Robot()
+        node, robot = NodeProcess(self.folder / "node.log", *given, **options), Robot(queue=queue)
         try:
             if not robot.ready():
                 raise TimeoutError(f"the node does not come up: see {self.folder / 'node.log'}")
@@ -94,25 +95,30 @@ def progress(text: str) -> None:
 
 def fuzz(bench: Bench) -> Row:
     """Bad messages of all four kinds; after each hundred a good frame."""
+    # Queues are long, so that no image is overwritten in them and each is counted. Of depth and camera_info the latest are looked
+    # at, when a good frame's cloud is made.
     messages, random = bench.options.messages, np.random.default_rng(bench.options.seed)
     share = messages // 4
-    tried = answered = lost = 0
+    tried = answered = good_frames = images = repeated = 0
     states: list[dict[str, str]] = []
     alive = True
     for transport in ("raw", "compressed"):
         count = share if transport == "compressed" else messages - share
-        with bench.pair("num_samples:=1", f"image_transport:={transport}") as (node, robot):
+        topic = "/image" if transport == "raw" else "/image/compressed"
+        every = (f"qos_overrides.{topic}.subscription.{policy}" for policy in ("reliability:=reliable", f"depth:={QUEUE}"))
+        with bench.pair("num_samples:=1", f"image_transport:={transport}", *every, queue=QUEUE) as (node, robot):
             if transport == "raw":
                 robot.listen_to_points()
             good = _sender(robot, transport)
             for number in range(1, count + 1):
-                _send_bad(robot, transport, number, random)
+                images += _send_bad(robot, transport, number, random)
                 time.sleep(0.002)
                 if number % 100 == 0 or number == count:
                     answered += robot.answer(good)
-                    lost += 1
+                    good_frames += 1
                     progress(f"{tried + number} of {messages} bad messages")
             states.append(robot.settled())
+            repeated += robot.repeated
             alive = alive and node.alive
             tried += count
     parts = ("answered", "superseded", "too_old", "rejected", "failed")
@@ -122,9 +128,9 @@ def fuzz(bench: Bench) -> Row:
         "fuzzed messages",
         f"{answered} good frames answered among them",
         "no exit" if alive else "the node exited",
-        f"{tried}: {rejected} rejected, {clouds} answers without a cloud",
-        f"{lost - answered} good frames, {unexplained} messages without an outcome",
-        verdict(alive, answered == lost, unexplained == 0, rejected > 0, all(s["failed"] == "0" for s in states)),
+        f"{tried}: {images} images, {rejected} rejected; {clouds} answers without a cloud",
+        f"{good_frames - answered} good frames, {repeated} sent twice, {unexplained} messages without an outcome",
+        verdict(alive, answered == good_frames, unexplained == 0, rejected == images, all(s["failed"] == "0" for s in states)),
     )
 
 
@@ -134,7 +140,8 @@ def _sender(robot: Robot, transport: str) -> Callable[[Any], None]:
     return lambda stamp: robot.compressed.publish(bad.good_compressed(stamp))
 
 
-def _send_bad(robot: Robot, transport: str, number: int, random: np.random.Generator) -> None:
+def _send_bad(robot: Robot, transport: str, number: int, random: np.random.Generator) -> bool:
+    """Send one; whether it is an image."""
     stamp = robot.node.get_clock().now().to_msg()
     if transport == "compressed":
         robot.compressed.publish(bad.bad_compressed(stamp, random))
@@ -144,6 +151,7 @@ def _send_bad(robot: Robot, transport: str, number: int, random: np.random.Gener
         robot.infos.publish(bad.odd_camera_info(random))
     else:
         robot.images.publish(bad.bad_image(stamp, random))
+    return transport == "compressed" or number % 3 == 2
 
 
 def flood(bench: Bench) -> Row:

@@ -103,10 +103,10 @@ class NodeProcess:
 class Robot:
     """Hears masks, clouds and diagnostics, on a thread of its own; sends images, changes state and parameters.
 
-    `keep` keeps the masks whole, where they are not thousands.
+    `keep` keeps the masks whole, where they are not thousands; `queue` is how many images may be under way.
     """
 
-    def __init__(self, keep: bool = False) -> None:
+    def __init__(self, keep: bool = False, queue: int = 1) -> None:
         self._keep = keep
         self.context = rclpy.Context()
         rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
@@ -115,9 +115,10 @@ class Robot:
         self.status: dict[str, str] = {}  # the latest diagnostics
         self.told = 0.0  # when they came, seconds of the monotonic clock
         self.clouds = 0
+        self.repeated = 0  # good frames that were sent again, as no answer to the one before came in a second
         self.labels: deque[Image] = deque(maxlen=1)
-        self.images = self.node.create_publisher(Image, "image", QoSProfile(depth=1))
-        self.compressed = self.node.create_publisher(CompressedImage, "image/compressed", QoSProfile(depth=1))
+        self.images = self.node.create_publisher(Image, "image", QoSProfile(depth=queue))
+        self.compressed = self.node.create_publisher(CompressedImage, "image/compressed", QoSProfile(depth=queue))
         self.depths = self.node.create_publisher(Image, "depth", QoSProfile(depth=1))
         self.infos = self.node.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=1))
         self.node.create_subscription(LayeredMasks, "seqamodal/layered_masks", self._on_masks, QoSProfile(depth=10))
@@ -184,6 +185,7 @@ class Robot:
             if self.now() - stamp.sec - stamp.nanosec / 1e9 > 1.0:
                 stamp = self.node.get_clock().now().to_msg()
                 publish(stamp)
+                self.repeated += 1
             return False
 
         publish(stamp)

@@ -79,7 +79,7 @@ class Camera:
         self.problem = ""  # the latest thing that went wrong, until it is told
         self._logged: dict[str, float] = {}  # when each kind of problem was, seconds
         self.last_stamp: Time | None = None  # of the image that was answered last
-        self.frame_id = ""  # of the image that came last
+        self.frame_id = ""  # of the image that came last with a good header
         self.last_image: float | None = None  # when one came last, good or bad, seconds of the monotonic clock
         self.activated()
 
@@ -182,10 +182,10 @@ class Camera:
         if self.last_image is not None and self.last_image >= self._active_since:
             self._pauses.append(received - self.last_image)
         self.last_image = received
-        self.frame_id = message.header.frame_id
         self.counters.received += 1
         try:
             check_header(message.header)
+            self.frame_id = message.header.frame_id
             source, self.size = read(message)
             region = self._region(*self.size)
         except InvalidMessage as error:
