@@ -145,13 +145,15 @@ def _send_bad(robot: Robot, transport: str, number: int, random: np.random.Gener
     stamp = robot.node.get_clock().now().to_msg()
     if transport == "compressed":
         robot.compressed.publish(bad.bad_compressed(stamp, random))
-    elif number % 3 == 0:
-        robot.depths.publish(bad.bad_depth(stamp, random))
-    elif number % 3 == 1:
-        robot.infos.publish(bad.odd_camera_info(random))
-    else:
+        return True
+    if number % 3 == 2:
         robot.images.publish(bad.bad_image(stamp, random))
-    return transport == "compressed" or number % 3 == 2
+        return True
+    if number % 3 == 0:
+        robot.depths.publish(bad.bad_depth(stamp, random))
+    else:
+        robot.infos.publish(bad.odd_camera_info(random))
+    return False
 
 
 def flood(bench: Bench) -> Row:

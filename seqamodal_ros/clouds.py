@@ -80,6 +80,13 @@ def registered_metres(header: Any, depth: Any, width: int, height: int) -> np.nd
     return metres
 
 
+def keep_latest(depths: deque[Any], depth: Any) -> None:
+    """Add a depth image that has come, and drop the oldest ones until those that are kept have `MOST_BYTES` at most."""
+    depths.append(depth)
+    while len(depths) > 1 and sum(len(each.data) for each in depths) > MOST_BYTES:
+        depths.popleft()
+
+
 class MasksWithDepth:
     """LayeredMasks messages, each with the depth image (sensor_msgs/Image) of its moment once both have come.
 
@@ -118,9 +125,7 @@ class MasksWithDepth:
         """An image that has come."""
         if _jumped_back(self._depths, depth):
             self._depths.clear()
-        self._depths.append(depth)
-        while len(self._depths) > 1 and sum(len(each.data) for each in self._depths) > MOST_BYTES:
-            self._depths.popleft()
+        keep_latest(self._depths, depth)
 
     def take(self) -> tuple[Any, Any] | None:
         """The oldest masks, and their depth image; None where there are none, or it may come yet."""

@@ -12,13 +12,12 @@ from seqamodal_ros.diffusion.networks import NetworkSettings, build_network
 from seqamodal_ros.diffusion.paper import PaperNetwork
 from seqamodal_ros.diffusion.weights import Model
 from training.bias import without_bias
-from training.objective import ObjectiveSettings
+from training.objective import PARTS, ObjectiveSettings
 from training.one_shot import OneShotNetwork, OneShotSettings
 from training.pretrained import filters_in_float32, freeze, imagenet_file, load_imagenet
 from training.settings import TrainSettings, only_part
 from training.taught import TaughtNetwork
 
-PARTS = {"centres": "centres", "denoiser": "denoiser", "numbers": "denoiser.numbers"}  # names of `only` -> of modules
 SIZES = {"denoiser": "denoiser_channels", "centres": "centre_channels"}  # of parts that may begin anew
 
 

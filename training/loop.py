@@ -146,7 +146,7 @@ class Run:
 
     Raises:
         ValueError: the processes cannot share the parts of a batch evenly, or the checkpoint is of another network, or of other
-                parts of it.
+            parts of it.
     """
 
     def __init__(self, folder: Path, network: nn.Module, settings: LoopSettings, began: ModelSettings | None = None):

@@ -19,6 +19,9 @@ from training.own import TrainableNetwork, drawn_objects, own_layers
 from training.rows import check_rows, independent_rows, layer_alone, next_layers, omitted_layers
 from training.taught import TaughtNetwork
 
+# what `ObjectiveSettings.only` may name -> the module that it is
+PARTS = {"centres": "centres", "denoiser": "denoiser", "numbers": "denoiser.numbers"}
+
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
@@ -72,7 +75,7 @@ class ObjectiveSettings:
         if min(self.edges, self.all_layers, self.centres) < 0:
             weights = f"{self.edges}, {self.all_layers} and {self.centres}"
             raise ValueError(f"edges, all_layers and centres are weights and must be 0 or more, not {weights}")
-        if self.only not in ("", "centres", "denoiser", "numbers"):
+        if self.only and self.only not in PARTS:
             raise ValueError(f'only is "centres", "denoiser", "numbers" or "", not {self.only!r}')
         if self.only and max(self.edges, self.all_layers, self.centres):
             raise ValueError(f"`only` trains the {self.only} alone: leave out edges, all_layers and centres")

@@ -16,13 +16,13 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
-from seqamodal_ros.clouds import MOST_BYTES, registered, scene_cloud, seconds_apart
+from seqamodal_ros.clouds import keep_latest, registered, scene_cloud, seconds_apart
 from seqamodal_ros.messages import InvalidMessage, unstamped
 from seqamodal_ros.ros.quality import publishers_of
 from seqamodal_ros.ros.worker import Frame
 from seqamodal_ros.scene.scene import LayeredScene
 
-KEPT_DEPTHS = 10  # images, and `MOST_BYTES` of them; the one that fits comes soon before or after its colour image
+KEPT_DEPTHS = 10  # images at most, see `keep_latest`; the one that fits comes soon before or after its colour image
 DEPTH_WITHIN = 0.5  # seconds that an answer waits for the depth image of its stamp; of a still scene it is there first
 LOOKED_EVERY = 0.1  # seconds
 
@@ -163,9 +163,7 @@ class Points:
 
     def _on_depth(self, message: Image) -> None:
         if self.wanted:
-            self._depths.append(message)
-            while len(self._depths) > 1 and sum(len(depth.data) for depth in self._depths) > MOST_BYTES:
-                self._depths.popleft()
+            keep_latest(self._depths, message)
             for each in self._matches:
                 if match := each():
                     match.offer(message)

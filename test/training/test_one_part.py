@@ -16,16 +16,27 @@ from seqamodal_ros.diffusion.adapter import normalised
 from seqamodal_ros.diffusion.fast import FastNetwork, ResidualBlock
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model, save_model
-from training.begin import PARTS, begin
+from training.begin import begin
 from training.data.batches import Repeated
 from training.data.scene import Scene
 from training.encoded import EncodedOnce
 from training.loop import LoopSettings
-from training.objective import ObjectiveSettings
+from training.objective import PARTS, ObjectiveSettings
 from training.settings import TrainSettings
 from training.train import fit, method_of
 
 from .conftest import SMALL, pair
+
+
+def small_settings(objective: ObjectiveSettings, **sizes: int) -> TrainSettings:
+    """Of a small network with these sizes, from random weights."""
+    return TrainSettings(
+        network=replace(SMALL, **sizes),
+        backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
+        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
+        objective=objective,
+        repeated=5 if objective.only else 0,
+    )
 
 
 def test_an_image_that_comes_again_is_encoded_once():
@@ -126,13 +137,7 @@ def test_a_run_of_one_part_alone_encodes_each_scene_once_and_resumes(tmp_path, m
 @pytest.mark.parametrize("only", ["", "centres", "denoiser", "numbers"])
 def test_what_learns(only):
     objective = ObjectiveSettings(rows=2, centres=0.0 if only else 0.5, only=only)
-    settings = TrainSettings(
-        network=replace(SMALL, hypotheses=3),
-        backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
-        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
-        objective=objective,
-        repeated=5 if only else 0,
-    )
+    settings = small_settings(objective, hypotheses=3)
     network = begin(settings)
     losses = method_of(settings).losses(network, pair(), Schedule.linear(), 0)
     rows = {"loss", "bce", "dice"}
@@ -147,13 +152,7 @@ def test_what_learns(only):
 
 def test_numbers_alone_leave_what_number_0_draws(monkeypatch):
     monkeypatch.setattr(training.hypotheses, "TO_MEAN", 1.0)  # of rows that teach number 0 there are none
-    settings = TrainSettings(
-        network=replace(SMALL, hypotheses=3),
-        backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
-        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
-        objective=ObjectiveSettings(only="numbers"),
-        repeated=5,
-    )
+    settings = small_settings(ObjectiveSettings(only="numbers"), hypotheses=3)
     network = begin(settings)
     for block in network.denoiser.modules():
         if isinstance(block, ResidualBlock):  # blank at the start, so that no number would tell
@@ -176,13 +175,7 @@ def test_numbers_alone_leave_what_number_0_draws(monkeypatch):
 
 
 def test_features_kept_of_images_teach_what_those_images_would():
-    settings = TrainSettings(
-        network=replace(SMALL, layers=5),
-        backbone=replace(TrainSettings().backbone, imagenet=False, frozen_stages=0),
-        composites=replace(TrainSettings().composites, image_size=64, mask_size=16),
-        objective=ObjectiveSettings(only="denoiser"),
-        repeated=5,
-    )
+    settings = small_settings(ObjectiveSettings(only="denoiser"), layers=5)
     network, batch = begin(settings), pair()
     learned = network.denoiser.image_1.weight  # by the features, and nothing else
     torch.nn.init.normal_(network.denoiser.out[3].weight)
