@@ -271,7 +271,8 @@ class Perceiver:
             return [np.where(inside[i], x0, np.float32(-1)) for i, x0 in zip(indices, propose(indices, in_front), strict=True)]
 
         opinions = self._second_opinions(features, inside)
-        sequences = [sequence(settings.sequence, (size, size), num_samples, second=second) for second in opinions]
+        numbered = network.hypotheses > 1
+        sequences = [sequence(settings.sequence, (size, size), num_samples, second=second, lead=numbered) for second in opinions]
         found = run(sequences, propose_inside)
         with torch.inference_mode():
             to_centres = self._to_centres(network, [result.amodal for result in found], features)

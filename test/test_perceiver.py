@@ -492,3 +492,11 @@ class TestShippedModel:
             alone = shipped(image)
             assert len(alone.amodal) == len(scene.amodal)
             assert (alone.amodal != scene.amodal).mean() < 1e-3 if len(alone.amodal) else True
+
+
+def test_of_numbered_hypotheses_number_0_draws_the_layers_and_the_others_go_along(numbered_model):
+    perceiver = Perceiver.load(str(numbered_model), "cpu", runtime="torch", sampling_steps=1)
+    image = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
+    scene = perceiver(image, 3)
+    assert len(scene.amodal) and np.array_equal(scene.amodal, scene.hypotheses[:, 0])
+    assert not all(np.array_equal(layer, of_others[1]) for layer, of_others in zip(scene.amodal, scene.hypotheses, strict=True))

@@ -59,9 +59,12 @@ class Evaluation:
             "figures": [],
         }
         mirror = "with" if self.model.settings.mirror else "without"
+        said = "a majority of nulls counts, " if self.model.settings.sequence.majority_null else ""
+        if self.model.network.hypotheses > 1:
+            said = "number 0 draws the layers, "
         print(
             f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, {mirror} mirror images, "
-            f"{'a majority of nulls counts, ' if self.model.settings.sequence.majority_null else ''}"
+            f"{said}"
             f"seed {args.seed} (of sample frames and bare textures always 0), "
             f"device {self.perceiver.device}, runtime {self.perceiver.runtime} in {self.perceiver.precision}"
         )
@@ -211,7 +214,7 @@ def main() -> None:
     parser.add_argument(
         "--majority-null",
         action=argparse.BooleanOptionalAction,
-        help="take all hypotheses of a layer for null where most are (default: as the model does)",
+        help="take all hypotheses of a layer for null where most are; moot where they are numbered (default: as the model does)",
     )
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file too")
     parser.add_argument("--against", type=Path, help="a JSON file of --out: print differences to it, paired by scene")

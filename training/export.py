@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument(
         "--majority-null",
         action=argparse.BooleanOptionalAction,
-        help="take all hypotheses of a layer for null where most are, as a network needs whose hypotheses are told apart "
-        "(of a run from nothing: not)",
+        help="take all hypotheses of a layer for null where most are; moot for a network that numbers them, where number 0 alone "
+        "says (of a run from nothing: not)",
     )
     parser.add_argument(
         "--rest",

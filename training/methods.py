@@ -72,7 +72,8 @@ def sequential_layers(
     propose = proposer(network, SCHEDULE, features, draws, samples, sampler, steps)
     inside = [np.ones((side, side), bool)] * len(images)
     opinions = second_opinions(network, features[-1], inside, settings.area_min)
-    found = run([sequence(settings, (side, side), samples, choose, second) for second in opinions], propose)
+    lead = network.hypotheses > 1 and choose is select
+    found = run([sequence(settings, (side, side), samples, choose, second, lead) for second in opinions], propose)
     return [Layers(each.amodal, each.hypotheses) for each in found]
 
 
@@ -115,10 +116,11 @@ def one_shot_layers(
 
 def side_by_side(x0: np.ndarray, area_min: int) -> Layers:
     """Layers that do not depend on one another, of their proposals float [L, K, h, w], each selected as Algorithm 2 does it."""
-    return Layers(np.stack([chosen(each, area_min) for each in x0]), np.stack([binarise(each, area_min)[0] for each in x0]))
+    drawn = np.stack([chosen(each, area_min, lead=False) for each in x0])
+    return Layers(drawn, np.stack([binarise(each, area_min)[0] for each in x0]))
 
 
-def chosen(x0: np.ndarray, area_min: int) -> np.ndarray:
-    """One layer's mask bool [h, w] of its proposals float [K, h, w], as Algorithm 2 selects it; blank where all are null."""
+def chosen(x0: np.ndarray, area_min: int, lead: bool) -> np.ndarray:
+    """One layer's mask bool [h, w] of its proposals float [K, h, w], as `sequence` selects it; blank where there is none."""
     candidates, null = binarise(x0, area_min)
-    return np.zeros(x0.shape[1:], bool) if null.all() else select(candidates[~null])
+    return candidates[0] if lead or null.all() else select(candidates[~null])

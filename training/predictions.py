@@ -54,7 +54,8 @@ def teacher_forced(
         propose = proposer(network, schedule, features, [draw], samples, settings.sampler, settings.sampling_steps)
         proposals = propose([0] * rows, list(cumulative_masks(stack)[:-1]))
         inside = geometry.inside(stack.shape[1])
-        predicted.append(np.stack([chosen(np.where(inside, x0, -1), settings.sequence.area_min) for x0 in proposals]))
+        area_min, numbered = settings.sequence.area_min, network.hypotheses > 1
+        predicted.append(np.stack([chosen(np.where(inside, x0, -1), area_min, numbered) for x0 in proposals]))
     return predicted
 
 

@@ -20,10 +20,10 @@ class SequenceSettings:
         max_layers: N_max.
         area_min: Area_min, mask pixels; a proposal with fewer is null.
         majority_null: take all proposals for null where more than half of them are. The paper ignores null votes, so one
-            hallucination beats two blanks; and a network whose hypotheses are meant to differ has one more often.
+            hallucination beats two blanks. Moot for a network that numbers its hypotheses, see `sequence`.
         first_sure: probability in [0, 1), the mean over the proposals, before temperatures, that some pixel of the first layer
-            must reach. Where none does, or most of its proposals are null and not all, there is no layer, and nobody can tell
-            whether something lies there. 0: the paper has no such test.
+            must reach. Where none does, or it is null though not all of its proposals are, there is no layer, and nobody can
+            tell whether something lies there. 0: the paper has no such test.
     """
 
     max_layers: int = 5
@@ -77,6 +77,7 @@ def sequence(
     samples: int,
     choose: Callable[[np.ndarray], np.ndarray] = select,
     second: Second | None = None,
+    lead: bool = False,
 ) -> Generator[np.ndarray, np.ndarray, Sequence]:
     """Algorithm 2 as a generator: yields a cumulative mask, is sent the K proposals for the layer that follows it.
 
@@ -89,6 +90,8 @@ def sequence(
         choose: makes a layer's mask bool [h, w] of the candidates bool [n, h, w] that are not null.
         second: what is proposed instead where all proposals are null, or taken for it, as one hypothesis beside K - 1 blank ones;
             but not for the first layer, as an image may be blank.
+        lead: the first proposal alone is the layer's mask, and where it is null there is no layer: for networks that number their
+            hypotheses, as number 0 was trained to lie between all others. Neither `choose` nor `majority_null` is asked then.
 
     Yields:
         bool [h, w], the cumulative mask; to be answered with float [K, h, w] in [-1, 1], the soft masks x0.
@@ -103,7 +106,7 @@ def sequence(
     while not stopped and len(amodal) < settings.max_layers:
         x0 = yield cumulative.copy()
         candidates, null = binarise(x0, settings.area_min)
-        stopped = bool(null.all() or (settings.majority_null and 2 * null.sum() > samples))
+        stopped = bool(null[0] if lead else null.all() or (settings.majority_null and 2 * null.sum() > samples))
         if stopped and amodal and second is not None:
             x0 = second(len(amodal) + 1, cumulative)[None]
             candidates, null = binarise(x0, settings.area_min)
@@ -113,7 +116,7 @@ def sequence(
             left_out, stopped = float(soft.max()), True
         if stopped:
             continue
-        selected = choose(candidates[~null])
+        selected = candidates[0] if lead else choose(candidates[~null])
         candidates = np.concatenate([candidates, np.zeros((samples - len(candidates), *shape), bool)])
         # null is tested first: a blank mask is disjoint from every layer, and would be merged
         if amodal and merges < MERGES_AT_MOST and not (selected & amodal[-1]).any():

@@ -99,7 +99,8 @@ SPECS: dict[str, Spec] = {
     ),
     "majority_null": Spec(
         False,
-        "Take all hypotheses of a layer for null where most of them are; false: as the model does.",
+        "Take all hypotheses of a layer for null where most of them are; false: as the model does. Moot where the model numbers "
+        "them, as fast-base does.",
         before_configure=True,
     ),
     "num_samples": Spec(3, "K, the hypotheses of each layer.", 1, LARGEST_NUM_SAMPLES),

@@ -147,9 +147,10 @@ class PerceptionNode(LifecycleNode):
     def dismiss(self, executor: SingleThreadedExecutor) -> None:
         """Answer callers of `~/segment` that the node ends; for whoever ends it, before the executor does."""
         self._active = False
+        waited_for = any(camera.segment.waited_for for camera in self.cameras.values())
         self._cancel("the node ends")
         until = time.monotonic() + TOLD_WITHIN
-        while any(camera.segment.waited_for for camera in self.cameras.values()) and time.monotonic() < until:
+        while waited_for and time.monotonic() < until:  # also once all are answered: what is on its way may be lost with the node
             executor.spin_once(timeout_sec=HEAR_WITHIN)
 
     def _acquire(self) -> Worker:

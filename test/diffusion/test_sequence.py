@@ -26,11 +26,11 @@ def soft(*masks: np.ndarray, height: float = 1.0) -> np.ndarray:
 
 
 def play(
-    script: list[np.ndarray], samples: int | None = None, second: Second | None = None, **settings
+    script: list[np.ndarray], samples: int | None = None, second: Second | None = None, lead: bool = False, **settings
 ) -> tuple[Sequence, list[np.ndarray]]:
     """Answers the sequence from the script; returns its result and the cumulative masks it showed."""
     count = samples or (len(script[0]) if script else 1)
-    steps = sequence(SequenceSettings(**settings), (SIZE, SIZE), count, second=second)
+    steps = sequence(SequenceSettings(**settings), (SIZE, SIZE), count, second=second, lead=lead)
     shown = [next(steps)]
     for proposals in script:
         try:
@@ -137,6 +137,32 @@ class TestMajorityNull:
     def test_on_half_is_no_majority(self):
         result, _ = play([soft(BLANK, A), soft(BLANK, BLANK)], majority_null=True)
         assert np.array_equal(result.amodal, [A])
+
+
+class TestWhereTheFirstProposalLeads:
+    def test_it_is_the_layer_however_the_others_lie(self):
+        result, shown = play([soft(A, C, C), soft(B, BLANK, BLANK), soft(BLANK, BLANK, BLANK)], lead=True)
+        assert np.array_equal(result.amodal, [A, B])
+        assert np.array_equal(result.hypotheses, [[A, C, C], [B, BLANK, BLANK]])
+        assert np.array_equal(shown, [BLANK, A, A | B])
+        assert not result.truncated
+
+    def test_a_majority_of_nulls_is_not_asked(self):
+        result, _ = play([soft(A, BLANK, BLANK), soft(BLANK, B, B)], lead=True, majority_null=True)
+        assert np.array_equal(result.amodal, [A])
+
+    def test_its_being_null_is_a_case_for_the_second_opinion(self):
+        said = [soft(B)[0], soft(BLANK)[0]]
+        script = [soft(A, A, A), soft(BLANK, C, C), soft(BLANK, C, C)]
+        result, _ = play(script, second=lambda *_: said.pop(0), lead=True)
+        assert np.array_equal(result.amodal, [A, B])
+        assert np.array_equal(result.hypotheses[1], [B, BLANK, BLANK])
+        assert not said
+
+    def test_a_first_layer_that_it_does_not_see_and_others_do_is_left_out_and_not_nothing(self):
+        result, _ = play([soft(BLANK, A, A)], lead=True, first_sure=0.2)
+        assert len(result.amodal) == 0 and result.left_out == pytest.approx(2 / 3)
+        assert play([soft(BLANK, BLANK, BLANK)], lead=True, first_sure=0.2)[0].left_out == 0
 
 
 class TestSelection:

@@ -38,3 +38,14 @@ def test_each_layer_is_drawn_over_the_true_ones_in_front_and_padding_is_blank(sm
     assert len(predicted[0]) == 3 and (predicted[0] == inside).all()
     assert predicted[1].shape == (0, size, size)
     assert predicted[2].all() and len(predicted[2]) == 1
+
+
+def test_of_numbered_hypotheses_number_0_draws_the_layer(numbered_model, rectangles):
+    perceiver = Perceiver.load(str(numbered_model), "cpu", runtime="torch", sampling_steps=1)
+    height = torch.tensor([1.0, -1.0, -1.0])[:, None, None, None]
+    perceiver.network.denoise = lambda x_t, t, cumulative_mask, image_features, hypothesis=None: height[hypothesis].expand_as(x_t)
+    image = np.zeros((40, 40, 3), np.uint8)
+    truth = [np.stack([rectangles((2, 10, 8, 14))[0]])]
+    assert teacher_forced(perceiver, [image], truth, SAMPLES, seed=0)[0].all()
+    height.neg_()
+    assert not teacher_forced(perceiver, [image], truth, SAMPLES, seed=0)[0].any()
