@@ -15,7 +15,7 @@ pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`
 from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import WITHIN
-from rcl_interfaces.srv import SetParametersAtomically
+from rcl_interfaces.srv import ListParameters, SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
@@ -73,7 +73,12 @@ def test_who_waits_for_an_answer_is_told_that_the_node_ends(start, peer, eager_m
     future = client.call_async(SegmentImage.Request(timeout=Duration(sec=600)))  # for the camera's next image; there is none
     executor = SingleThreadedExecutor(context=peer.context)
     executor.add_node(peer)
-    executor.spin_until_future_complete(future, timeout_sec=3.0)  # until the node has surely read it
+    others = peer.create_client(ListParameters, "seqamodal/list_parameters")
+    assert others.wait_for_service(WITHIN)
+    executor.spin_until_future_complete(future, timeout_sec=1.0)  # for it to get there
+    for _ in range(2):  # between two answers of one thread it has read all that had come before the first
+        executor.spin_until_future_complete(asked := others.call_async(ListParameters.Request()), timeout_sec=WITHIN)
+        assert asked.done()
     process.send_signal(signal.SIGINT)
     executor.spin_until_future_complete(future, timeout_sec=WITHIN)
     executor.shutdown()
