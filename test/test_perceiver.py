@@ -494,9 +494,15 @@ class TestShippedModel:
             assert (alone.amodal != scene.amodal).mean() < 1e-3 if len(alone.amodal) else True
 
 
-def test_of_numbered_hypotheses_number_0_draws_the_layers_and_the_others_go_along(numbered_model):
-    perceiver = Perceiver.load(str(numbered_model), "cpu", runtime="torch", sampling_steps=1)
-    image = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
-    scene = perceiver(image, 3)
-    assert len(scene.amodal) and np.array_equal(scene.amodal, scene.hypotheses[:, 0])
-    assert not all(np.array_equal(layer, of_others[1]) for layer, of_others in zip(scene.amodal, scene.hypotheses, strict=True))
+def test_of_numbered_hypotheses_number_0_draws_the_layers_and_the_others_go_along(numbered_model, rectangles):
+    import torch
+
+    perceiver = Perceiver.load(str(numbered_model), "cpu", runtime="torch", sampling_steps=1, max_layers=1)
+    alone, agreed = rectangles((2, 2, 12, 12), (10, 10, 30, 30))
+    drawn = torch.stack([torch.from_numpy(mask)[None] * 2.0 - 1 for mask in (alone, agreed, agreed)])
+    perceiver.network.denoise = lambda x_t, t, cumulative_mask, image_features, hypothesis: drawn[hypothesis]
+    scene = perceiver(np.zeros((160, 160, 3), np.uint8), 3)
+    assert np.array_equal(scene.amodal, [alone])
+    assert np.array_equal(scene.hypotheses, [[alone, agreed, agreed]])
+    drawn[0] = -1
+    assert len(perceiver(np.zeros((160, 160, 3), np.uint8), 3).amodal) == 0

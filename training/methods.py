@@ -72,7 +72,7 @@ def sequential_layers(
     propose = proposer(network, SCHEDULE, features, draws, samples, sampler, steps)
     inside = [np.ones((side, side), bool)] * len(images)
     opinions = second_opinions(network, features[-1], inside, settings.area_min)
-    lead = network.hypotheses > 1 and choose is select
+    lead = network.hypotheses > 1 and choose is select  # another choice is of all hypotheses, numbered or not
     found = run([sequence(settings, (side, side), samples, choose, second, lead) for second in opinions], propose)
     return [Layers(each.amodal, each.hypotheses) for each in found]
 

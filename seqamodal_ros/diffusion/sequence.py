@@ -88,8 +88,8 @@ def sequence(
         shape: (h, w) of the masks.
         samples: K.
         choose: makes a layer's mask bool [h, w] of the candidates bool [n, h, w] that are not null.
-        second: what is proposed instead where all proposals are null, or taken for it, as one hypothesis beside K - 1 blank ones;
-            but not for the first layer, as an image may be blank.
+        second: what is proposed instead where all proposals are null, or taken for it, or the first is, with `lead`; it is one
+            hypothesis beside K - 1 blank ones. Not asked for the first layer, as an image may be blank.
         lead: the first proposal alone is the layer's mask, and where it is null there is no layer: for networks that number their
             hypotheses, as number 0 was trained to lie between all others. Neither `choose` nor `majority_null` is asked then.
 

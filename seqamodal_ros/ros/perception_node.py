@@ -145,7 +145,7 @@ class PerceptionNode(LifecycleNode):
         self.__dict__.pop("_state_machine", None)
 
     def dismiss(self, executor: SingleThreadedExecutor) -> None:
-        """Answer callers of `~/segment` that the node ends; for whoever ends it, before the executor does."""
+        """Answer callers of `~/segment` that the node ends, and give them a second; for whoever ends it, before the executor."""
         self._active = False
         waited_for = any(camera.segment.waited_for for camera in self.cameras.values())
         self._cancel("the node ends")
