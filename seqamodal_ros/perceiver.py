@@ -232,7 +232,7 @@ class Perceiver:
         import torch
 
         from seqamodal_ros.diffusion.adapter import normalised
-        from seqamodal_ros.diffusion.proposals import drawer, proposer
+        from seqamodal_ros.diffusion.proposals import drawer, numbered, proposer
         from seqamodal_ros.diffusion.sequence import run, sequence
 
         num_samples, seed = _checked_samples(num_samples), check_whole("seed", seed)
@@ -271,8 +271,8 @@ class Perceiver:
             return [np.where(inside[i], x0, np.float32(-1)) for i, x0 in zip(indices, propose(indices, in_front), strict=True)]
 
         opinions = self._second_opinions(features, inside)
-        numbered = network.hypotheses > 1
-        sequences = [sequence(settings.sequence, (size, size), num_samples, second=second, lead=numbered) for second in opinions]
+        lead = numbered(network)
+        sequences = [sequence(settings.sequence, (size, size), num_samples, second=second, lead=lead) for second in opinions]
         found = run(sequences, propose_inside)
         with torch.inference_mode():
             to_centres = self._to_centres(network, [result.amodal for result in found], features)

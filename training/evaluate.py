@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from seqamodal_ros.diffusion.proposals import numbered
 from seqamodal_ros.perceiver import RUNTIMES
 from seqamodal_ros.scene.image_files import read_image
 from seqamodal_ros.scene.pictures import write_image
@@ -59,12 +60,10 @@ class Evaluation:
             "figures": [],
         }
         mirror = "with" if self.model.settings.mirror else "without"
-        said = "a majority of nulls counts, " if self.model.settings.sequence.majority_null else ""
-        if self.model.network.hypotheses > 1:
-            said = "number 0 draws the layers, "
+        rule = "a majority of nulls counts, " if self.model.settings.sequence.majority_null else ""
+        rule = "number 0 draws the layers, " if numbered(self.model.network) else rule
         print(
-            f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, {mirror} mirror images, "
-            f"{said}"
+            f"{self.perceiver.model_id}, K = {args.samples}, {self.steps} sampling steps, {mirror} mirror images, {rule}"
             f"seed {args.seed} (of sample frames and bare textures always 0), "
             f"device {self.perceiver.device}, runtime {self.perceiver.runtime} in {self.perceiver.precision}"
         )

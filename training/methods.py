@@ -14,7 +14,7 @@ from torch import Tensor
 from seqamodal_ros.diffusion.adapter import normalised
 from seqamodal_ros.diffusion.fast import FastNetwork
 from seqamodal_ros.diffusion.paper import PaperNetwork
-from seqamodal_ros.diffusion.proposals import drawer, proposer
+from seqamodal_ros.diffusion.proposals import drawer, numbered, proposer
 from seqamodal_ros.diffusion.samplers import generate
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings, binarise, run, select, sequence
@@ -72,7 +72,7 @@ def sequential_layers(
     propose = proposer(network, SCHEDULE, features, draws, samples, sampler, steps)
     inside = [np.ones((side, side), bool)] * len(images)
     opinions = second_opinions(network, features[-1], inside, settings.area_min)
-    lead = network.hypotheses > 1 and choose is select  # another choice is of all hypotheses, numbered or not
+    lead = numbered(network) and choose is select  # another choice is of all hypotheses, numbered or not
     found = run([sequence(settings, (side, side), samples, choose, second, lead) for second in opinions], propose)
     return [Layers(each.amodal, each.hypotheses) for each in found]
 

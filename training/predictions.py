@@ -11,7 +11,7 @@ from tqdm import tqdm
 from seqamodal_ros import LayeredScene, Perceiver
 from seqamodal_ros.diffusion.adapter import ImageFeatures, normalised
 from seqamodal_ros.diffusion.fast import has_centres
-from seqamodal_ros.diffusion.proposals import drawer, proposer
+from seqamodal_ros.diffusion.proposals import drawer, numbered, proposer
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.perceiver import ways_to_centres
 from seqamodal_ros.scene.components import parts_of_layers
@@ -43,6 +43,7 @@ def teacher_forced(
     Images are letterboxed, and padding cleared, as the perceiver does it.
     """
     network, settings, schedule = perceiver.network, perceiver.model.settings, Schedule.linear()
+    area_min, lead = settings.sequence.area_min, numbered(network)
     predicted = []
     for k, (image, stack) in enumerate(zip(tqdm(images, desc="teacher-forced", disable=None), truth, strict=True)):
         rows = len(stack)
@@ -54,8 +55,7 @@ def teacher_forced(
         propose = proposer(network, schedule, features, [draw], samples, settings.sampler, settings.sampling_steps)
         proposals = propose([0] * rows, list(cumulative_masks(stack)[:-1]))
         inside = geometry.inside(stack.shape[1])
-        area_min, numbered = settings.sequence.area_min, network.hypotheses > 1
-        predicted.append(np.stack([chosen(np.where(inside, x0, -1), area_min, numbered) for x0 in proposals]))
+        predicted.append(np.stack([chosen(np.where(inside, x0, -1), area_min, lead) for x0 in proposals]))
     return predicted
 
 

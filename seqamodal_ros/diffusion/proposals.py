@@ -12,6 +12,11 @@ from seqamodal_ros.diffusion.samplers import Draw, generate
 from seqamodal_ros.diffusion.schedule import Schedule
 
 
+def numbered(network: Network) -> bool:
+    """Whether it tells its hypotheses apart by number: number 0 alone draws the layers then, see `lead` of `sequence`."""
+    return network.hypotheses > 1
+
+
 def drawer(shape: Sequence[int], seed: int, device: torch.device | str = "cpu") -> Draw:
     """Standard normal noise, the same on every device."""
     generator = torch.Generator().manual_seed(seed)
