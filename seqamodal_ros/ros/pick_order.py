@@ -19,7 +19,7 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from seqamodal_ros.clouds import MasksWithDepth, registered_metres
-from seqamodal_ros.commands.arguments import INTERRUPTED
+from seqamodal_ros.commands.arguments import INTERRUPTED, Parser
 from seqamodal_ros.messages import MessageTypes, message_to_scene
 from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
@@ -221,7 +221,7 @@ def _ids(numbers: Any) -> str:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="pick_order", description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(prog="pick_order", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--target", type=int, metavar="ID", help="what to remove first to reach this object; ids hold for one message")
     either = parser.add_mutually_exclusive_group().add_argument  # who follows waits without limit

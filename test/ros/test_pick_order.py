@@ -295,7 +295,8 @@ def test_a_bad_argument_is_told(wrong, words, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["pick_order", wrong])
     assert ended.value.code == 2
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
 
 
 def test_who_follows_waits_without_limit(capsys):
