@@ -12,10 +12,10 @@ import numpy as np
 
 from seqamodal_ros.bags.codec import IMAGE, LAYERED_MASKS, Codec
 from seqamodal_ros.bags.reading import image_topic, open_bag
-from seqamodal_ros.messages import InvalidMessage, compressed_rgb, image_rgb, message_to_scene
+from seqamodal_ros.messages import compressed_rgb, image_rgb, message_to_scene, stamp_of
 from seqamodal_ros.scene.pictures import overlay, write_image
 
-WAITING = 60  # images for their masks; most of a fast camera's get none
+WAITING = 60  # images whose masks are to come: as many as a node has at work and in its queue, and more
 
 
 def pictures(bag_path: Path, topic: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
@@ -24,9 +24,14 @@ def pictures(bag_path: Path, topic: str | None = None) -> Iterator[tuple[str, np
     waiting: deque[Any] = deque(maxlen=WAITING)
     with open_bag(bag_path) as bag:
         topic = image_topic(bag, topic)
+        kinds = ((connection.msgtype, raw) for connection, _, raw in bag.messages())
+        answered = {stamp_of(store.deserialize_cdr(raw, kind).header) for kind, raw in kinds if kind == LAYERED_MASKS}
+        answered.discard((0, 0))  # without a stamp nothing tells of which image
         for connection, _, raw in bag.messages():
             if connection.topic == topic:
-                waiting.append(store.deserialize_cdr(raw, connection.msgtype))
+                image = store.deserialize_cdr(raw, connection.msgtype)
+                if stamp_of(image.header) in answered:  # most of a fast camera's are not
+                    waiting.append(image)
             elif connection.msgtype == LAYERED_MASKS:
                 masks = store.deserialize_cdr(raw, LAYERED_MASKS)
                 image = next((each for each in reversed(waiting) if each.header == masks.header), None)
@@ -34,7 +39,7 @@ def pictures(bag_path: Path, topic: str | None = None) -> Iterator[tuple[str, np
                     stamp, convert = masks.header.stamp, image_rgb if image.__msgtype__ == IMAGE else compressed_rgb
                     try:
                         yield f"{stamp.sec}.{stamp.nanosec:09d}", overlay(convert(image), message_to_scene(masks))
-                    except InvalidMessage as error:
+                    except ValueError as error:  # masks of another topic's image with the same header, say
                         print(f"left out, {stamp.sec}.{stamp.nanosec:09d}: {error}", file=sys.stderr)
 
 

@@ -58,7 +58,7 @@ def grasp_input(
             raise ValueError("by depth, something nearer lies at the edge of each object that could be picked")
         target = free[0].id
     seen = scene.label() == target
-    if not seen.any():
+    if target < 1 or not seen.any():  # ids run from 1, 0 is where no object is
         raise ValueError(f"no pixel of object {target} is visible, or there is no such object")
     return {
         "depth": np.nan_to_num(metres, nan=0.0),
@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default: %(default)g")
     arguments = parser.parse_args(remove_ros_args(sys.argv)[1:])
 
-    out = arguments.out.with_suffix(".npz")  # savez adds it, and contact_graspnet goes by it
+    out = arguments.out if arguments.out.suffix == ".npz" else Path(f"{arguments.out}.npz")  # contact_graspnet goes by it
 
     with until_signalled() as stop:
         node = rclpy.create_node("to_contact_graspnet")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqamodal_ros.messages import InvalidMessage, fill_image, message_to_scene
+from seqamodal_ros.messages import fill_image, message_to_scene
 from seqamodal_ros.scene.picking import LOW_SCORE, free_objects
 
 
@@ -35,7 +35,7 @@ def first_pick_mask(masks: Any, image: Any, min_score: float = LOW_SCORE) -> Pic
         min_score: what the object must score, in 0..1.
 
     Raises:
-        InvalidMessage: the masks are not what the message says.
+        ValueError: the masks are not what the message says, or an object is in no layer.
     """
     scene = message_to_scene(masks)
     for obj in free_objects(scene.objects, min_score=min_score):
@@ -60,6 +60,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--min-score", type=float, default=LOW_SCORE, metavar="S", help="of the pick (default: %(default)g)")
     min_score = parser.parse_args(remove_ros_args(sys.argv)[1:]).min_score
+    if not 0 <= min_score <= 1:
+        parser.error(f"--min-score must be in [0, 1], not {min_score:g}")
     with until_signalled() as stop:
         node = rclpy.create_node("to_moveit_pro")
         publisher = node.create_publisher(Image, "pick_mask", 5)
@@ -67,7 +69,7 @@ def main() -> int:
         def on_masks(masks: LayeredMasks) -> None:
             try:
                 pick = first_pick_mask(masks, Image(), min_score)
-            except InvalidMessage as error:
+            except ValueError as error:  # another node may say what it likes
                 node.get_logger().error(f"masks that cannot be used: {error}")
                 return
             if pick is None:

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from launch import Action, LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, SetEnvironmentVariable, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+    Shutdown,
+)
 from launch.events import matches_action
 from launch.events.process import SignalProcess
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
@@ -14,6 +21,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from seqamodal_ros.ros.demo import check_apart
 from seqamodal_ros.ros.fastdds import profile_variable
 
 PROFILE = profile_variable()
@@ -32,6 +40,11 @@ def text(argument: str) -> ParameterValue:
 def at_exit(action: Action) -> Callable[[Any, LaunchContext], Action | None]:
     """What follows the end of a process, unless launch is ending: told to end a second time, it raises."""
     return lambda _, context: None if context.is_shutdown else action
+
+
+def apart(context: LaunchContext) -> None:
+    """Refuse to play what the recorder would replace."""
+    check_apart(*(LaunchConfiguration(argument).perform(context) for argument in ("source", "out")))
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -53,6 +66,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("source", default_value="", description="folder, image, video or camera; empty: the samples"),
             DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, page, layers.json and bag"),
             DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
+            OpaqueFunction(function=apart),
             SetEnvironmentVariable(PROFILE, EnvironmentVariable(PROFILE, default_value=profile)),
             IncludeLaunchDescription(perception, launch_arguments=NOT_OF_THE_DEMO.items()),
             recorder,

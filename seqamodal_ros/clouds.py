@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.messages import InvalidMessage, byte_array, image_array
+from seqamodal_ros.messages import InvalidMessage, byte_array, image_array, unstamped
 from seqamodal_ros.scene.scene import LayeredScene
 
 MAX_SKEW = 0.05  # seconds between the stamps of an image and its depth image, for consumers of masks
@@ -131,6 +131,9 @@ class MasksWithDepth:
         """The oldest masks, and their depth image; None where there are none, or it may come yet."""
         while self._masks:
             stamp = self._masks[0].header.stamp
+            if unstamped(self._masks[0].header):
+                self._leave_out(1, "without a stamp nothing tells of which moment: let the driver set header.stamp")
+                continue
             apart = [seconds_apart(depth.header.stamp, stamp) for depth in self._depths]
             if not any(later >= 0 for later in apart):
                 return None

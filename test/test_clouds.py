@@ -87,6 +87,12 @@ class TestMasksWithDepth:
         (told,) = self.told
         assert told == "masks of 10.000000000 are left out: of 2 depth images the nearest is 0.1 s away, more than 0.05"
 
+    def test_masks_without_a_stamp_are_of_no_depth_image_s_moment(self):
+        """All are as near as each other: what lay there a while ago would be taken for what lies there now."""
+        self.add(masks=(0,), depths=(0, 0))
+        assert self.taken() is None and not self.pairs.waiting
+        assert "without a stamp nothing tells of which moment" in self.told[0]
+
     def test_where_stamps_jump_back_all_begins_anew(self):
         self.add(masks=(100, 100.2), depths=(99,))
         self.add(masks=(100.18,))  # a little out of order
@@ -105,8 +111,8 @@ class TestMasksWithDepth:
         monkeypatch.setattr(seqamodal_ros.clouds, "MOST_BYTES", 100)
         self.add(depths=(0, 1, 2, 3, 4), size=40)
         assert self.pairs.depths == 2
-        self.add(masks=(0,))
-        assert self.taken() is None and "of 2 depth images the nearest is 3 s away" in self.told[0]
+        self.add(masks=(0.5,))
+        assert self.taken() is None and "of 2 depth images the nearest is 2.5 s away" in self.told[0]
         self.add(depths=(9,), size=1000)
         assert self.pairs.depths == 1  # one is kept, however large
 

@@ -116,8 +116,9 @@ class TestToContactGraspNet:
         found = to_contact_graspnet.grasp_input(masks, metres, info(), target=3)
         assert not found["depth"].any()
         np.testing.assert_array_equal(found["segmap"], np.where(scene.label() == 3, 3, 0))
-        with pytest.raises(ValueError, match="object 9"):
-            to_contact_graspnet.grasp_input(masks, metres, info(), target=9)
+        for nothing in (9, 0, -1):
+            with pytest.raises(ValueError, match=f"object {nothing}"):
+                to_contact_graspnet.grasp_input(masks, metres, info(), target=nothing)
 
     def test_a_score_of_ones_own(self, masks):
         depth = depth_image(np.ones((HEIGHT, WIDTH), np.uint16))
@@ -148,7 +149,7 @@ class TestToContactGraspNet:
 
 
 def test_a_bag_gives_a_picture_of_each_image_that_has_masks(tmp_path, scene, monkeypatch, capsys):
-    """Of three images, two with masks; what is on another topic is left alone."""
+    """Of three images, two with masks, which come a hundred images later; what is on another topic is left alone."""
     rosbag2 = pytest.importorskip("rosbags.rosbag2", reason="needs rosbags: pip install -r requirements/demo.txt")
     import cv2
 
@@ -158,15 +159,19 @@ def test_a_bag_gives_a_picture_of_each_image_that_has_masks(tmp_path, scene, mon
     codec, image = Codec(), np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     kinds = codec.store.types
     with rosbag2.Writer(tmp_path / "bag", version=9) as writer:
-        topics = [("/a", IMAGE), ("/b", IMAGE), ("/masks", LAYERED_MASKS)]
-        a, b, masks = (writer.add_connection(*each, typestore=codec.store) for each in topics)
-        for second in (1, 2, 3):
+        topics = [("/a", IMAGE), ("/b", IMAGE), ("/c", IMAGE), ("/masks", LAYERED_MASKS)]
+        headers = {}
+        a, b, c, masks = (writer.add_connection(*each, typestore=codec.store) for each in topics)
+        for second in (1, 2, 3, *range(10, 110)):
             header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](second, 7), "camera")
             data = kinds[IMAGE](header, HEIGHT, WIDTH, "rgb8", 0, 3 * WIDTH, (image + second).reshape(-1))
             for topic in (a, b):
                 writer.write(topic, second, codec.store.serialize_cdr(data, IMAGE))
-            if second != 2:
-                writer.write(masks, second, codec.masks(scene, header, "model", True))
+            headers[second] = header
+        for second in (1, 3):
+            writer.write(masks, 200, codec.masks(scene, headers[second], "model", True))
+        small = kinds[IMAGE](headers[1], 2, 2, "rgb8", 0, 6, np.zeros(12, np.uint8))
+        writer.write(c, 1, codec.store.serialize_cdr(small, IMAGE))
     out = tmp_path / "out"
     monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/b", "--out", str(out)])
     example("pictures_of_a_bag").main()
@@ -175,6 +180,10 @@ def test_a_bag_gives_a_picture_of_each_image_that_has_masks(tmp_path, scene, mon
     assert capsys.readouterr().out.split() == [str(each) for each in files]
     for second, file in zip((1, 3), files, strict=True):
         np.testing.assert_array_equal(cv2.imread(str(file))[..., ::-1], overlay(image + np.uint8(second), scene))
+    monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/c", "--out", str(out)])
+    with pytest.raises(SystemExit, match="no image of that topic has masks"):
+        example("pictures_of_a_bag").main()
+    assert "left out, 1.000000007: " in capsys.readouterr().err  # the masks are of an image of another size
     monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/a", "--out", str(out)])
     nothing = example("pictures_of_a_bag")
     monkeypatch.setattr(nothing, "LAYERED_MASKS", "none")

@@ -37,6 +37,13 @@ def executable(name: str) -> str:
     return str(path)
 
 
+def check_apart(source: str, out: str) -> None:
+    """Raise FileExistsError where a recording in `out` would replace what is played; an empty source is the sample frames."""
+    folder = Path(out).expanduser().resolve()
+    if source and Path(source).expanduser().resolve().is_relative_to(folder):
+        raise FileExistsError(f"the recording in {folder} would replace {source}: name another folder as `out`")
+
+
 def end(process: subprocess.Popen) -> int:
     """Interrupt a process and wait for it; returns its exit code."""
     if process.poll() is None:
@@ -67,12 +74,9 @@ def main() -> int:
         "player": {"source": args.source, "listeners": 2},  # the node and the recorder
     }
     try:
-        source = Path(args.source).expanduser() if args.source else None
-        out = Path(args.out).expanduser().resolve()
-        if source and source.resolve().is_relative_to(out):
-            raise FileExistsError(f"the recording in {out} would replace {source}: name another folder with --out")
-        if source:
-            shots(source, 1.0).close()  # says what is wrong with it before three processes do
+        check_apart(args.source, args.out)
+        if args.source:
+            shots(Path(args.source).expanduser(), 1.0).close()  # says what is wrong with it before three processes do
         paths = {name: executable(name) for name in parameters}
     except OSError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -82,8 +86,10 @@ def main() -> int:
     interrupted = False
     try:
         for name, values in parameters.items():
-            # quoted, as ROS reads values as YAML and a folder may be called 2024
-            ros_arguments = [item for key, value in values.items() for item in ("-p", f"{key}:={json.dumps(value)}")]
+            # quoted, as ROS reads values as YAML and a folder may be called 2024; its YAML knows no halves of UTF-16's pairs
+            ros_arguments = [
+                item for key, value in values.items() for item in ("-p", f"{key}:={json.dumps(value, ensure_ascii=False)}")
+            ]
             if name == "perception_node":
                 ros_arguments += ["--params-file", str(share_folder("config") / "demo.yaml")]
             running[name] = subprocess.Popen([paths[name], "--ros-args", *ros_arguments])

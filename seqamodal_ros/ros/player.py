@@ -22,6 +22,7 @@ from seqamodal_ros.commands.arguments import INTERRUPTED
 from seqamodal_ros.messages import MessageTypes, fill_image, stamp_of
 from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
+from seqamodal_ros.scene.geometry import LARGEST_SIDE
 from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
@@ -169,16 +170,22 @@ def read_camera_info(path: Path) -> CameraInfo | None:
 
 
 def _camera_info(values: dict[str, Any]) -> CameraInfo:
-    info = CameraInfo(width=values["image_width"], height=values["image_height"], distortion_model=values["distortion_model"])
-    info.d = _numbers(values["distortion_coefficients"])
-    info.k = _numbers(values["camera_matrix"])
-    info.r = _numbers(values["rectification_matrix"])
-    info.p = _numbers(values["projection_matrix"])
+    sides = [values[f"image_{side}"] for side in ("width", "height")]
+    if any(type(side) is not int or not 0 < side <= LARGEST_SIDE for side in sides):  # a message takes it, and cannot be sent
+        raise ValueError(f"image_width and image_height must be whole numbers in 1..{LARGEST_SIDE}, not {sides}")
+    info = CameraInfo(width=sides[0], height=sides[1], distortion_model=str(values["distortion_model"]))
+    info.d = _numbers(values, "distortion_coefficients")
+    info.k = _numbers(values, "camera_matrix", 9)
+    info.r = _numbers(values, "rectification_matrix", 9)
+    info.p = _numbers(values, "projection_matrix", 12)
     return info
 
 
-def _numbers(matrix: dict[str, Any]) -> list[float]:
-    return [float(value) for value in matrix["data"]]
+def _numbers(values: dict[str, Any], name: str, count: int | None = None) -> list[float]:
+    numbers = [float(value) for value in values[name]["data"]]
+    if count not in (None, len(numbers)):
+        raise ValueError(f"{name} must hold {count} numbers, not {len(numbers)}")
+    return numbers
 
 
 def main() -> int:

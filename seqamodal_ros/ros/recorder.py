@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.files import write_whole
-from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene, stamp_of
+from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene, stamp_of, unstamped
 from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.captions import counted
@@ -76,10 +76,15 @@ class Recorder(Node):
         if self._bag is None:
             self._bag = self._open_bag()
         self._write("/seqamodal/layered_masks", message)
-        received = self._images.pop(stamp_of(message.header), None)
+        received = None if unstamped(message.header) else self._images.pop(stamp_of(message.header), None)
         if received is None:
             self.without_image += 1
-            told = "masks came without their image (same stamp), or twice: does another camera or perception node run here?"
+            told = (
+                f"masks came without their image (same stamp, of the last {KEPT_IMAGES}), or twice: is the camera that much "
+                "faster than the node, or does another camera or perception node run here?"
+            )
+            if unstamped(message.header):
+                told = "masks came without a stamp, so nothing tells of which image: let the driver set header.stamp."
             self.get_logger().error(f"{told} No contact sheet of this frame")
             return
         image, scene = image_rgb(received), message_to_scene(message)

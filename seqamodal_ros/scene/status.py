@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far an answer can be trusted, in the words and numbers of LayeredMasks.msg, and why."""
 
+import math
 from enum import IntEnum
 
 import numpy as np
@@ -30,7 +31,8 @@ def status_of(scene: LayeredScene) -> tuple[Status, str]:
         return Status.LOW_CONFIDENCE, "the front layer holds specks or fragments only, no object"
     rest = scene.amodal[0] & ~np.logical_or.reduce([obj.amodal for obj in front])
     scores = [(float(scene.probability[0][fragment].mean()), "a fragment") for fragment in components(rest, SPECK)]
-    score, what = min(scores + [(obj.score, "an object") for obj in front])
+    scores += [(obj.score, "an object") for obj in front if not math.isnan(obj.score)]  # another node may not compute it
+    score, what = min(scores, default=(1.0, ""))
     if score < LOW_SCORE:
         shown = min(round(score, 2), LOW_SCORE - 0.01)  # 0.597 is no 0.60 here
         return Status.LOW_CONFIDENCE, f"{what} of the front layer scores {shown:.2f}, below {LOW_SCORE}"

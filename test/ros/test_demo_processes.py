@@ -17,13 +17,14 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheels, or source your ROS")
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
+from builtin_interfaces.msg import Time
 from harness import image_message
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import MessageTypes, image_array, scene_to_message
-from seqamodal_ros.ros.player import FIND_WITHIN, read_camera_info
+from seqamodal_ros.ros.player import FIND_WITHIN, PlayError, read_camera_info
 from seqamodal_ros.ros.recorder import bag_opener
 from seqamodal_ros.share import share_folder
 
@@ -41,19 +42,20 @@ def test_the_demo_records_every_frame(tmp_path: Path, eager_model: Path):
     pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
     mcap_reader = pytest.importorskip("mcap.reader", reason="reads the bag back: `pip install -r requirements/demo.txt`")
     write_images(tmp_path / "in", 3)
-    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    out = tmp_path / "out \N{PEAR} \N{LATIN SMALL LETTER U WITH DIAERESIS}"  # a pear takes two units of UTF-16
+    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / "in"), "--out", str(out)]
     done = subprocess.run([*command, "--model", str(eager_model)], capture_output=True, text=True, timeout=120, env=os.environ)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sum(line.startswith("frame_") for line in done.stdout.splitlines()) == 3
-    frames = json.loads((tmp_path / "out" / "layers.json").read_text())
+    frames = json.loads((out / "layers.json").read_text())
     assert [frame["frame"] for frame in frames] == ["frame_001", "frame_002", "frame_003"]
     assert all(frame["layers"] and frame["model_id"].startswith("eager@sha256:") for frame in frames)
     for frame in frames:
-        sheet = cv2.imread(str(tmp_path / "out" / f"{frame['frame']}.png"))
+        sheet = cv2.imread(str(out / f"{frame['frame']}.png"))
         assert sheet is not None and sheet.std() > 0
-    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    page = (out / "index.html").read_text(encoding="utf-8")
     assert all(f'-name">{frame["frame"]}</h2>' in page for frame in frames)
-    (bag,) = (tmp_path / "out" / "bag").glob("*.mcap")
+    (bag,) = (out / "bag").glob("*.mcap")
     with bag.open("rb") as stream:
         topics = [channel.topic for _, channel, _ in mcap_reader.make_reader(stream).iter_messages()]
     assert topics.count("/image") == topics.count("/seqamodal/layered_masks") == 3
@@ -127,7 +129,7 @@ def test_a_demo_of_what_it_would_replace_is_one_line_and_leaves_it(tmp_path: Pat
     command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(tmp_path / source), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"demo: the recording in {out} would replace {tmp_path / source}: name another folder with --out\n"
+    assert done.stderr == f"demo: the recording in {out} would replace {tmp_path / source}: name another folder as `out`\n"
     assert (out / "frame_001.png").read_bytes() == b"a sheet"
 
 
@@ -184,6 +186,31 @@ def test_images_without_masks_leave_the_last_recording_too(start, peer, tmp_path
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, output.splitlines()[-1]) == (1, NOTHING.strip())
     assert sorted(path.name for path in tmp_path.iterdir()) == [".recording", "frame_001.png"]
+
+
+def test_masks_without_a_stamp_are_drawn_over_no_image(start, peer, make_scene, rectangles, tmp_path: Path):
+    """The image that came last is another one as often as not."""
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    masks = peer.create_publisher(LayeredMasks, "seqamodal/layered_masks", 10)
+    process = start("recorder", f"out:={tmp_path}")
+    _until_it_listens(peer)
+    until = time.monotonic() + 30
+    while not masks.get_subscription_count():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(0.5)  # until the recorder, too, knows of both
+    message = image_message()
+    message.header.stamp = Time()
+    peer.images.publish(message)
+    time.sleep(0.3)
+    scene = make_scene(rectangles((4, 4, 20, 20)), 64, 48)
+    masks.publish(scene_to_message(scene, message.header, "test", MessageTypes.ros()))
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "masks came without a stamp" in output
+    assert not list(tmp_path.glob("frame_*.png"))
 
 
 def test_a_place_that_cannot_be_written_is_told_at_the_start(start, tmp_path: Path):
@@ -374,3 +401,19 @@ def test_camera_info_of_the_samples():
     assert info is not None
     assert (info.width, info.height) == (640, 480)
     assert info.k[0] > 0 and info.k[8] == 1
+
+
+@pytest.mark.parametrize(
+    "was,becomes,words",
+    [
+        ("image_width: 640", "image_width: 640.0", "image_width and image_height must be whole numbers"),
+        ("image_height: 480", "image_height: 0", "image_width and image_height must be whole numbers"),
+        ("[1, 0, 0, 0, 1, 0, 0, 0, 1]", "[1, 0, 0, 0, 1, 0, 0, 1]", "must hold 9 numbers, not 8"),
+    ],
+)
+def test_a_camera_info_of_another_shape_is_no_camera_info(tmp_path: Path, was: str, becomes: str, words: str):
+    given = (share_folder("samples") / "camera_info.yaml").read_text()
+    assert was in given
+    (tmp_path / "camera_info.yaml").write_text(given.replace(was, becomes, 1))
+    with pytest.raises(PlayError, match=words):
+        read_camera_info(tmp_path / "camera_info.yaml")

@@ -15,7 +15,7 @@ pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`
 from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import WITHIN
-from rcl_interfaces.srv import ListParameters, SetParametersAtomically
+from rcl_interfaces.srv import ListParameters, SetParameters, SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
@@ -142,3 +142,22 @@ def test_of_parameters_set_together_one_that_is_bad_keeps_all_as_they_were(bench
     b.peer.send()
     assert b.wait(lambda: b.peer.masks)
     assert (b.peer.masks[0].num_samples, b.peer.masks[0].seed) == (2, 0)
+
+
+@pytest.mark.parametrize("kind,name", [(SetParameters, "set_parameters"), (SetParametersAtomically, "set_parameters_atomically")])
+def test_a_parameter_of_a_type_that_does_not_exist_is_refused_and_the_node_lives_on(bench, kind, name):
+    b = bench(num_samples=2)
+    client = b.peer.create_client(kind, f"seqamodal/{name}")
+    assert b.wait(client.service_is_ready)
+    request = kind.Request(parameters=[Parameter(each, value=5).to_parameter_msg() for each in ("num_samples", "seed")])
+    request.parameters[1].value.type = 42
+    future = client.call_async(request)
+    assert b.wait(future.done)
+    results = future.result().results if kind is SetParameters else [future.result().result]
+    assert len(results) == (2 if kind is SetParameters else 1)
+    for result in results:
+        assert not result.successful and "'seed' has a value of type 42" in result.reason
+    b.connected()
+    b.peer.send()
+    assert b.wait(lambda: b.peer.masks)
+    assert b.peer.masks[0].num_samples == 2

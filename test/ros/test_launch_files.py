@@ -87,6 +87,17 @@ def test_the_demo_runs_under_launch_whatever_topics_are_asked_for(tmp_path: Path
     assert (tmp_path / "layers.json").is_file()
 
 
+def test_the_demo_does_not_play_what_it_would_replace(tmp_path: Path):
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    (tmp_path / ".recording").touch()
+    (tmp_path / "frame_001.png").write_bytes(b"a sheet")
+    command = [sys.executable, "-c", service("demo.launch.py", {"source": str(tmp_path / "frame_001.png"), "out": str(tmp_path)})]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+    assert done.returncode == 1
+    assert f"the recording in {tmp_path} would replace" in done.stdout and "Traceback" not in done.stdout + done.stderr
+    assert (tmp_path / "frame_001.png").read_bytes() == b"a sheet"
+
+
 def test_the_demo_ends_on_interrupt_without_an_error(tmp_path: Path):
     """Ctrl-C goes to launch and to all that it started, so player and recorder end while launch does, too."""
     pytest.importorskip("launch_ros", reason=NO_LAUNCH)

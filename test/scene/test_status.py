@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far an answer can be trusted: the same word in a message, in layers.json, on the screen, on the sheet and on the page."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +37,16 @@ def test_an_unsure_object_behind_is_no_reason(make_scene, rectangles):
     probability = np.where(masks, 0.9, 0.1).astype(np.float32)
     probability[1, 10:28, 10:28] = 0.4
     assert status_of(make_scene(masks, probability=probability)) == (Status.OK, "")
+
+
+@pytest.mark.parametrize("unknown", [0, 1])
+def test_a_score_that_was_not_computed_hides_no_low_one(unsure, unknown):
+    objects = [replace(obj, score=math.nan) if index == unknown else obj for index, obj in enumerate(unsure.objects)]
+    objects[1 - unknown] = replace(objects[1 - unknown], score=0.3)
+    said = status_of(replace(unsure, objects=tuple(objects)))
+    assert said == (Status.LOW_CONFIDENCE, "an object of the front layer scores 0.30, below 0.6")
+    none = tuple(replace(obj, score=math.nan) for obj in unsure.objects)
+    assert status_of(replace(unsure, objects=none)) == (Status.OK, "")
 
 
 def test_specks_alone(make_scene, rectangles):
