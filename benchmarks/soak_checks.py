@@ -336,8 +336,8 @@ def stream(bench: Bench) -> Row:
 
 
 def few(lost: int, sent: int) -> bool:
-    """Whether no more frames were lost than a hiccup of the machine explains."""
-    return lost <= LOST * sent
+    """Whether no more frames were lost than a hiccup of the machine explains; not where the camera ended before it could tell."""
+    return 0 <= lost <= LOST * sent
 
 
 def memory_slope(memory: list[tuple[float, float]]) -> float:

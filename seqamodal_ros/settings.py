@@ -57,7 +57,10 @@ def _check(hint: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where}: expected {len(each)} values, got {len(value)}")
         return tuple(_check(kind, item, where) for kind, item in zip(each, value, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{where}: a number of {len(str(value))} digits is too large") from None
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}{_as_text(hint, value)}")
     return value

@@ -14,7 +14,7 @@ def test_a_row_passes_where_all_holds():
     assert verdict(True, False) == FAIL
 
 
-@pytest.mark.parametrize(("lost", "good"), [(0, True), (10, True), (11, False), (1000, False)])
+@pytest.mark.parametrize(("lost", "good"), [(0, True), (10, True), (11, False), (1000, False), (-1, False)])
 def test_one_frame_in_a_hundred_may_be_lost(lost, good):
     assert few(lost, 1000) is good
 

@@ -19,6 +19,7 @@ from training.data.packed import fingerprint
 from training.data.scene import Scene
 from training.figures import Figures
 from training.instances import ap_by_object
+from training.loop import read_checkpoint
 from training.methods import Layers, independent_layers, mean_mask, one_shot_layers, sequential_layers
 from training.metrics import ap_with_layer, ap_without_layer, hidden_iou, layer_figures, mean_of
 from training.taught import without_heads
@@ -121,7 +122,7 @@ class Comparison:
         if not path.is_file():
             return None
         self.claim(name)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
         if state["step"] < self.variants[name].loop.steps:
             return None
         network = build(self.variants[name].network)

@@ -84,6 +84,8 @@ class Evaluation:
         figures = self.add(measure(name, scenes, predicted, forced, objects, groups, drawn, seconds))
         for k, family in enumerate(families):
             part = slice(k, None, len(families))
+            if not scenes[part]:
+                continue
             self.add(measure(f"{name}, {family}", scenes[part], predicted[part], forced[part], objects[part], max_layers=drawn))
         if self.args.sheets:
             stem = self.args.sheets / name.replace(" ", "_")

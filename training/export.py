@@ -6,11 +6,8 @@ What is not given is as in the weights that the run began with (`training.train 
 """
 
 import argparse
-import pickle
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.samplers import SAMPLERS
@@ -19,6 +16,7 @@ from seqamodal_ros.diffusion.weights import ModelSettings, build_network, save_m
 from seqamodal_ros.settings import from_mapping, overridden
 from training.bias import take_off
 from training.endings import need_folder, tell_weights
+from training.loop import read_checkpoint
 from training.one_shot import OneShotSettings
 from training.settings import TrainSettings, only_part, read_settings
 from training.taught import without_heads
@@ -73,7 +71,7 @@ def main() -> None:
     need_folder(parser, args.out, "--out")
     try:
         settings = _configuration(args)
-        state = _checkpoint(args.run / "checkpoint.pt")
+        state = read_checkpoint(args.run / "checkpoint.pt")
         model, bias = _settings(args, settings, state.get("began"))
         weights = without_heads(state["ema"])
         try:
@@ -117,16 +115,6 @@ def _settings(args: argparse.Namespace, settings: TrainSettings, began: dict[str
     trained = {} if alone else {"max_layers": composites.max_layers, "area_min": composites.area_min}
     sequence = overridden(before.sequence, **trained, **stops)
     return overridden(before, network=network, sequence=sequence, bias=held + bias, **given), bias
-
-
-def _checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:80]}): it is damaged") from None
-    if not isinstance(state, dict) or not {"ema", "step", "seconds"} <= state.keys():
-        raise ValueError(f"{path} is no checkpoint of a run of training.train")
-    return state
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 import contextlib
 import math
 import os
+import pickle
 import signal
 import time
 from collections import deque
@@ -96,12 +97,31 @@ class LoopSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "checkpoint_every", "sheet_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, not {self.seed}")
         if self.again < 1:
             raise ValueError(f"again must be 1 or more steps a batch, not {self.again}")
         if self.parts < 1 or self.batch_size % self.parts:
             raise ValueError(f"parts must divide batch_size, {self.batch_size}, and {self.parts} does not")
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What `Run.save` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged, or something else.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:80]}): it is damaged") from None
+    if not isinstance(state, dict) or not {"ema", "step", "seconds"} <= state.keys():
+        raise ValueError(f"{path} is no checkpoint of a run of training.train")
+    return state
 
 
 def learning_rate(step: int, s: LoopSettings) -> float:
@@ -181,14 +201,14 @@ class Run:
     def _resume(self) -> None:
         # where several processes share a CPU it is called "cpu:0", which torch.load does not know
         device = self.device if self.device.type == "cuda" else "cpu"
-        state = torch.load(self.checkpoint, map_location=device, weights_only=True)
+        state = read_checkpoint(self.checkpoint, device)
         try:
             self.network.load_state_dict(state["network"])
             groups = [{k: v for k, v in each.items() if k != "params"} for each in self.optimiser.param_groups]
             self.optimiser.load_state_dict(state["optimiser"])
             for group, asked in zip(self.optimiser.param_groups, groups, strict=True):
                 group.update(asked)  # the settings of now, not those of the checkpoint
-        except (RuntimeError, ValueError):
+        except (KeyError, RuntimeError, ValueError):
             raise ValueError(
                 f"{self.checkpoint} is of another network, or of a run that trains other parts of it: give its configuration, "
                 "or another --out"

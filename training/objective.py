@@ -70,6 +70,8 @@ class ObjectiveSettings:
 
     def __post_init__(self) -> None:
         check_rows(self.noise_introduction, self.only_layer)
+        if self.rows < 1:
+            raise ValueError(f"rows must be 1 or more of each image, not {self.rows}")
         if not 0 <= self.first <= 1:
             raise ValueError(f"first is a share and must be in 0..1, not {self.first}")
         if min(self.edges, self.all_layers, self.centres) < 0:

@@ -152,7 +152,9 @@ def main() -> None:
         comparison = Comparison(settings, args.out, fingerprint(PackedScenes(args.train).meta["sha256"]), scenes, args.seed)
         for name in known if args.models is None else args.models:
             print(f"{name}:", flush=True)
-            run = fit(known[name], Mixture(train, 1.0, None), comparison.claim(name), begin(known[name]))
+            run = fit(
+                known[name], Mixture(train, 1.0, None, settings.train.composites.worn), comparison.claim(name), begin(known[name])
+            )
             if run.step < known[name].loop.steps:
                 parser.exit(130, "the same command goes on there\n")
         text = write(comparison, str(args.train), str(args.test))

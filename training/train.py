@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from seqamodal_ros.commands.arguments import one_line
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model
@@ -124,10 +125,12 @@ def main() -> None:
         source = scene_source(settings, args)
     except (OSError, ImportError, ValueError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted before it began\n")
     try:
         run = fit(settings, source, args.out, network, args.minutes, began)
-    except (FloatingPointError, OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    except (FloatingPointError, OSError, ValueError, torch.OutOfMemoryError) as error:
+        parser.exit(1, f"{one_line(error)}\n")
     except KeyboardInterrupt:
         parser.exit(130, "interrupted at once; --resume goes on from the last checkpoint, if there is one\n")
     if run.step < settings.loop.steps:

@@ -10,7 +10,7 @@ if [ $# -lt 4 ]; then
     sed -n '3,7s/^# //p' "$0" >&2
     exit 2
 fi
-config=$1 minutes=$2 test=$3 out=$4
+config=$1 minutes=$2 test=$3 out=${4%/}
 shift 4
 run=$out.run
 mkdir -p "$out"

@@ -13,6 +13,11 @@ from seqamodal_ros.bags.reading import STORAGES, Bag, BagError, TopicError
 OUT_TOPIC = "/seqamodal/layered_masks"
 
 
+def part_of(out: Path) -> Path:
+    """The folder of what is not finished of a new bag."""
+    return out.parent / f"{out.name}.part"
+
+
 def refuse_out(bag: Path, out: Path) -> None:
     """Raise ValueError or FileExistsError where writing `out` would touch the bag, or what is there already."""
     target, source = out.resolve(), bag.resolve()
@@ -20,8 +25,13 @@ def refuse_out(bag: Path, out: Path) -> None:
         raise ValueError(f"OUT will be a folder, as rosbag2 writes bags: name it without {out.suffix}")
     if target == source or source in target.parents:
         raise ValueError(f"OUT must not be IN nor lie in it: {out}")
+    if part_of(out).resolve() == source:
+        raise ValueError(f"what is not finished of OUT would lie in {part_of(out)}, which is IN: name another OUT")
     if os.path.lexists(out):
-        raise FileExistsError(f"{out} exists: remove it, or name another OUT")
+        rest = (
+            f" (a new bag gets its name once it is whole; what is left in {part_of(out)} can go)" if part_of(out).is_dir() else ""
+        )
+        raise FileExistsError(f"{out} exists: remove it, or name another OUT{rest}")
 
 
 def check_out_topic(bag: Bag, topic: str, codec: Codec) -> None:
@@ -64,7 +74,7 @@ def write_bag(
     for key, value in bag.custom.items():
         writer.set_custom_data(key, str(value))
     with writer:
-        copies = _copy_connections(bag, writer)
+        copies = _copy_connections(bag, writer, codec.store)
         masks = writer.add_connection(out_topic, LAYERED_MASKS, typestore=codec.store)
         for connection, nanoseconds, raw in bag.messages():
             writer.write(copies[connection.id], nanoseconds, raw)
@@ -81,8 +91,11 @@ class _NoHash(str):
         return True
 
 
-def _copy_connections(bag: Bag, writer: Any) -> dict[int, Any]:
-    """The new bag's connection for each id of the old one's; two of one topic, type and quality of service become one."""
+def _copy_connections(bag: Bag, writer: Any, ours: Any) -> dict[int, Any]:
+    """The new bag's connection for each id of the old one's; two of one topic, type and quality of service become one.
+
+    `ours` is a typestore that knows our messages.
+    """
     from rosbags.interfaces import MessageDefinitionFormat
     from rosbags.typesys import Stores, get_typestore
 
@@ -98,8 +111,9 @@ def _copy_connections(bag: Bag, writer: Any) -> dict[int, Any]:
             "serialization_format": old.ext.serialization_format,
             "offered_qos_profiles": old.ext.offered_qos_profiles,
         }
-        if old.msgdef.format == MessageDefinitionFormat.NONE and old.msgtype in humble.types:
-            copies[old.id] = writer.add_connection(old.topic, old.msgtype, typestore=humble, **kept)
+        known = [store for store in (humble, ours) if old.msgtype in store.types]
+        if old.msgdef.format == MessageDefinitionFormat.NONE and known:
+            copies[old.id] = writer.add_connection(old.topic, old.msgtype, typestore=known[0], **kept)
             continue
         text, header = old.msgdef.data, f"{'=' * 80}\nIDL: "
         if old.msgdef.format == MessageDefinitionFormat.IDL and not text.startswith(header):

@@ -2,6 +2,7 @@
 """What the commands share: arguments whose errors are one line, and an end that is one, too."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -37,6 +38,17 @@ def interruptible(said: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
         return run
 
     return decorate
+
+
+def say(text: str) -> None:
+    """Print a line at once, whatever its characters; where nobody reads any more, as behind `| head`, the work goes on."""
+    try:
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:
+            print(text.encode("ascii", "backslashreplace").decode(), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

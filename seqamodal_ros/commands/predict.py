@@ -4,6 +4,7 @@
 import argparse
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from seqamodal_ros.commands.arguments import INTERRUPTED, Parser, add_model, add_region, interruptible, one_line, whole_number
+from seqamodal_ros.commands.arguments import (
+    INTERRUPTED,
+    Parser,
+    add_model,
+    add_region,
+    interruptible,
+    one_line,
+    say,
+    whole_number,
+)
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.perceiver import RUNTIMES, Perceiver
 from seqamodal_ros.scene.image_files import OPENCV_LOG, find_images, read_image
@@ -22,6 +32,7 @@ from seqamodal_ros.scene.scene import LayeredScene
 
 OUTPUTS = ("{}.png", "{}_overlay.png", "{}_layers.npz")  # contact sheet, overlay, masks
 REPORT = "layers.json"
+LONGEST_STEM = 200  # bytes of a name that are kept: a file's has 255 at most, of which endings and numbers take some
 
 
 @interruptible("predict: interrupted")
@@ -49,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's lack of memory is a RuntimeError
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 2
-    print(f"{perceiver.computed_by}, K = {arguments.num_samples}, seed {arguments.seed}\n{COLUMNS}", flush=True)
+    say(f"{perceiver.computed_by}, K = {arguments.num_samples}, seed {arguments.seed}\n{COLUMNS}")
     frames: list[dict[str, Any]] = []
     page, interrupted, failed = Page(), False, 0
     for path, name in zip(images, names, strict=True):
@@ -58,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             scene = _see(perceiver, path, image, arguments)
             write_outputs(out, name, image, scene)
             page.add(name, image, scene)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (MemoryError, OSError, RuntimeError, ValueError) as error:
             print(f"predict: {one_line(error)}", file=sys.stderr)
             failed += 1
             continue
@@ -67,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             interrupted = True
             break
         frames.append({"frame": name, "file": str(path), "model_id": perceiver.model_id, **layers_json(scene)})
-        print(row(name, scene), flush=True)
+        say(row(name, scene))
     try:
         write_whole(out / REPORT, (json.dumps(frames, indent=1, allow_nan=False) + "\n").encode())
         page.write(out / PAGE)
@@ -75,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"predict: error: {one_line(error)}", file=sys.stderr)
         return 1
     if frames:
-        print(f"{len(frames)} of {len(images)} images seen; pictures, masks, {REPORT} and {PAGE} are in {out}")
+        say(f"{len(frames)} of {len(images)} images seen; pictures, masks, {REPORT} and {PAGE} are in {out}")
     if failed:
         print(f"predict: {failed} of {len(images)} images failed", file=sys.stderr)
     return INTERRUPTED if interrupted else 1 if failed else 0
@@ -121,14 +132,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _names(images: Sequence[Path]) -> list[str]:
-    """A name for each image's results: its stem, numbered on where results of another image would be overwritten."""
+    """A name for each image's results: its stem, cut where that is too long, numbered on where it would overwrite another's."""
     names: list[str] = []
     taken: set[str] = set()
     for image in images:
-        name, number = image.stem, 1
+        encoded = os.fsencode(image.stem)
+        stem = image.stem if len(encoded) <= LONGEST_STEM else encoded[:LONGEST_STEM].decode(errors="ignore")
+        name, number = stem, 1
         while taken & {pattern.format(name).lower() for pattern in OUTPUTS}:
             number += 1
-            name = f"{image.stem}_{number}"
+            name = f"{stem}_{number}"
         taken |= {pattern.format(name).lower() for pattern in OUTPUTS}
         names.append(name)
     return names

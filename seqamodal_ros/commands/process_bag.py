@@ -17,8 +17,8 @@ import seqamodal_ros
 from seqamodal_ros.bags.answers import Answers, open_answers
 from seqamodal_ros.bags.codec import Codec
 from seqamodal_ros.bags.reading import STORAGES, Bag, BagError, TopicError, check_for_sqlite, image_topic, open_bag
-from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, refuse_out, write_bag
-from seqamodal_ros.commands.arguments import Parser, add_model, add_region, interruptible, one_line, whole_number
+from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, part_of, refuse_out, write_bag
+from seqamodal_ros.commands.arguments import Parser, add_model, add_region, interruptible, one_line, say, whole_number
 from seqamodal_ros.commands.progress import Progress
 from seqamodal_ros.messages import InvalidMessage, check_region
 from seqamodal_ros.perceiver import RUNTIMES, Perceiver
@@ -79,7 +79,7 @@ def _prepared(arguments: argparse.Namespace, stack: ExitStack) -> _Work:
     """Check the bag and the arguments, then load the model and open the answers; `stack` closes what was opened."""
     codec, out = Codec(), arguments.out.absolute()
     refuse_out(arguments.bag, out)
-    part = out.with_name(f"{out.name}.part")
+    part = part_of(out)
     bag = stack.enter_context(open_bag(arguments.bag))
     with _topic_of("--image"):
         topic = image_topic(bag, arguments.image)
@@ -126,7 +126,7 @@ def _job(arguments: argparse.Namespace, bag: Bag, topic: str, storage: str, perc
 
 def _process(work: _Work, arguments: argparse.Namespace) -> int:
     """Answer the images, write the new bag and say what became of it; returns the exit code."""
-    print(f"{work.perceiver.computed_by}: {work.images} images of {work.topic}, {len(work.answers)} answers kept", flush=True)
+    say(f"{work.perceiver.computed_by}: {work.images} images of {work.topic}, {len(work.answers)} answers kept")
     progress = Progress(-(-work.images // arguments.every))
     try:
         _write(work, arguments, progress)
@@ -134,10 +134,10 @@ def _process(work: _Work, arguments: argparse.Namespace) -> int:
         progress.end()
         return _failed(error, 1)
     progress.end()
-    print(progress.summary(work.images))
+    say(progress.summary(work.images))
     if not progress.answered:
         return _failed(ValueError(f"no image could be answered, so {work.out} was not written"), 1)
-    print(f"all messages of {work.bag.path} and the masks on {arguments.out_topic} are in {arguments.out}")
+    say(f"all messages of {work.bag.path} and the masks on {arguments.out_topic} are in {arguments.out}")
     return 0
 
 
@@ -150,7 +150,7 @@ def _write(work: _Work, arguments: argparse.Namespace, progress: Progress) -> No
     if progress.answered:
         move_into_place(new, work.out)
     work.answers.close()
-    shutil.rmtree(work.part)
+    shutil.rmtree(work.part, ignore_errors=True)  # OUT is whole, whatever stays
 
 
 def _seer(work: _Work, arguments: argparse.Namespace) -> Callable[[bytes, str], bytes]:

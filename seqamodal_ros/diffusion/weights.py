@@ -123,6 +123,8 @@ def load_model(model: str) -> Model:
     except (RuntimeError, TypeError) as error:  # the latter of sizes that no tensor has
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"weights file {path} does not fit the network that it names: {reason}") from error
+    if strange := [name for name, value in state.items() if not value.isfinite().all()]:  # masks of NaN look like an empty table
+        raise ValueError(f"weights file {path} holds what is no number in {strange[0]}: get it again, or train it anew")
     network = build_network(settings.network)
     network.load_state_dict(state)
     network.eval().requires_grad_(False)
@@ -227,7 +229,7 @@ def _read(data: bytes, path: Path) -> tuple[ModelSettings, dict[str, torch.Tenso
         raise ValueError(f"{path} holds no seqamodal model: use a file that training/ wrote")
     try:
         written = json.loads(metadata[METADATA_KEY])
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:  # the latter of lists in lists without end
         raise ValueError(f"the settings in {path} are damaged ({error}): get it again") from error
     rest = written.pop(REST, None) if isinstance(written, dict) else None
     settings = from_mapping(ModelSettings, written, path.name)

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -162,6 +163,7 @@ def export(
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    before = part.with_name(f"{part.name}-before")
     try:
         _write(model, part)
         digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(part.iterdir())}
@@ -173,10 +175,13 @@ def export(
             raise ValueError(f"the export differs from PyTorch by {difference:.1e}, more than {PARITY:.0e}: it is not kept")
         if check_loosely is not None:
             _check_loosely(model, check_loosely, part, card)
-        shutil.rmtree(folder, ignore_errors=True)
+        part.chmod(0o755)  # a temporary folder is its maker's alone
+        with suppress(FileNotFoundError):
+            folder.rename(before)  # which takes no time, as removing it would: who loads a model meanwhile would find none
         part.rename(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for rest in (part, before):
+            shutil.rmtree(rest, ignore_errors=True)
     return difference
 
 

@@ -69,7 +69,7 @@ def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
         upright: turn it as its EXIF orientation says, which is for people; a camera's calibration is of the pixels as they are.
 
     Raises:
-        ValueError: the data are no image, or end before it does, or one of a JPEG's or PNG's size that is too large.
+        ValueError: the data are no image, or end before it does, or it is too large; of a JPEG or PNG that is known before.
     """
     checked_size(data)
     try:
@@ -79,6 +79,7 @@ def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
         raise ValueError(f"no image that OpenCV decodes ({error.err})") from error
     if image is None:
         raise ValueError("a truncated image, or no image at all")
+    _check_sides(image.shape[1], image.shape[0])  # of a format that is not asked for its size before
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -93,13 +94,17 @@ def checked_size(data: bytes) -> tuple[int, int] | None:
         raise ValueError("it is empty")
     size = declared_size(data)
     if size is not None:  # a small file may unpack to gigabytes, and take seconds for it
-        if not all(1 <= side <= LARGEST_SIDE for side in size):
-            raise ValueError(f"an image of {size[0]}x{size[1]} pixels; sides must be in 1..{LARGEST_SIDE}")
-        if size[0] * size[1] > LARGEST_PIXELS:
-            raise ValueError(f"an image of {size[0]}x{size[1]} pixels; {LARGEST_PIXELS:,} at most are decoded")
+        _check_sides(*size)
     if data.startswith(b"\xff\xd8") and not _jpeg_ends(data):
         raise ValueError("a truncated JPEG image")
     return size
+
+
+def _check_sides(width: int, height: int) -> None:
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise ValueError(f"an image of {width}x{height} pixels; sides must be in 1..{LARGEST_SIDE}")
+    if width * height > LARGEST_PIXELS:
+        raise ValueError(f"an image of {width}x{height} pixels; {LARGEST_PIXELS:,} at most are taken")
 
 
 def declared_size(data: bytes) -> tuple[int, int] | None:

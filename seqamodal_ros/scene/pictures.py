@@ -350,11 +350,16 @@ def _legend(canvas: np.ndarray, scene: LayeredScene, pen: _Pen) -> None:
 
 
 def _text(canvas: np.ndarray, text: str, at: tuple[int, int], scale: float, colour: Colour, thickness: int = 1) -> None:
-    cv2.putText(canvas, text, at, FONT, scale, colour, thickness, cv2.LINE_AA)
+    cv2.putText(canvas, _printable(text), at, FONT, scale, colour, thickness, cv2.LINE_AA)
 
 
 def _text_width(text: str, scale: float, thickness: int = 1) -> int:
-    return cv2.getTextSize(text, FONT, scale, thickness)[0][0]
+    return cv2.getTextSize(_printable(text), FONT, scale, thickness)[0][0]
+
+
+def _printable(text: str) -> str:
+    """The text without what is no UTF-8, as a file's name may hold: OpenCV would end the process by a segmentation fault."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _fitting(text: str, scale: float, width: int, thickness: int = 1) -> str:

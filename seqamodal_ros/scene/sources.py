@@ -12,6 +12,7 @@ import numpy as np
 from seqamodal_ros.scene.image_files import OPENCV_LOG, SUFFIXES, find_images, read_image
 
 CAMERA_SILENT = 2.0  # seconds without an image after which a camera is given up
+FASTEST, USUAL = 240.0, 30.0  # images a second: more than the first is no rate, and then the second is taken for it
 VIDEO_DAMAGED = 100  # images in a row that cannot be read, after which a video is taken to be over
 
 Shot = tuple[str, np.ndarray | OSError]  # its name, and uint8 [H, W, 3] RGB or why there is none
@@ -67,6 +68,8 @@ def _open(source: Path, complaint: str) -> cv2.VideoCapture:
 def _video(source: Path, capture: cv2.VideoCapture, period: float) -> Generator[Shot, None, None]:
     """Every so many images; those that cannot be read, or are missing at the end, are told as one error, the last shot."""
     rate, announced = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    if rate > FASTEST:  # a container's clock, and how many images follow from it; so are browsers' recordings
+        rate, announced = USUAL, 0
     step = max(1, round(rate * period)) if np.isfinite(rate) else 1
     index = read = failed = 0  # failed: in a row, as one damaged image is not the end
     while failed < VIDEO_DAMAGED:

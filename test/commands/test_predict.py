@@ -204,6 +204,28 @@ class TestNames:
         frames = json.loads((tmp_path / "out" / "layers.json").read_text())
         assert [frame["frame"] for frame in frames] == ["a", "a_overlay_2", "b"]
 
+    def test_a_name_that_is_no_utf_8(self, images, small_model, tmp_path):
+        """As of an old archive; in a process of its own, as OpenCV once ended it."""
+        (images / "a.jpg").rename(images / os.fsdecode(b"caf\xe9.jpg"))
+        root = str(Path(__file__).parents[2])
+        paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8:strict"}
+        command = [sys.executable, "-m", "seqamodal_ros", "predict", images, "--out", "out", "--model", small_model]
+        done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "2 of 2 images seen" in done.stdout and "caf\\udce9" in done.stdout
+        assert (tmp_path / "out" / os.fsdecode(b"caf\xe9.png")).is_file()
+
+    @pytest.mark.parametrize("stem", ["x" * 244, "\N{PEAR}" * 60])
+    def test_a_name_to_which_nothing_can_be_added_is_cut(self, predict, images, tmp_path, stem):
+        (images / "a.jpg").rename(images / f"{stem}.jpg")
+        (images / "b.png").rename(images / f"{stem}.png")
+        code, out, err = predict(images)
+        assert (code, err) == (0, "")
+        assert "2 of 2 images seen" in out
+        names = [frame["frame"] for frame in json.loads((tmp_path / "out" / "layers.json").read_text())]
+        assert names == [stem.encode()[:200].decode(), f"{stem.encode()[:200].decode()}_2"]
+
     def test_an_image_given_twice_is_seen_once(self, predict, images, tmp_path):
         assert predict(images, images / "b.png")[0] == 0
         assert len(json.loads((tmp_path / "out" / "layers.json").read_text())) == 2
@@ -356,6 +378,18 @@ class TestThePackageAsACommand:
         assert done.returncode == 0, done.stderr
         assert "2 of 2 images seen" in done.stdout
         assert (tmp_path / "out" / "b.png").is_file()
+
+    def test_where_nobody_reads_what_it_prints_the_work_goes_on(self, images, small_model, tmp_path):
+        """As behind `| head -1`."""
+        root = str(Path(__file__).parents[2])
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+        command = [sys.executable, "-m", "seqamodal_ros", "predict", images, "--out", "out", "--model", small_model]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=environment, text=True, **pipes) as process:
+            process.stdout.close()
+            assert process.stderr.read() == ""
+        assert process.returncode == 0
+        assert len(json.loads((tmp_path / "out" / "layers.json").read_text())) == 2
 
     def test_without_a_command_it_lists_them(self, capsys):
         assert package_main([]) == 2

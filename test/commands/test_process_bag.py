@@ -647,11 +647,23 @@ class TestWhatIsWrong:
         assert error(err).startswith("OUT must not be IN nor lie in it")
         assert digests(bag) == before
 
+    def test_the_bag_where_unfinished_work_would_lie(self, process, tmp_path, bag):
+        bag.rename(tmp_path / "run.part")
+        before = digests(tmp_path / "run.part")
+        code, _, err = process(tmp_path / "run.part", tmp_path / "run")
+        assert code == 2
+        assert error(err).endswith("which is IN: name another OUT")
+        assert digests(tmp_path / "run.part") == before
+
     def test_out_exists(self, process, tmp_path, bag):
         (tmp_path / "out").mkdir()
         code, _, err = process(bag, tmp_path / "out")
         assert code == 2
         assert error(err) == f"{tmp_path / 'out'} exists: remove it, or name another OUT"
+        (tmp_path / "out.part").mkdir()
+        code, _, err = process(bag, tmp_path / "out")
+        assert code == 2
+        assert f"what is left in {tmp_path / 'out.part'} can go" in error(err)
         code, _, err = process(bag, tmp_path / "out.mcap")
         assert code == 2
         assert error(err) == "OUT will be a folder, as rosbag2 writes bags: name it without .mcap"

@@ -312,3 +312,24 @@ def test_a_temperature_that_is_none(models):
     rewrite(path, {"temperatures": [1, 0]})
     with pytest.raises(ValueError, match="temperatures must be finite and more than 0"):
         load_model(str(path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(models, value):
+    """Masks of them would be blank, and the table empty for all that one is told."""
+    path = models / "small.safetensors"
+    state = load_file(path)
+    state["denoiser.out.3.bias"][0] = value
+    rewrite(path, json.loads(safe_open(path, framework="pt").metadata()[METADATA_KEY]), state)
+    with pytest.raises(ValueError, match="holds what is no number in denoiser.out.3.bias"):
+        load_model(str(path))
+
+
+def test_settings_that_no_machine_can_hold(models):
+    path = models / "small.safetensors"
+    rewrite(path, {"bias": 10**400})
+    with pytest.raises(ValueError, match=r"small.safetensors.bias: a number of 401 digits is too large"):
+        load_model(str(path))
+    save_file(load_file(path), path, metadata={METADATA_KEY: "[" * 100_000})
+    with pytest.raises(ValueError, match="the settings in .* are damaged"):
+        load_model(str(path))

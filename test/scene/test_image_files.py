@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from seqamodal_ros.scene import image_files
 from seqamodal_ros.scene.image_files import declared_size, decode_image, find_images, read_image
 
 KINDS = [".png", ".jpg", ".webp", ".bmp", ".ppm", ".tiff"]
@@ -72,6 +73,13 @@ def test_grey_alpha_and_16_bit_become_8_bit_rgb(picture):
     assert np.array_equal(decode_image(rgba), picture)
     deep = cv2.imencode(".png", picture[..., 0].astype(np.uint16) * 256)[1].tobytes()
     assert decode_image(deep).dtype == np.uint8
+
+
+def test_an_image_that_says_its_size_to_the_decoder_alone_may_be_too_large_as_well(monkeypatch):
+    monkeypatch.setattr(image_files, "LARGEST_PIXELS", 1000)
+    _, data = cv2.imencode(".bmp", np.zeros((20, 51, 3), np.uint8))
+    with pytest.raises(ValueError, match="an image of 51x20 pixels; 1,000 at most"):
+        decode_image(data.tobytes())
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,16 @@ def test_a_video_gives_an_image_each_period(video, period, expected):
     np.testing.assert_allclose([image.mean() for _, image in found], [10 * index + 9.5 for index in expected], atol=4)
 
 
+def test_a_video_that_calls_its_clock_its_rate_is_taken_for_a_usual_one(tmp_path):
+    """As what browsers record: a thousand images a second, by the container."""
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 1000, (64, 48))
+    for index in range(40):
+        writer.write(np.full((48, 64, 3), 5 * index, np.uint8))
+    writer.release()
+    assert [name for name, _ in shots(path, 0.5)] == [f"film.avi image {index + 1}" for index in (0, 15, 30)]
+
+
 def test_a_video_s_colours_are_rgb(tmp_path):
     path = tmp_path / "red.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))

@@ -569,6 +569,15 @@ def test_a_run_that_cannot_be_read(tmp_path, monkeypatch, capsys, content):
     assert "checkpoint.pt" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", {"weights": torch.zeros(1)}])
+def test_a_run_that_cannot_be_read_does_not_go_on(tmp_path, material, content):
+    train(tmp_path / "run", material)
+    kept = tmp_path / "run" / "checkpoint.pt"
+    kept.write_bytes(content) if isinstance(content, bytes) else torch.save(content, kept)
+    with pytest.raises(ValueError, match=r"checkpoint.pt (cannot be read|is no checkpoint)"):
+        train(tmp_path / "run", material)
+
+
 def test_a_run_that_is_over_says_so(tmp_path, material, capsys):
     first = train(tmp_path / "run", material)
     again = train(tmp_path / "run", material)

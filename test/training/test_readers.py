@@ -228,6 +228,18 @@ class TestCoco:
         with pytest.raises(ValueError, match="lists id 0 more than once: give each image one entry"):
             read_coco(file, tmp_path, PRESETS["kins"])
 
+    def test_an_image_of_another_size_than_is_listed_is_dropped(self, tmp_path):
+        """Polygons of it would be drawn in the wrong place."""
+        file = write_coco(tmp_path, PRESETS["kins"])
+        content = json.loads(file.read_text())
+        content["images"][0] |= {"width": W, "height": H}
+        content["images"][1] |= {"width": W, "height": 2 * H}
+        file.write_text(json.dumps(content))
+        right, wrong = read_coco(file, tmp_path, PRESETS["kins"]).values()
+        assert right().amodal.shape == (3, H, W)
+        with pytest.raises(Rejected, match="image of another size than its file of annotations says"):
+            wrong()
+
     def test_annotations_of_an_image_that_is_not_listed(self, tmp_path):
         file = write_coco(tmp_path, PRESETS["kins"])
         content = json.loads(file.read_text())

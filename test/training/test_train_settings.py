@@ -44,6 +44,9 @@ def test_the_configuration_of_the_tables_is_read():
         ({"objective": {"noise_introduction": 1.5}}, "noise_introduction is a share and must be in 0..1, not 1.5"),
         ({"objective": {"only_layer": -1}}, "only_layer is a layer, from 1, or 0 for all, not -1"),
         ({"loop": {"parts": 3}}, "parts must divide batch_size, 20, and 3 does not"),
+        ({"loop": {"sheet_every": 0}}, "sheet_every must be 1 or more, not 0"),
+        ({"loop": {"batch_size": 0}}, "batch_size must be 1 or more, not 0"),
+        ({"objective": {"rows": 0}}, "rows must be 1 or more of each image, not 0"),
     ],
 )
 def test_settings_that_do_not_fit_each_other(tmp_path, described, message):

@@ -251,8 +251,9 @@ def _render_job(
 
 def _save_sprites(path: Path, sprites: np.ndarray, views: int) -> None:
     """Write the sprites that were kept of so many views; never half a file."""
-    part = path.with_name(f".{path.stem}.part.npz")
-    np.savez_compressed(part, sprites=sprites, drawn=views)
+    part = path.with_name(f".{path.stem}.part")  # no .npz, which would be read as a class where this is interrupted
+    with part.open("wb") as file:
+        np.savez_compressed(file, sprites=sprites, drawn=views)
     part.rename(path)
 
 

@@ -79,7 +79,8 @@ def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
         raise ValueError(f"{annotations}: annotations of {len(strays)} images that it does not list, {strays[0]} the first")
     # as text again, which takes a tenth of the memory: every process that reads images holds all of it
     regions_of = {name: json.dumps(by_image.pop(number, [])).encode() for number, name in names.items()}
-    return {name: partial(_annotated, images / name, regions_of[name], keys, images) for name in sorted(regions_of)}
+    sizes = {str(image["file_name"]): (image.get("height"), image.get("width")) for image in listed}
+    return {name: partial(_annotated, images / name, regions_of[name], keys, images, sizes[name]) for name in sorted(regions_of)}
 
 
 def _check_keys(regions: list[dict[str, Any]], keys: KeyMap, file: Path) -> None:
@@ -92,12 +93,14 @@ def _check_keys(regions: list[dict[str, Any]], keys: KeyMap, file: Path) -> None
             )
 
 
-def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path) -> Annotated:
+def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path, size: tuple[int | None, int | None]) -> Annotated:
     try:
         image = read_image(path)
     except OSError:
         raise Rejected("missing or damaged image") from None
     height, width = image.shape[:2]
+    if None not in size and size != (height, width):  # polygons of it would be drawn in the wrong place
+        raise Rejected("image of another size than its file of annotations says")
     things = [region for region in json.loads(regions) if not region.get("isStuff") and not region.get("iscrowd")]
     if not things:
         raise Rejected("no object")
