@@ -331,12 +331,12 @@ def stream(bench: Bench) -> Row:
         "no exit" if alive else "the node exited",
         "-",
         f"{lost} of {sent} frames superseded or lost; memory {slope:+.1f} MB/h",
-        FAIL if not (alive and found) else verdict(within) if minutes >= JUDGED_FROM else SHORT,
+        FAIL if not (alive and found and lost >= 0) else verdict(within) if minutes >= JUDGED_FROM else SHORT,
     )
 
 
 def few(lost: int, sent: int) -> bool:
-    """Whether no more frames were lost than a hiccup of the machine explains; not where the camera ended before it could tell."""
+    """Whether no more frames were lost than a hiccup of the machine explains; below 0 where the camera died untold."""
     return 0 <= lost <= LOST * sent
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from seqamodal_ros.bags.codec import IMAGE, LAYERED_MASKS, Codec
 from seqamodal_ros.bags.reading import image_topic, open_bag
-from seqamodal_ros.messages import compressed_rgb, image_rgb, message_to_scene, stamp_of
+from seqamodal_ros.messages import compressed_rgb, image_rgb, message_to_scene, stamp_of, unstamped
 from seqamodal_ros.scene.pictures import overlay, write_image
 
 WAITING = 60  # images whose masks are to come: as many as a node has at work and in its queue, and more
@@ -26,10 +26,11 @@ def pictures(bag_path: Path, topic: str | None = None) -> Iterator[tuple[str, np
         topic = image_topic(bag, topic)
         kinds = ((connection.msgtype, raw) for connection, _, raw in bag.messages())
         answered = {stamp_of(store.deserialize_cdr(raw, kind).header) for kind, raw in kinds if kind == LAYERED_MASKS}
-        answered.discard((0, 0))  # without a stamp nothing tells of which image
         for connection, _, raw in bag.messages():
             if connection.topic == topic:
                 image = store.deserialize_cdr(raw, connection.msgtype)
+                if unstamped(image.header):
+                    waiting.clear()  # nothing but their place tells whose masks are whose: `process_bag` writes them right behind
                 if stamp_of(image.header) in answered:  # most of a fast camera's are not
                     waiting.append(image)
             elif connection.msgtype == LAYERED_MASKS:

@@ -87,7 +87,7 @@ def main() -> int:
     out = arguments.out if arguments.out.suffix == ".npz" else Path(f"{arguments.out}.npz")  # contact_graspnet goes by it
 
     with until_signalled() as stop:
-        node = rclpy.create_node("to_contact_graspnet")
+        node = rclpy.create_node("to_contact_graspnet", start_parameter_services=False)
         missing: list[str] = []
         pairs = MasksWithDepth(missing.append)
         infos: deque[CameraInfo] = deque(maxlen=1)

@@ -63,7 +63,7 @@ def main() -> int:
     if not 0 <= min_score <= 1:
         parser.error(f"--min-score must be in [0, 1], not {min_score:g}")
     with until_signalled() as stop:
-        node = rclpy.create_node("to_moveit_pro")
+        node = rclpy.create_node("to_moveit_pro", start_parameter_services=False)
         publisher = node.create_publisher(Image, "pick_mask", 5)
 
         def on_masks(masks: LayeredMasks) -> None:

@@ -21,7 +21,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from seqamodal_ros.ros.demo import check_apart
+from seqamodal_ros.files import check_apart
 from seqamodal_ros.ros.fastdds import profile_variable
 
 PROFILE = profile_variable()

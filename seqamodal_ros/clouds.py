@@ -102,6 +102,7 @@ class MasksWithDepth:
         self._left_out = left_out
         self._masks: deque[Any] = deque()
         self._depths: deque[Any] = deque()
+        self._unstamped = False  # whether a depth image was
 
     @property
     def waiting(self) -> bool:
@@ -114,7 +115,10 @@ class MasksWithDepth:
         return len(self._depths)
 
     def add_masks(self, masks: Any) -> None:
-        """A message that has come."""
+        """A message that has come; one without a stamp is left out."""
+        if unstamped(masks.header):
+            self._left_out("masks without a stamp are left out: nothing tells of which moment they are. Let the driver set it")
+            return
         if _jumped_back(self._masks, masks):
             self._leave_out(len(self._masks), "stamps jumped back")
         self._masks.append(masks)
@@ -122,7 +126,12 @@ class MasksWithDepth:
             self._leave_out(1, f"{MOST_MASKS} others wait for their depth images")
 
     def add_depth(self, depth: Any) -> None:
-        """An image that has come."""
+        """An image that has come; one without a stamp is left out, which is told the first time."""
+        if unstamped(depth.header):
+            if not self._unstamped:
+                self._left_out("depth images without a stamp are left out: nothing tells of which moment. Let the driver set it")
+            self._unstamped = True
+            return
         if _jumped_back(self._depths, depth):
             self._depths.clear()
         keep_latest(self._depths, depth)
@@ -131,9 +140,6 @@ class MasksWithDepth:
         """The oldest masks, and their depth image; None where there are none, or it may come yet."""
         while self._masks:
             stamp = self._masks[0].header.stamp
-            if unstamped(self._masks[0].header):
-                self._leave_out(1, "without a stamp nothing tells of which moment: let the driver set header.stamp")
-                continue
             apart = [seconds_apart(depth.header.stamp, stamp) for depth in self._depths]
             if not any(later >= 0 for later in apart):
                 return None

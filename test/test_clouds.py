@@ -89,9 +89,14 @@ class TestMasksWithDepth:
 
     def test_masks_without_a_stamp_are_of_no_depth_image_s_moment(self):
         """All are as near as each other: what lay there a while ago would be taken for what lies there now."""
-        self.add(masks=(0,), depths=(0, 0))
-        assert self.taken() is None and not self.pairs.waiting
-        assert "without a stamp nothing tells of which moment" in self.told[0]
+        self.add(masks=(10, 0), depths=(9.99, 0, 0))
+        assert self.pairs.waiting and self.taken() is None  # what has a stamp is kept
+        assert [told.partition(" are left out")[0] for told in self.told] == [
+            "masks without a stamp",
+            "depth images without a stamp",
+        ]
+        self.add(depths=(10,))
+        assert self.taken() == (10, 10)
 
     def test_where_stamps_jump_back_all_begins_anew(self):
         self.add(masks=(100, 100.2), depths=(99,))
@@ -109,9 +114,9 @@ class TestMasksWithDepth:
 
     def test_the_oldest_depths_go_once_they_take_too_much_memory(self, monkeypatch):
         monkeypatch.setattr(seqamodal_ros.clouds, "MOST_BYTES", 100)
-        self.add(depths=(0, 1, 2, 3, 4), size=40)
+        self.add(depths=(1, 2, 3, 4, 5), size=40)
         assert self.pairs.depths == 2
-        self.add(masks=(0.5,))
+        self.add(masks=(1.5,))
         assert self.taken() is None and "of 2 depth images the nearest is 2.5 s away" in self.told[0]
         self.add(depths=(9,), size=1000)
         assert self.pairs.depths == 1  # one is kept, however large

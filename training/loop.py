@@ -117,6 +117,8 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:  # a RuntimeError, too
+        raise
     except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:80]}): it is damaged") from None
     if not isinstance(state, dict) or not {"ema", "step", "seconds"} <= state.keys():

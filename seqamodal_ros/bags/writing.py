@@ -25,12 +25,10 @@ def refuse_out(bag: Path, out: Path) -> None:
         raise ValueError(f"OUT will be a folder, as rosbag2 writes bags: name it without {out.suffix}")
     if target == source or source in target.parents:
         raise ValueError(f"OUT must not be IN nor lie in it: {out}")
-    if part_of(out).resolve() == source:
-        raise ValueError(f"what is not finished of OUT would lie in {part_of(out)}, which is IN: name another OUT")
+    if part_of(out).resolve() in (source, *source.parents):
+        raise ValueError(f"what is not finished of OUT would lie in {part_of(out)}, where IN is: name another OUT")
     if os.path.lexists(out):
-        rest = (
-            f" (a new bag gets its name once it is whole; what is left in {part_of(out)} can go)" if part_of(out).is_dir() else ""
-        )
+        rest = f" (if this command wrote it, it is whole, and {part_of(out)} can go)" if part_of(out).is_dir() else ""
         raise FileExistsError(f"{out} exists: remove it, or name another OUT{rest}")
 
 

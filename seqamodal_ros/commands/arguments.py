@@ -48,7 +48,12 @@ def say(text: str) -> None:
         except UnicodeEncodeError:
             print(text.encode("ascii", "backslashreplace").decode(), flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print_nowhere()
+
+
+def print_nowhere() -> None:
+    """What is printed from now on goes nowhere: Python itself would fail at the end for what is not written yet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from importlib.util import find_spec
 
-from seqamodal_ros.commands.arguments import Parser, interruptible, one_line
+from seqamodal_ros.commands.arguments import Parser, interruptible, one_line, say
 
 BFLOAT16 = (
     "on a CPU runtime 'auto' takes OpenVINO from now on, in bfloat16 where that is faster: single objects and the pick order may "
@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"export: error: {one_line(error)}", file=sys.stderr)
         return 2
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-    print(f"{model.model_id[:40]} -> {folder}, {size:.1f} MB; largest difference to PyTorch {difference:.1e} in float32")
-    print(BFLOAT16)
+    say(f"{model.model_id[:40]} -> {folder}, {size:.1f} MB; largest difference to PyTorch {difference:.1e} in float32")
+    say(BFLOAT16)
     return 0
 
 

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             write_outputs(out, name, image, scene)
             page.add(name, image, scene)
         except (MemoryError, OSError, RuntimeError, ValueError) as error:
-            print(f"predict: {one_line(error)}", file=sys.stderr)
+            print(f"predict: {one_line(error) or f'{path}: not enough memory'}", file=sys.stderr)
             failed += 1
             continue
         except KeyboardInterrupt:

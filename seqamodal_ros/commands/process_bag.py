@@ -150,7 +150,7 @@ def _write(work: _Work, arguments: argparse.Namespace, progress: Progress) -> No
     if progress.answered:
         move_into_place(new, work.out)
     work.answers.close()
-    shutil.rmtree(work.part, ignore_errors=True)  # OUT is whole, whatever stays
+    shutil.rmtree(work.part, ignore_errors=True)  # what stays of it does no harm
 
 
 def _seer(work: _Work, arguments: argparse.Namespace) -> Callable[[bytes, str], bytes]:

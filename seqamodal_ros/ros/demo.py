@@ -15,6 +15,7 @@ from typing import Any
 
 from ament_index_python import PackageNotFoundError, get_package_prefix
 
+from seqamodal_ros.files import check_apart
 from seqamodal_ros.scene.sources import shots
 from seqamodal_ros.share import share_folder
 
@@ -35,13 +36,6 @@ def executable(name: str) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {BUILD}")
     return str(path)
-
-
-def check_apart(source: str, out: str) -> None:
-    """Raise FileExistsError where a recording in `out` would replace what is played; an empty source is the sample frames."""
-    folder = Path(out).expanduser().resolve()
-    if source and Path(source).expanduser().resolve().is_relative_to(folder):
-        raise FileExistsError(f"the recording in {folder} would replace {source}: name another folder as `out`")
 
 
 def end(process: subprocess.Popen) -> int:

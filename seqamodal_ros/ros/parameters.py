@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES
-from seqamodal_ros.ros.command_line import with_defaults
+from seqamodal_ros.ros.command_line import refuse_unknown_types, with_defaults
 from seqamodal_ros.ros.worker import Region
 from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE
 
 TRANSPORTS = ("raw", "compressed")
-TYPES = {kind.value for kind in Parameter.Type}
 
 
 class Shape(NamedTuple):
@@ -151,9 +149,7 @@ class Parameters:
         for name, spec in SPECS.items():
             self._declare(name, spec)
         node.add_on_set_parameters_callback(self._on_set)
-        for service in node.services:
-            if service.srv_type in (SetParameters, SetParametersAtomically):
-                service.callback = _of_known_types(service.callback)
+        refuse_unknown_types(node)
 
     def get(self, name: str) -> Any:
         """The value of a parameter of `SPECS`."""
@@ -216,26 +212,6 @@ class Parameters:
         for parameter in parameters:
             self._errors.pop(parameter.name, None)
         return SetParametersResult(successful=True)
-
-
-def _of_known_types(callback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """A service's callback, and a refusal of values of a type that does not exist, for which rclpy raises and ends the node."""
-
-    def answer(request: Any, response: Any) -> Any:
-        strange = [each for each in request.parameters if each.value.type not in TYPES]
-        if not strange:
-            return callback(request, response)
-        reason = (
-            f"parameter '{strange[0].name}' has a value of type {strange[0].value.type}, which does not exist: nothing was set"
-        )
-        refused = SetParametersResult(successful=False, reason=reason)
-        if isinstance(request, SetParameters.Request):
-            response.results = [refused for _ in request.parameters]
-        else:
-            response.result = refused
-        return response
-
-    return answer
 
 
 def _wrong_choice(name: str, spec: Spec, value: Any) -> str:

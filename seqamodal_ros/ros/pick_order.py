@@ -19,7 +19,7 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from seqamodal_ros.clouds import MasksWithDepth, registered_metres
-from seqamodal_ros.commands.arguments import INTERRUPTED, Parser
+from seqamodal_ros.commands.arguments import INTERRUPTED, Parser, print_nowhere
 from seqamodal_ros.messages import MessageTypes, message_to_scene
 from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
@@ -50,7 +50,7 @@ class Listener(Node):
     """Subscribes `seqamodal/layered_masks`, and `depth` where that is wanted."""
 
     def __init__(self, layered_masks: Any, with_depth: bool) -> None:
-        super().__init__("pick_order")
+        super().__init__("pick_order", start_parameter_services=False)  # it has no parameters
         self._received: deque[Any] = deque()  # where depth is not wanted
         self._pairs = MasksWithDepth(_fail) if with_depth else None
         self._came = False  # masks, since the last call of `next_message` began
@@ -265,7 +265,11 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         return _fail(str(error))
     with until_signalled(argv) as stop:
-        return _listen(Listener(layered_masks, arguments.depth), arguments, lambda: bool(stop))
+        try:
+            return _listen(Listener(layered_masks, arguments.depth), arguments, lambda: bool(stop))
+        except BrokenPipeError:  # nobody reads any more, as behind `| head`
+            print_nowhere()
+            return 0
 
 
 def _listen(listener: Listener, arguments: argparse.Namespace, stopped: Callable[[], bool]) -> int:

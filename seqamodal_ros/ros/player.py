@@ -20,7 +20,14 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.commands.arguments import INTERRUPTED
 from seqamodal_ros.messages import MessageTypes, fill_image, stamp_of
-from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
+from seqamodal_ros.ros.command_line import (
+    Described,
+    declared,
+    only_ros_arguments,
+    refuse_unknown_types,
+    warn_of_unknown_parameters,
+    with_defaults,
+)
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
 from seqamodal_ros.scene.sources import is_camera, shots
@@ -57,6 +64,7 @@ class Player(Node):
         self.listeners = declared(self, PARAMETERS, "listeners")
         self.frame_id = declared(self, PARAMETERS, "frame_id")
         warn_of_unknown_parameters(self)
+        refuse_unknown_types(self)
         self.endless = is_camera(self.source)
         self._shots = shots(self.source, self.period)
         self._camera_info = read_camera_info(self.source / "camera_info.yaml")
@@ -165,7 +173,7 @@ def read_camera_info(path: Path) -> CameraInfo | None:
         return None
     try:
         return _camera_info(yaml.safe_load(path.read_text()))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise PlayError(f"{path} is not what camera_calibration writes ({error!r}): mend it or take it away") from error
 
 
@@ -173,7 +181,10 @@ def _camera_info(values: dict[str, Any]) -> CameraInfo:
     sides = [values[f"image_{side}"] for side in ("width", "height")]
     if any(type(side) is not int or not 0 < side <= LARGEST_SIDE for side in sides):  # a message takes it, and cannot be sent
         raise ValueError(f"image_width and image_height must be whole numbers in 1..{LARGEST_SIDE}, not {sides}")
-    info = CameraInfo(width=sides[0], height=sides[1], distortion_model=str(values["distortion_model"]))
+    model = values["distortion_model"]
+    if not isinstance(model, str):
+        raise ValueError(f"distortion_model must be a name, not {model!r}")
+    info = CameraInfo(width=sides[0], height=sides[1], distortion_model=model)
     info.d = _numbers(values, "distortion_coefficients")
     info.k = _numbers(values, "camera_matrix", 9)
     info.r = _numbers(values, "rectification_matrix", 9)

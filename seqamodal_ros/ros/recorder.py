@@ -21,7 +21,14 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene, stamp_of, unstamped
-from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
+from seqamodal_ros.ros.command_line import (
+    Described,
+    declared,
+    only_ros_arguments,
+    refuse_unknown_types,
+    warn_of_unknown_parameters,
+    with_defaults,
+)
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.captions import counted
 from seqamodal_ros.scene.page import PAGE, Page
@@ -41,6 +48,7 @@ class Recorder(Node):
         super().__init__("recorder")
         out = declared(self, PARAMETERS, "out")
         warn_of_unknown_parameters(self)
+        refuse_unknown_types(self)
         self.out = Path(out).expanduser()
         self._open_bag = bag_opener(self.out)
         self._bag: Any = None  # opened by the first masks: where none come, the recording of before stays

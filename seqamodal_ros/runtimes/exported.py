@@ -175,14 +175,26 @@ def export(
             raise ValueError(f"the export differs from PyTorch by {difference:.1e}, more than {PARITY:.0e}: it is not kept")
         if check_loosely is not None:
             _check_loosely(model, check_loosely, part, card)
-        part.chmod(0o755)  # a temporary folder is its maker's alone
+        part.chmod(0o777 & ~_umask())  # a temporary folder is its maker's alone
         with suppress(FileNotFoundError):
             folder.rename(before)  # which takes no time, as removing it would: who loads a model meanwhile would find none
-        part.rename(folder)
+        try:
+            part.rename(folder)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                before.rename(folder)
+            raise
     finally:
         for rest in (part, before):
             shutil.rmtree(rest, ignore_errors=True)
     return difference
+
+
+def _umask() -> int:
+    """Of this process; there is no way to read it but to set it."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _check_loosely(model: Model, load: Callable[[Path, Card], CentredNetwork], folder: Path, card: Card) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from seqamodal_ros.scene.image_files import OPENCV_LOG, SUFFIXES, find_images, read_image
 
 CAMERA_SILENT = 2.0  # seconds without an image after which a camera is given up
-FASTEST, USUAL = 240.0, 30.0  # images a second: more than the first is no rate, and then the second is taken for it
+FASTEST, USUAL = 500.0, 30.0  # images a second: more than the first is no rate, and then the second is taken for it
 VIDEO_DAMAGED = 100  # images in a row that cannot be read, after which a video is taken to be over
 
 Shot = tuple[str, np.ndarray | OSError]  # its name, and uint8 [H, W, 3] RGB or why there is none

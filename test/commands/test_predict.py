@@ -387,7 +387,7 @@ class TestThePackageAsACommand:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=environment, text=True, **pipes) as process:
             process.stdout.close()
-            assert process.stderr.read() == ""
+            assert "BrokenPipe" not in process.stderr.read()
         assert process.returncode == 0
         assert len(json.loads((tmp_path / "out" / "layers.json").read_text())) == 2
 

@@ -652,7 +652,12 @@ class TestWhatIsWrong:
         before = digests(tmp_path / "run.part")
         code, _, err = process(tmp_path / "run.part", tmp_path / "run")
         assert code == 2
-        assert error(err).endswith("which is IN: name another OUT")
+        assert error(err).endswith("where IN is: name another OUT")
+        code, _, err = process(
+            next(path for path in (tmp_path / "run.part").iterdir() if path.suffix != ".yaml"), tmp_path / "run"
+        )
+        assert code == 2
+        assert error(err).endswith("where IN is: name another OUT")
         assert digests(tmp_path / "run.part") == before
 
     def test_out_exists(self, process, tmp_path, bag):
@@ -663,7 +668,7 @@ class TestWhatIsWrong:
         (tmp_path / "out.part").mkdir()
         code, _, err = process(bag, tmp_path / "out")
         assert code == 2
-        assert f"what is left in {tmp_path / 'out.part'} can go" in error(err)
+        assert error(err).endswith(f"it is whole, and {tmp_path / 'out.part'} can go)")
         code, _, err = process(bag, tmp_path / "out.mcap")
         assert code == 2
         assert error(err) == "OUT will be a folder, as rosbag2 writes bags: name it without .mcap"

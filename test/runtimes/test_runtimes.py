@@ -512,6 +512,34 @@ def test_an_export_that_fails_leaves_the_one_before(cache, small_model, monkeypa
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
+def test_an_export_that_cannot_take_its_place_leaves_the_one_before(cache, small_model, monkeypatch):
+    folder = folder_of(small_model)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    rename = Path.rename
+
+    def full(self, target):
+        if Path(target) == folder and not self.name.endswith("-before"):
+            raise OSError("no space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(exported, "_write", lambda model, part: [shutil.copy(file, part) for file in folder.iterdir()])
+    monkeypatch.setattr(exported, "_difference", lambda *args: 0.0)
+    monkeypatch.setattr(Path, "rename", full)
+    assert export_command(["--model", str(small_model)]) == 2
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_an_export_is_for_all_who_may_read_what_its_maker_writes(cache, small_model):
+    folder = folder_of(small_model)
+    umask = os.umask(0o027)
+    try:
+        assert export_command(["--model", str(small_model)]) == 0
+    finally:
+        os.umask(umask)
+    assert folder.stat().st_mode & 0o777 == 0o750
+
+
 def test_the_command_says_what_is_missing(monkeypatch, capsys):
     assert export_command(["--model", "nonsense"]) == 2
     assert "unknown model 'nonsense'" in capsys.readouterr().err

@@ -54,7 +54,8 @@ def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
     """Every image of a file, by name: what reads it and its objects, or raises `Rejected`.
 
     Args:
-        annotations: JSON with "images" (id, file_name) and "annotations" (image_id, and what `keys` names).
+        annotations: JSON with "images" (id, file_name, and height and width, if any, which the image must have) and
+            "annotations" (image_id, and what `keys` names).
         images: the folder of the images, and of masks that are PNG files.
         keys: where the masks are.
 
@@ -79,7 +80,7 @@ def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
         raise ValueError(f"{annotations}: annotations of {len(strays)} images that it does not list, {strays[0]} the first")
     # as text again, which takes a tenth of the memory: every process that reads images holds all of it
     regions_of = {name: json.dumps(by_image.pop(number, [])).encode() for number, name in names.items()}
-    sizes = {str(image["file_name"]): (image.get("height"), image.get("width")) for image in listed}
+    sizes = {str(image["file_name"]): _listed_size(image) for image in listed}
     return {name: partial(_annotated, images / name, regions_of[name], keys, images, sizes[name]) for name in sorted(regions_of)}
 
 
@@ -93,13 +94,13 @@ def _check_keys(regions: list[dict[str, Any]], keys: KeyMap, file: Path) -> None
             )
 
 
-def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path, size: tuple[int | None, int | None]) -> Annotated:
+def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path, size: tuple[int, int] | None) -> Annotated:
     try:
         image = read_image(path)
     except OSError:
         raise Rejected("missing or damaged image") from None
     height, width = image.shape[:2]
-    if None not in size and size != (height, width):  # polygons of it would be drawn in the wrong place
+    if size not in (None, (height, width)):  # polygons of it would be drawn in the wrong place
         raise Rejected("image of another size than its file of annotations says")
     things = [region for region in json.loads(regions) if not region.get("isStuff") and not region.get("iscrowd")]
     if not things:
@@ -114,6 +115,11 @@ def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path, size: tup
     except (TypeError, ValueError) as error:
         raise ValueError(f"annotations of {path}: {error}") from error
     return Annotated(image, amodal, visible, layers, order)
+
+
+def _listed_size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width, where the file says them."""
+    return (int(image["height"]), int(image["width"])) if {"height", "width"} <= image.keys() else None
 
 
 def _numbers(things: list[dict[str, Any]], key: str | None, where: Path, add: int = 0) -> np.ndarray | None:
