@@ -6,19 +6,16 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
-from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from rclpy.utilities import remove_ros_args
 
 Described = Mapping[str, tuple[Any, str]]  # name of a parameter -> its default, and what it means
 
-TYPES = {kind.value for kind in Parameter.Type}
 LARGEST_DOMAIN = 232  # of DDS, as its ports follow from it
 SET, REMAP = "--ros-args -p NAME:=VALUE", "--ros-args -r FROM:=TO"
 
@@ -99,31 +96,3 @@ def warn_of_unknown_parameters(node: Node, of_topics: bool | None = None) -> Non
             nearest = get_close_matches(name, known, 1)
             hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
             node.get_logger().warning(f"there is no parameter '{name}': its value is ignored{hint}")
-
-
-def refuse_unknown_types(node: Node) -> None:
-    """Have the services that set a node's parameters refuse requests with a value of a type that does not exist, as a whole.
-
-    rclpy raises for these, and whoever spins the node ends.
-    """
-    for service in node.services:
-        if service.srv_type in (SetParameters, SetParametersAtomically):
-            service.callback = _of_known_types(service.callback)
-
-
-def _of_known_types(callback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def answer(request: Any, response: Any) -> Any:
-        strange = [each for each in request.parameters if each.value.type not in TYPES]
-        if not strange:
-            return callback(request, response)
-        reason = (
-            f"parameter '{strange[0].name}' has a value of type {strange[0].value.type}, which does not exist: nothing was set"
-        )
-        refused = SetParametersResult(successful=False, reason=reason)
-        if isinstance(request, SetParameters.Request):
-            response.results = [refused for _ in request.parameters]
-        else:
-            response.result = refused
-        return response
-
-    return answer

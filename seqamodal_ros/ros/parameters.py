@@ -12,7 +12,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES
-from seqamodal_ros.ros.command_line import refuse_unknown_types, with_defaults
+from seqamodal_ros.ros.command_line import with_defaults
+from seqamodal_ros.ros.parameter_services import refuse_unknown_types
 from seqamodal_ros.ros.worker import Region
 from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE
 

@@ -20,14 +20,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.commands.arguments import INTERRUPTED
 from seqamodal_ros.messages import MessageTypes, fill_image, stamp_of
-from seqamodal_ros.ros.command_line import (
-    Described,
-    declared,
-    only_ros_arguments,
-    refuse_unknown_types,
-    warn_of_unknown_parameters,
-    with_defaults,
-)
+from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
+from seqamodal_ros.ros.parameter_services import refuse_unknown_types
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
 from seqamodal_ros.scene.sources import is_camera, shots

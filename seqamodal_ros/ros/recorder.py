@@ -21,14 +21,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene, stamp_of, unstamped
-from seqamodal_ros.ros.command_line import (
-    Described,
-    declared,
-    only_ros_arguments,
-    refuse_unknown_types,
-    warn_of_unknown_parameters,
-    with_defaults,
-)
+from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
+from seqamodal_ros.ros.parameter_services import refuse_unknown_types
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.captions import counted
 from seqamodal_ros.scene.page import PAGE, Page

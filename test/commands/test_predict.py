@@ -41,6 +41,12 @@ def predict(run_command, tmp_path):
     return run
 
 
+def of_a_process() -> dict[str, str]:
+    """The environment of one that runs this checkout, wherever it is."""
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+
+
 def one_line(text: str) -> str:
     """The only line of a text."""
     (line,) = text.splitlines()
@@ -207,9 +213,7 @@ class TestNames:
     def test_a_name_that_is_no_utf_8(self, images, small_model, tmp_path):
         """As of an old archive; in a process of its own, as OpenCV once ended it."""
         (images / "a.jpg").rename(images / os.fsdecode(b"caf\xe9.jpg"))
-        root = str(Path(__file__).parents[2])
-        paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8:strict"}
+        environment = {**of_a_process(), "PYTHONIOENCODING": "utf-8:strict"}
         command = [sys.executable, "-m", "seqamodal_ros", "predict", images, "--out", "out", "--model", small_model]
         done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
@@ -371,8 +375,7 @@ class TestModels:
 
 class TestThePackageAsACommand:
     def test_a_real_process(self, images, small_model, tmp_path):
-        root = str(Path(__file__).parents[2])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+        environment = of_a_process()
         command = [sys.executable, "-m", "seqamodal_ros", "predict", images, "--out", "out", "--model", small_model]
         done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
@@ -381,8 +384,7 @@ class TestThePackageAsACommand:
 
     def test_where_nobody_reads_what_it_prints_the_work_goes_on(self, images, small_model, tmp_path):
         """As behind `| head -1`."""
-        root = str(Path(__file__).parents[2])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+        environment = of_a_process()
         command = [sys.executable, "-m", "seqamodal_ros", "predict", images, "--out", "out", "--model", small_model]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=environment, text=True, **pipes) as process:
