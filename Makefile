@@ -8,6 +8,10 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
+ifneq ($(findstring ',$(CURDIR)),)
+$(error the path $(CURDIR) has an apostrophe, which the shell's quotes here do not take: move the checkout to another folder)
+endif
+
 PYTHON ?= python3
 # The ROS that is sourced; empty where none is. Its Python packages come with it, numpy and OpenCV among them.
 SOURCED := $(if $(ROS_DISTRO),$(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo $(ROS_DISTRO)))

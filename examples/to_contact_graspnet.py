@@ -83,7 +83,12 @@ def main() -> int:
     parser.add_argument("--min-score", type=float, default=LOW_SCORE, metavar="S", help="of that one (default: %(default)g)")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default: %(default)g")
     arguments = parser.parse_args(remove_ros_args(sys.argv)[1:])
-
+    if not 0 <= arguments.min_score <= 1:
+        parser.error(f"--min-score must be in [0, 1], not {arguments.min_score:g}")
+    if arguments.target is not None and arguments.target < 1:
+        parser.error(f"--target must be the id of an object, 1 or more, not {arguments.target}")
+    if not arguments.timeout > 0:
+        parser.error(f"--timeout must be more than 0 seconds, not {arguments.timeout:g}")
     out = arguments.out if arguments.out.suffix == ".npz" else Path(f"{arguments.out}.npz")  # contact_graspnet goes by it
 
     with until_signalled() as stop:

@@ -52,3 +52,12 @@ def test_wheels_are_taken_where_no_ros_is_sourced(setup, distro, modules):
     assert "requirements/ros.txt" in said and "requirements/runtime.txt" in said
     assert "unset PYTHONHOME PYTHONPATH" in said, "wheels must not see another ROS"
     assert "echo '' > .venv/held.txt" in said, "these wheels are for NumPy 2"
+
+
+def test_a_path_that_the_shell_would_misread_is_told_at_once(tmp_path):
+    folder = tmp_path / "robot's"
+    folder.mkdir()
+    shutil.copy(ROOT / "Makefile", folder)
+    done = subprocess.run(["make", "help"], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "has an apostrophe" in done.stderr and "move the checkout" in done.stderr

@@ -261,7 +261,7 @@ class Run:
         Raises:
             FloatingPointError: the loss is not a number any more, or the gradients of `FEW` steps on end are not; the last good
                 checkpoint is kept.
-            OSError: a checkpoint cannot be written; the one before is kept.
+            OSError: a checkpoint cannot be written, or a process that draws batches was killed; the one before is kept.
             KeyboardInterrupt: a second signal.
         """
         if self.step >= self.settings.steps:
@@ -282,6 +282,13 @@ class Run:
             with contextlib.closing(self._steps(batches)) as steps:  # ends its workers, which would wait for ever
                 record = Record(self.folder, self.step, batches.others()) if self.accelerator.is_main_process else None
                 self._train(steps, record, schedule, method, stop, math.inf if minutes is None else 60 * minutes)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):  # what one raises itself begins with other words
+                raise
+            raise OSError(
+                f"a process that draws scenes was killed ({error}): is there memory for it? Fewer `workers` or scenes that are "
+                f"`repeated` need less; {self._last_good()}"
+            ) from error
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -342,3 +342,18 @@ def test_the_example_for_contact_graspnet(launch, peer, masks, tmp_path):
     assert output.startswith(f"{out}: object 2, ")
     data = np.load(out)
     assert (data["depth"] == 1.25).all() and np.unique(data["segmap"]).tolist() == [0, 2] and data["K"][0, 2] == 31.5
+
+
+@pytest.mark.parametrize(
+    "words,said",
+    [
+        (["--min-score", "5"], "--min-score must be in [0, 1], not 5"),
+        (["--target", "0"], "--target must be the id of an object, 1 or more, not 0"),
+        (["--timeout", "nan"], "--timeout must be more than 0 seconds, not nan"),
+    ],
+)
+def test_what_could_never_be_picked_is_refused_at_once(launch, words, said):
+    process = launch("examples/to_contact_graspnet.py", *words)
+    _, stderr = process.communicate(timeout=WITHIN)
+    assert process.returncode == 2
+    assert stderr.splitlines()[-1] == f"to_contact_graspnet.py: error: {said}"

@@ -8,7 +8,7 @@ import pytest
 
 from training.data.catalogue import FURNITURE, KINDS
 from training.data.furniture import furniture_models, read_furniture
-from training.data.sprites import _compact, compact_furniture, load_material
+from training.data.sprites import _compact, _save_sprites, compact_furniture, load_material
 
 CUBE = """mtllib cube.mtl
 v 0 0 0\nv 2 0 0\nv 2 4 0\nv 0 4 0\nv 0 0 1\nv 2 0 1\nv 2 4 1\nv 0 4 1
@@ -61,6 +61,17 @@ def test_one_solid_piece_is_compact_and_a_railing_is_not():
     assert not _compact(railing)
     assert not _compact(disc & (np.abs(np.arange(40) - 20) > 2))  # two pieces
     assert not _compact(np.zeros((40, 40), bool))
+
+
+def test_a_class_whose_writing_was_interrupted_is_no_class(tmp_path, monkeypatch):
+    def interrupted(file, **_):
+        file.write(b"half of")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _save_sprites(tmp_path / "box.npz", np.zeros((1, 8, 8, 4), np.uint8), 1)
+    assert not list(tmp_path.glob("*.npz"))
 
 
 def test_compact_models_are_those_of_which_most_views_were_kept(archives, tmp_path):

@@ -3,6 +3,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import pickle
 import re
@@ -328,6 +329,21 @@ def test_a_second_signal_ends_it_at_once(tmp_path, material, monkeypatch):
         run.train(batches, Schedule.linear(), METHOD._replace(losses=losses))
     assert signal.getsignal(signal.SIGINT) is before
     assert not run.checkpoint.exists()
+
+
+def test_a_process_that_draws_and_is_killed_ends_it_in_a_line(tmp_path, material):
+    """As where memory is short."""
+
+    def losses(network, batch, schedule, step):
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        return METHOD.losses(network, batch, schedule, step)
+
+    settings = replace(LOOP, workers=1, steps=100)
+    run = Run(tmp_path, FastNetwork(SMALL), settings)
+    batches = SceneBatches(Compositor(material, COMPOSITES), 2, settings.steps, 0)
+    with pytest.raises(OSError, match="a process that draws scenes was killed .*there is no checkpoint yet"):
+        run.train(batches, Schedule.linear(), METHOD._replace(losses=losses))
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, material):

@@ -75,6 +75,14 @@ def test_they_are_named_by_their_path_and_a_metre_long(folders):
     assert np.ptp(corners, axis=0).max() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("named", ["dark wood.png", "-s 2 2 1 wood.png"])
+def test_a_texture_may_have_spaces_in_its_name_or_options_before_it(folders, named):
+    tins = folders[0] / "tins"
+    cv2.imwrite(str(tins / named.rpartition("1 ")[2]), np.full((8, 8, 3), 77, np.uint8))
+    (tins / "red.mtl").write_text(f"newmtl paint\nmap_Kd {named}\n")
+    assert (read_own_meshes(folders[0])["tins/red"].parts[0].texture == 77).all()
+
+
 @pytest.mark.parametrize(
     "faces,solid",
     [

@@ -7,13 +7,15 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import training.data.packed
 import training.evaluate
 import training.tables
-from seqamodal_ros.diffusion.fast import FastSettings
+from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.paper import PaperSettings
+from seqamodal_ros.diffusion.weights import ModelSettings, save_model
 from training.comparison import figures_of
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.scene import Scene
@@ -145,6 +147,21 @@ def test_sets_that_are_deeper_or_shallower_than_the_models(tmp_path, sets, words
     assert said in capsys.readouterr().err
 
 
+def test_images_are_of_a_worse_camera_where_the_configuration_says_so(words, monkeypatch):
+    changed = {**CONFIG["train"], "composites": {**CONFIG["train"]["composites"], "worn": 1.0}}
+    words[0].write_text(yaml.safe_dump({"train": changed}))
+    sources = []
+
+    def fit(_settings, source, *_):
+        sources.append(source)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.tables, "fit", fit)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, training.tables, *words, "--models", "ours")
+    assert sources[0].worn == 1.0
+
+
 def test_one_shot_models_have_none_of_the_parts_that_a_sequential_one_may_have():
     network = FastSettings(layers=5, centre_channels=(48, 32, 32), hypotheses=5)
     ours = TrainSettings(network=network, objective=ObjectiveSettings(all_layers=1.0, centres=0.5), packed=1.0)
@@ -244,11 +261,6 @@ class TestEvaluate:
         assert capsys.readouterr().err.splitlines()[-1].endswith("error: CUDA out of memory. Tried to allocate 20 GiB")
 
     def test_the_raw_material_the_sample_frames_two_truths_and_bare_textures(self, tmp_path, data, monkeypatch, capsys):
-        import torch
-
-        from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
-        from seqamodal_ros.diffusion.weights import ModelSettings, save_model
-
         torch.manual_seed(0)
         network, model = FastNetwork(FastSettings(256, 64, (8, 8, 8, 8), (8, 8, 8))), tmp_path / "small.safetensors"
         save_model(model, network.state_dict(), ModelSettings(network.settings))
@@ -267,6 +279,17 @@ class TestEvaluate:
         kinds = ("best", "reliability", "typical", "worst")
         sheets = [f"{name}_{kind}.png" for name in ("sample_frames", "test_composites") for kind in kinds]
         assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == sheets
+
+    def test_a_family_of_which_no_scene_was_asked_for_has_no_figures(self, tmp_path, data, monkeypatch):
+        torch.manual_seed(0)
+        network, model = FastNetwork(FastSettings(256, 64, (8, 8, 8, 8), (8, 8, 8))), tmp_path / "small.safetensors"
+        save_model(model, network.state_dict(), ModelSettings(network.settings))
+        monkeypatch.setattr(training.evaluate, "TWO_TRUTHS", 1)
+        words = ["--model", model, "--data", data, "--sprites", data / "rendered", "--count", 1]
+        run(monkeypatch, training.evaluate, *words, "--samples", 1, "--out", tmp_path / "out.json")
+        result = json.loads((tmp_path / "out.json").read_text())
+        of = {figures["set"]: figures["images"] for figures in result["figures"]}
+        assert of == {"test composites": 1, "test composites, fruits": 1, "sample frames": 12}
 
     @pytest.mark.parametrize(
         ("change", "message"),

@@ -251,12 +251,17 @@ def _read_materials(read: ReadBytes, name: str) -> dict[str, _Material]:
         elif keyword == "Ks":
             materials[current] = replace(materials[current], specular=min(max(map(float, values)), 1.0))
         elif keyword == "map_Kd":
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), values[-1]))
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), _file_named(values)))
             texture = cv2.imdecode(np.frombuffer(read(path), np.uint8), cv2.IMREAD_COLOR)
             if texture is None:
                 raise FileNotFoundError(f"{path}, a texture of {name}, is not an image that OpenCV can read")
             materials[current] = replace(materials[current], texture=cv2.cvtColor(texture, cv2.COLOR_BGR2RGB))
     return materials
+
+
+def _file_named(values: list[str]) -> str:
+    """What a statement names: all of its words, or the last, where options, which begin with a dash, stand before it."""
+    return values[-1] if values[0].startswith("-") else " ".join(values)
 
 
 def _box(parts: tuple[Part, ...]) -> np.ndarray:
