@@ -121,7 +121,7 @@ def fuzz(bench: Bench) -> Row:
             repeated += robot.repeated
             alive = alive and node.alive
             tried += count
-    parts = ("answered", "superseded", "too_old", "rejected", "failed")
+    parts = ("answered", "unwanted", "superseded", "too_old", "rejected", "failed")
     unexplained = sum(int(s["received"]) - sum(int(s[part]) for part in parts) for s in states)
     rejected, clouds = (sum(int(s[name]) for s in states) for name in ("rejected", "without_points"))
     return Row(

@@ -167,7 +167,7 @@ class Robot:
 
     def settled(self) -> dict[str, str]:
         """Diagnostics of which no frame is at work any more; the latest where frames go on being lost."""
-        parts = ("answered", "superseded", "too_old", "rejected", "failed")
+        parts = ("answered", "unwanted", "superseded", "too_old", "rejected", "failed")
         since = time.monotonic()
         wait(lambda: self.told > since, 20)
         wait(lambda: self.number("received") == sum(map(self.number, parts)), 20)

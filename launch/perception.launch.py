@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the perception node on a camera: `ros2 launch seqamodal_ros perception.launch.py image:=/camera/image_raw`."""
 
+import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ OVERRIDES = {
     "device": "auto, cpu or cuda",
     "image_transport": "raw or compressed",
 }
+REGION = {"region": "x, y, width, height of the part of the image to look at, pixels, for each camera: [100, 60, 440, 380]"}
 SWITCHES = {
     "autostart": "configure and activate at start: true or false",
     "use_sim_time": "take the time from /clock, as with a bag or a simulator: true or false",
@@ -50,13 +53,13 @@ def perception_node(context: LaunchContext) -> list[Action]:
 
     Raises:
         FileNotFoundError: params_file names no file; ROS would say so in a traceback of the node's.
-        ValueError: autostart or use_sim_time is neither true nor false.
+        ValueError: autostart or use_sim_time is neither true nor false, or region no list of whole numbers.
     """
     params_file = Path(LaunchConfiguration("params_file").perform(context)).expanduser()
     if not params_file.is_file():
         raise FileNotFoundError(f"params_file:={params_file} names no file")
-    given = {name: LaunchConfiguration(name).perform(context) for name in (*OVERRIDES, *SWITCHES)}
-    overrides: dict[str, ParameterValue | bool] = {
+    given = {name: LaunchConfiguration(name).perform(context) for name in (*OVERRIDES, *REGION, *SWITCHES)}
+    overrides: dict[str, ParameterValue | bool | list[int]] = {
         name: ParameterValue(given[name], value_type=str) for name in OVERRIDES if given[name]
     }
     for name in SWITCHES:
@@ -64,6 +67,8 @@ def perception_node(context: LaunchContext) -> list[Action]:
             if value not in ("true", "false"):
                 raise ValueError(f"{name}:={value} must be true or false")
             overrides[name] = value == "true"
+    if region := given["region"]:
+        overrides["region"] = _whole_numbers("region", region)
     # whole frames fit into this profile's shared memory; a profile that the user has set stays
     profile = context.environment.get(PROFILE) or PathJoinSubstitution([CONFIG, "fastdds.xml"]).perform(context)
     # all of it as it is now: a node that is started again must not be another one, whatever was launched since
@@ -84,6 +89,13 @@ def perception_node(context: LaunchContext) -> list[Action]:
         return LifecycleNode(package="seqamodal_ros", executable="perception_node", name="seqamodal", output="screen", **started)
 
     return kept_alive(context, make, [])
+
+
+def _whole_numbers(name: str, text: str) -> list[int]:
+    with suppress(ValueError):
+        if isinstance(found := json.loads(text), list) and found and all(type(each) is int for each in found):
+            return found
+    raise ValueError(f"{name}:={text} must be whole numbers in brackets: {name}:='[100, 60, 440, 380]'")
 
 
 def _copied(configurations: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +145,7 @@ def generate_launch_description() -> LaunchDescription:
             ),
             *(
                 DeclareLaunchArgument(name, default_value="", description=f"{text} (empty: as the file says)")
-                for name, text in (OVERRIDES | SWITCHES).items()
+                for name, text in (OVERRIDES | REGION | SWITCHES).items()
             ),
             OpaqueFunction(function=perception_node),
         ]

@@ -63,7 +63,7 @@ def test_what_the_demo_sets_are_parameters_of_the_node(defaults):
         assert type(value) is type(defaults[name])
 
 
-@pytest.mark.parametrize("arguments,kind", [("OVERRIDES", str), ("SWITCHES", bool)])
+@pytest.mark.parametrize("arguments,kind", [("OVERRIDES", str), ("REGION", list), ("SWITCHES", bool)])
 def test_each_argument_that_overrides_is_a_parameter_of_its_kind(defaults, arguments: str, kind: type):
     names = set(ast.literal_eval(assigned(ROOT / "launch" / "perception.launch.py", arguments)))
     assert names

@@ -195,6 +195,9 @@ class Camera:
         if unstamped(message.header):
             self._tell("an image without a stamp", "let the driver set header.stamp; until then age and max_age mean nothing")
         self.segment.offer(message.header, source, region)
+        if not (self.outputs.wanted or self.points.wanted):  # the cores are for what somebody hears
+            self.counters.unwanted += 1
+            return
         most, stamp = self._parameters.get("max_age"), Time.from_msg(message.header.stamp)
 
         def late() -> float:  # one from the future, as after a jump in time, is not

@@ -22,6 +22,7 @@ class Counters:
     Attributes:
         received: image messages.
         answered: layered masks published.
+        unwanted: frames that came while nobody listened to any of the camera's topics, so they were not looked at.
         superseded: frames that a newer one replaced before they were begun.
         too_old: frames that were older than `max_age` when they came, or when they could have been begun.
         lost: image messages that the middleware says it lost.
@@ -32,6 +33,7 @@ class Counters:
 
     received: int = 0
     answered: int = 0
+    unwanted: int = 0
     superseded: int = 0
     too_old: int = 0
     lost: int = 0

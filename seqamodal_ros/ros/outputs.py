@@ -35,6 +35,11 @@ class Outputs:
         return str(self._masks.topic_name)
 
     @property
+    def wanted(self) -> bool:
+        """Whether someone listens to any of them."""
+        return bool(self._masks.get_subscription_count()) or self.label_wanted or self.overlay_wanted
+
+    @property
     def label_wanted(self) -> bool:
         """Whether someone listens to `~/label`."""
         return bool(self._label.get_subscription_count())

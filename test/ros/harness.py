@@ -30,7 +30,8 @@ class Peer(Node):
         super().__init__(name, context=context)
         self.masks: list[LayeredMasks] = []
         self.images = self.create_publisher(Image, "image", QoSProfile(depth=1))
-        self.create_subscription(LayeredMasks, "seqamodal/layered_masks", self.masks.append, QoSProfile(depth=10))
+        to_masks = LayeredMasks, "seqamodal/layered_masks", self.masks.append, QoSProfile(depth=10)
+        self.masks_subscription = self.create_subscription(*to_masks)
 
     def send(self, stamp: int = 1, **changes: Any) -> Image:
         """Publish a valid 64x48 rgb8 image, with some fields changed."""
@@ -101,6 +102,7 @@ class Bench:
         """Wait until node and peer have found one another."""
         assert self.wait(lambda: self.peer.images.get_subscription_count() > 0)
         assert self.wait(lambda: self.peer.count_publishers("seqamodal/layered_masks") > 0)
+        assert self.wait(lambda: any(camera.outputs.wanted for camera in self.node.cameras.values()))
 
     def close(self) -> None:
         for executor in self._executors:

@@ -102,7 +102,7 @@ def timed(header: Any) -> bool:
 
 def total(b: Bench) -> int:
     c = b.camera.counters
-    return c.answered + c.superseded + c.too_old + c.rejected + c.failed
+    return c.answered + c.unwanted + c.superseded + c.too_old + c.rejected + c.failed
 
 
 class Sender:

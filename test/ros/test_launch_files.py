@@ -146,6 +146,8 @@ def test_perception_launch_answers_and_ends_on_interrupt(peer, eager_model: Path
     [
         ("params_file", "nowhere.yaml", "params_file:=nowhere.yaml names no file"),
         ("autostart", "maybe", "autostart:=maybe must be true or false"),
+        ("region", "100 60 440 380", "region:=100 60 440 380 must be whole numbers in brackets: region:='[100, 60, 440, 380]'"),
+        ("region", "[0.5, 0, 4, 4]", "region:=[0.5, 0, 4, 4] must be whole numbers in brackets: region:='[100, 60, 440, 380]'"),
         ("use_sim_time", "2", "use_sim_time:=2 must be true or false"),
     ],
     ids=lambda value: value.split()[0],
@@ -180,6 +182,7 @@ def test_arguments_reach_the_node(tmp_path: Path):
     pytest.importorskip("launch_ros", reason=NO_LAUNCH)
     topics = {"image": "/a", "camera_info": "/b", "depth": "/c"}
     arguments = {"namespace": "cell", **topics, "device": "cpu", "autostart": "false", "model": "none", "use_sim_time": "true"}
+    arguments["region"] = "[10, 0, 40, 40]"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     command = [sys.executable, "-c", service("perception.launch.py", arguments)]
     process = subprocess.Popen(command, env=os.environ, text=True, **pipes)
@@ -189,7 +192,7 @@ def test_arguments_reach_the_node(tmp_path: Path):
                 words = Path(f"/proc/{started[1]}/cmdline").read_text().split("\0")
                 break
         (file,) = [word for word in words if "launch_params" in word]
-        values = yaml.safe_load(Path(file).read_text())
+        values = yaml.safe_load(Path(file).read_text().replace("!!python/tuple", ""))  # how launch_ros writes a list; ROS takes it
         time.sleep(1)  # launch loses an interrupt that comes while it writes a line
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
@@ -197,7 +200,13 @@ def test_arguments_reach_the_node(tmp_path: Path):
         process.kill()
     assert {"__ns:=/cell", *(f"{name}:={topic}" for name, topic in topics.items())} <= set(words)
     (node,) = values.values()
-    assert node["ros__parameters"] == {"device": "cpu", "autostart": False, "model": "none", "use_sim_time": True}
+    assert node["ros__parameters"] == {
+        "device": "cpu",
+        "autostart": False,
+        "model": "none",
+        "use_sim_time": True,
+        "region": [10, 0, 40, 40],
+    }
 
 
 def test_a_model_that_is_not_there_is_told_in_one_clear_line_and_the_node_waits():

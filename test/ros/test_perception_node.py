@@ -293,6 +293,21 @@ def test_only_the_newest_of_a_burst_is_answered(bench):
     assert stamps == sorted(set(stamps))
 
 
+def test_images_that_nobody_wants_masks_of_are_left_until_somebody_listens(bench):
+    b = bench()
+    b.connected()
+    b.peer.destroy_subscription(b.peer.masks_subscription)
+    assert b.wait(lambda: not b.camera.outputs.wanted)
+    b.peer.send(1)
+    assert b.wait(lambda: b.camera.counters.unwanted == 1)
+    assert b.camera.counters.answered == 0
+    b.peer.create_subscription(Image, "seqamodal/label", lambda _: None, 1)
+    assert b.wait(lambda: b.camera.outputs.wanted)
+    b.peer.send(2)
+    assert b.wait(lambda: b.camera.counters.answered == 1)
+    assert (b.camera.counters.received, b.camera.counters.unwanted) == (2, 1)
+
+
 def test_deactivate_stops_answers_and_activate_brings_them_back(bench):
     b = bench()
     b.connected()
