@@ -136,10 +136,12 @@ def open_bag(path: Path) -> Iterator[Bag]:
 def _described(path: Path, reader: Any) -> Bag:
     if path.is_file():
         return Bag(path, STORAGES[path.suffix], 0, {path.name: path.stat().st_size}, {}, reader)
-    metadata = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]  # rosbags has checked it
+    text = (path / "metadata.yaml").read_text()
+    metadata = yaml.safe_load(text)["rosbag2_bagfile_information"]  # rosbags has checked it
+    noted = yaml.load(text, Loader=yaml.BaseLoader)["rosbag2_bagfile_information"].get("custom_data")  # as text: 007 is no 7
     names = [PurePath(name).name for name in metadata["relative_file_paths"]]
     sizes = {name: (path / name).stat().st_size for name in names}
-    return Bag(path, metadata["storage_identifier"], metadata["version"], sizes, metadata.get("custom_data") or {}, reader)
+    return Bag(path, metadata["storage_identifier"], metadata["version"], sizes, noted if isinstance(noted, dict) else {}, reader)
 
 
 def image_topic(bag: Bag, asked: str | None) -> str:

@@ -70,7 +70,7 @@ def write_bag(
     if mode in ("FILE", "MESSAGE"):
         writer.set_compression(CompressionMode[mode], CompressionFormat.ZSTD)
     for key, value in bag.custom.items():
-        writer.set_custom_data(key, str(value))
+        writer.set_custom_data(key, value)
     with writer:
         copies = _copy_connections(bag, writer, codec.store)
         masks = writer.add_connection(out_topic, LAYERED_MASKS, typestore=codec.store)

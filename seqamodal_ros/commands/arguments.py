@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NoReturn, ParamSpec
+from typing import Any, NoReturn, ParamSpec, TextIO
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
@@ -32,7 +32,7 @@ def interruptible(said: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
             try:
                 return main(*args, **kwargs)
             except KeyboardInterrupt:
-                print(said, file=sys.stderr)
+                complain(said)
                 return INTERRUPTED
 
         return run
@@ -40,20 +40,29 @@ def interruptible(said: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     return decorate
 
 
-def say(text: str) -> None:
-    """Print a line at once, whatever its characters; where nobody reads any more, as behind `| head`, the work goes on."""
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line at once, to stdout unless another stream is given, whatever its characters.
+
+    Where it cannot be written, as nobody reads any more (`| head`) or the disk of a log is full, the work goes on.
+    """
+    stream = sys.stdout if stream is None else stream
     try:
         try:
-            print(text, flush=True)
+            print(text, file=stream, flush=True)
         except UnicodeEncodeError:
-            print(text.encode("ascii", "backslashreplace").decode(), flush=True)
-    except BrokenPipeError:
-        print_nowhere()
+            print(text.encode("ascii", "backslashreplace").decode(), file=stream, flush=True)
+    except OSError:
+        print_nowhere(stream)
 
 
-def print_nowhere() -> None:
-    """What is printed from now on goes nowhere: Python itself would fail at the end for what is not written yet."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def complain(text: str) -> None:
+    """`say` a line on stderr."""
+    say(text, sys.stderr)
+
+
+def print_nowhere(stream: TextIO) -> None:
+    """What is printed to a stream from now on goes nowhere: Python itself would fail at the end for what is not written yet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from seqamodal_ros.commands.arguments import (
@@ -17,6 +18,7 @@ from seqamodal_ros.commands.arguments import (
     Parser,
     add_model,
     add_region,
+    complain,
     interruptible,
     one_line,
     say,
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         if not (out / PAGE).exists():
             Page().write(out / PAGE)  # by which the next run knows the folder for ours, even where this one is killed
     except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's lack of memory is a RuntimeError
-        print(f"predict: error: {one_line(error)}", file=sys.stderr)
+        complain(f"predict: error: {one_line(error)}")
         return 2
     say(f"{perceiver.computed_by}, K = {arguments.num_samples}, seed {arguments.seed}\n{COLUMNS}")
     frames: list[dict[str, Any]] = []
@@ -69,12 +71,12 @@ def main(argv: list[str] | None = None) -> int:
             scene = _see(perceiver, path, image, arguments)
             write_outputs(out, name, image, scene)
             page.add(name, image, scene)
-        except (MemoryError, OSError, RuntimeError, ValueError) as error:
-            print(f"predict: {one_line(error) or f'{path}: not enough memory'}", file=sys.stderr)
+        except (MemoryError, OSError, RuntimeError, ValueError, cv2.error) as error:  # OpenCV's lack of memory is its own
+            complain(f"predict: {one_line(error) or f'{path}: not enough memory'}")
             failed += 1
             continue
         except KeyboardInterrupt:
-            print("predict: interrupted", file=sys.stderr)
+            complain("predict: interrupted")
             interrupted = True
             break
         frames.append({"frame": name, "file": str(path), "model_id": perceiver.model_id, **layers_json(scene)})
@@ -83,12 +85,12 @@ def main(argv: list[str] | None = None) -> int:
         write_whole(out / REPORT, (json.dumps(frames, indent=1, allow_nan=False) + "\n").encode())
         page.write(out / PAGE)
     except OSError as error:
-        print(f"predict: error: {one_line(error)}", file=sys.stderr)
+        complain(f"predict: error: {one_line(error)}")
         return 1
     if frames:
         say(f"{len(frames)} of {len(images)} images seen; pictures, masks, {REPORT} and {PAGE} are in {out}")
     if failed:
-        print(f"predict: {failed} of {len(images)} images failed", file=sys.stderr)
+        complain(f"predict: {failed} of {len(images)} images failed")
     return INTERRUPTED if interrupted else 1 if failed else 0
 
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 import seqamodal_ros
 from seqamodal_ros.bags.answers import Answers, open_answers
 from seqamodal_ros.bags.codec import Codec
 from seqamodal_ros.bags.reading import STORAGES, Bag, BagError, TopicError, check_for_sqlite, image_topic, open_bag
 from seqamodal_ros.bags.writing import OUT_TOPIC, check_out_topic, move_into_place, part_of, refuse_out, write_bag
-from seqamodal_ros.commands.arguments import Parser, add_model, add_region, interruptible, one_line, say, whole_number
+from seqamodal_ros.commands.arguments import Parser, add_model, add_region, complain, interruptible, one_line, say, whole_number
 from seqamodal_ros.commands.progress import Progress
 from seqamodal_ros.messages import InvalidMessage, check_region
 from seqamodal_ros.perceiver import RUNTIMES, Perceiver
@@ -130,7 +132,7 @@ def _process(work: _Work, arguments: argparse.Namespace) -> int:
     progress = Progress(-(-work.images // arguments.every))
     try:
         _write(work, arguments, progress)
-    except (OSError, RuntimeError, sqlite3.Error, BagError) as error:
+    except (MemoryError, OSError, RuntimeError, sqlite3.Error, cv2.error, BagError) as error:
         progress.end()
         return _failed(error, 1)
     progress.end()
@@ -166,7 +168,7 @@ def _seer(work: _Work, arguments: argparse.Namespace) -> Callable[[bytes, str], 
 
 
 def _failed(error: Exception, code: int) -> int:
-    print(f"process_bag: error: {one_line(error)}", file=sys.stderr)
+    complain(f"process_bag: error: {one_line(error) or 'not enough memory'}")
     return code
 
 

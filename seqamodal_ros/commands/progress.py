@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from datetime import timedelta
 
+from seqamodal_ros.commands.arguments import complain
+
 SKIPS_SHOWN = 20  # lines about single images; a wrong topic must not fill the screen
 QUIET = 10.0  # seconds between two lines of progress where stderr is no terminal
 
@@ -42,14 +44,17 @@ class Progress:
         if count <= SKIPS_SHOWN:
             clear = "\r\033[K" if self._terminal else ""
             more = " (further ones are only counted)" if count == SKIPS_SHOWN else ""
-            print(f"{clear}process_bag: skipped {which}: {reason}{more}", file=sys.stderr)
+            complain(f"{clear}process_bag: skipped {which}: {reason}{more}")
 
     def _show(self) -> None:
         done = self.answered + self.skipped.total()
         each = self._seconds / self._fresh
         left = timedelta(seconds=round(each * max(0, self.total - done)))
         line = f"process_bag: {done} of {self.total} images, {each:.2f} s an image, {left} left"
-        print(f"\r{line}\033[K" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
+        if self._terminal:
+            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
+        else:
+            complain(line)
 
     def end(self) -> None:
         """Leave the line that changes."""

@@ -89,7 +89,8 @@ def sequence(
         samples: K.
         choose: makes a layer's mask bool [h, w] of the candidates bool [n, h, w] that are not null.
         second: what is proposed instead where all proposals are null, or taken for it, or the first is, with `lead`; it is one
-            hypothesis beside K - 1 blank ones. Not asked for the first layer, as an image may be blank.
+            hypothesis beside K - 1 blank ones, and a layer of its own: it makes no objects, and would if it were merged with
+            one that does. Not asked for the first layer, as an image may be blank.
         lead: the first proposal alone is the layer's mask, and where it is null there is no layer: for networks that number their
             hypotheses, as number 0 was trained to lie between all others. Neither `choose` nor `majority_null` is asked then.
 
@@ -102,13 +103,14 @@ def sequence(
     hypotheses: list[np.ndarray] = []
     merges = 0
     left_out = 0.0
-    stopped = False
+    stopped = of_second = False
     while not stopped and len(amodal) < settings.max_layers:
         x0 = yield cumulative.copy()
         candidates, null = binarise(x0, settings.area_min)
         stopped = bool(null[0] if lead else null.all() or (settings.majority_null and 2 * null.sum() > samples))
-        if stopped and amodal and second is not None:
-            x0 = second(len(amodal) + 1, cumulative)[None]
+        opinion = second(len(amodal) + 1, cumulative) if stopped and amodal and second is not None else None
+        if opinion is not None:
+            x0 = opinion[None]
             candidates, null = binarise(x0, settings.area_min)
             stopped = bool(null.all())
         soft = ((x0 + 1) / 2).clip(0, 1).mean(axis=0)
@@ -119,13 +121,14 @@ def sequence(
         selected = candidates[0] if lead else choose(candidates[~null])
         candidates = np.concatenate([candidates, np.zeros((samples - len(candidates), *shape), bool)])
         # null is tested first: a blank mask is disjoint from every layer, and would be merged
-        if amodal and merges < MERGES_AT_MOST and not (selected & amodal[-1]).any():
+        alike = opinion is None and not of_second
+        if amodal and alike and merges < MERGES_AT_MOST and not (selected & amodal[-1]).any():
             merges += 1
             amodal[-1] = amodal[-1] | selected
             probability[-1] = np.maximum(probability[-1], soft)
             hypotheses[-1] = hypotheses[-1] | candidates
         else:
-            merges = 0
+            merges, of_second = 0, opinion is not None
             amodal.append(selected)
             probability.append(soft)
             hypotheses.append(candidates)

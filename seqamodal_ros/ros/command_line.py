@@ -11,7 +11,9 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.utilities import remove_ros_args
 
 Described = Mapping[str, tuple[Any, str]]  # name of a parameter -> its default, and what it means
@@ -73,10 +75,17 @@ def _refuse(parser: argparse.ArgumentParser, wrong: str) -> NoReturn:
 
 
 def declared(node: Node, parameters: Described, name: str, dynamic_typing: bool = False) -> Any:
-    """Declare one of a node's parameters; returns its value."""
+    """Declare one of a node's parameters; returns its value.
+
+    Raises:
+        InvalidParameterTypeException: it was given one of another type, or an empty list, which rclpy takes for no value.
+    """
     default, meaning = parameters[name]
     descriptor = ParameterDescriptor(description=meaning, dynamic_typing=dynamic_typing)
-    return node.declare_parameter(name, default, descriptor).value
+    found = node.declare_parameter(name, default, descriptor)
+    if found.value is None:
+        raise InvalidParameterTypeException(found, Parameter.Type.from_parameter_value(default).name)
+    return found.value
 
 
 def with_defaults(parameters: Described) -> dict[str, str]:

@@ -59,7 +59,7 @@ class Pace:
         """
         now = time.monotonic()
         recent = [at for at, _, _ in self._answers if now - at <= RECENT]
-        rate = (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+        rate = (len(recent) - 1) / (now - recent[0]) if len(recent) > 1 else 0.0
         found = {"rate_hz": f"{rate:.1f}"}
         if self._answers:
             _, latency, beside = 1000 * np.array(self._answers).T

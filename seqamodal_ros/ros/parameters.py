@@ -28,7 +28,7 @@ class Shape(NamedTuple):
 
 
 def _are_names(values: list[Any]) -> bool:
-    good = all(re.fullmatch("[A-Za-z][A-Za-z0-9_]*", each) for each in values)
+    good = all(re.fullmatch("[A-Za-z][A-Za-z0-9_]*", each) and "__" not in each for each in values)  # as ROS's own names
     return values == [""] or (good and bool(values) and len(set(values)) == len(values))
 
 
@@ -79,7 +79,7 @@ SPECS: dict[str, Spec] = {
     "cameras": Spec(
         [""],
         "Names of several cameras that share the model, each with topics of its own: NAME/image -> ~/NAME/layered_masks.",
-        shape=Shape(_are_names, "different names of letters, digits and _"),
+        shape=Shape(_are_names, "different names of letters, digits and single _"),
         before_configure=True,
     ),
     "image_transport": Spec(
@@ -182,7 +182,10 @@ class Parameters:
         return next(filter(None, outside), "")
 
     def _declare(self, name: str, spec: Spec) -> None:
+        given = self._node._parameter_overrides.get(name)
         try:
+            if given is not None and given.type_ == Parameter.Type.NOT_SET:  # rclpy would take it for no value, and read none
+                raise InvalidParameterTypeException(given, Parameter.Type.from_parameter_value(spec.default).name)
             self._node.declare_parameter(name, spec.default, spec.descriptor())
             wrong = _wrong_choice(name, spec, self.get(name))
         except (InvalidParameterValueException, InvalidParameterTypeException):
@@ -195,7 +198,8 @@ class Parameters:
         given = self._node._parameter_overrides[name].value  # rclpy has no public way to read a refused override
         within = f" in {spec.least}..{spec.most}" if spec.least is not None else ""
         hint = f": write {float(given)}" if isinstance(spec.default, float) and type(given) is int else ""
-        return f"parameter '{name}' must be of type {type(spec.default).__name__}{within}, not {given!r}{hint}"
+        told = "an empty list" if given is None else repr(given)
+        return f"parameter '{name}' must be of type {type(spec.default).__name__}{within}, not {told}{hint}"
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:

@@ -2,6 +2,7 @@
 """The perception node: images in, ordered layered masks out. A lifecycle node; each camera's newest frame only."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -10,6 +11,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
@@ -29,6 +31,7 @@ from seqamodal_ros.ros.worker import TooLate, Worker, together
 HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
 DOUBLE_AFTER = 25  # reports in a row that see a node of our name: one that was killed is announced for Fast DDS's lease of 20 s
+UNUSABLE = 2  # exit code where the arguments cannot be used: they could not the next time either
 FAILURES = 10  # in a row, on a GPU: an error that stays with the process, as where the GPU was lost
 
 Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
@@ -246,9 +249,8 @@ class PerceptionNode(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         if self._worker is None:
             state = "finalized" if self._finalized else "unconfigured"
-            waits = (
-                "" if self._finalized or self._refused else "unconfigured: configure and activate it, or set autostart to true"
-            )
+            or_set = "" if self.parameters.get("autostart") else ", or set autostart to true"
+            waits = "" if self._finalized or self._refused or fatal else f"unconfigured: configure and activate it{or_set}"
             both = "; ".join(filter(None, (problem, self._refused, waits)))
             message.status = [status(name, state, both, Counters(), memory(), fatal or bool(self._refused))]
         else:
@@ -285,7 +287,11 @@ def main() -> None:
     only_ros_arguments("perception_node", __doc__ or "", meanings())
     malloc.share_arenas()
     with until_signalled() as stop:
-        node, executor = PerceptionNode(), SingleThreadedExecutor()
+        try:
+            node, executor = PerceptionNode(), SingleThreadedExecutor()
+        except InvalidParameterTypeException as error:  # of ROS's own parameters, such as use_sim_time
+            print(f"perception_node: error: {error}", file=sys.stderr)
+            sys.exit(UNUSABLE)
         executor.add_node(node)
         try:
             with suppress(Signalled):

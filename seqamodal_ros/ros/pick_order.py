@@ -19,7 +19,7 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from seqamodal_ros.clouds import MasksWithDepth, registered_metres
-from seqamodal_ros.commands.arguments import INTERRUPTED, Parser, print_nowhere
+from seqamodal_ros.commands.arguments import INTERRUPTED, Parser, complain, print_nowhere
 from seqamodal_ros.messages import MessageTypes, message_to_scene
 from seqamodal_ros.ros.command_line import own_arguments
 from seqamodal_ros.ros.signals import until_signalled
@@ -268,14 +268,14 @@ def main(argv: list[str] | None = None) -> int:
         try:
             return _listen(Listener(layered_masks, arguments.depth), arguments, lambda: bool(stop))
         except BrokenPipeError:  # nobody reads any more, as behind `| head`
-            print_nowhere()
+            print_nowhere(sys.stdout)
             return 0
 
 
 def _listen(listener: Listener, arguments: argparse.Namespace, stopped: Callable[[], bool]) -> int:
     seconds = PATIENCE if arguments.follow else arguments.timeout
     if arguments.follow:
-        print(f"pick_order: listening on {listener.resolve_topic_name(TOPIC)}, Ctrl-C ends", file=sys.stderr, flush=True)
+        complain(f"pick_order: listening on {listener.resolve_topic_name(TOPIC)}, Ctrl-C ends")
     while True:
         found = listener.next_message(seconds, stopped)
         if stopped():
@@ -299,7 +299,7 @@ def _listen(listener: Listener, arguments: argparse.Namespace, stopped: Callable
 
 
 def _fail(reason: str) -> int:
-    print(f"pick_order: {reason}", file=sys.stderr, flush=True)
+    complain(f"pick_order: {reason}")
     return 1
 
 

@@ -11,7 +11,7 @@ from rclpy.task import Future
 from rclpy.time import Time
 from rclpy.timer import Timer
 
-from seqamodal_ros.messages import InvalidMessage, check_frame_id
+from seqamodal_ros.messages import InvalidMessage, check_frame_id, unstamped
 from seqamodal_ros.perceiver import LARGEST_NUM_SAMPLES
 from seqamodal_ros.ros.images import raw_image
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED
@@ -61,6 +61,8 @@ class SegmentService:
         Or since what is in the future now, as the clock has jumped back: a simulation or a bag that began anew.
         """
         self._passed_over = ""
+        if unstamped(header):  # nothing tells whether it was taken before the request
+            return
         stamp, now = Time.from_msg(header.stamp).nanoseconds, self._node.get_clock().now().nanoseconds
         due = [waiting for waiting in self._for_camera if waiting[0].nanoseconds <= stamp or waiting[0].nanoseconds > now]
         self._for_camera = [waiting for waiting in self._for_camera if waiting not in due]

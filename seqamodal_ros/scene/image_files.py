@@ -75,12 +75,12 @@ def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
     try:
         flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if image is None:
+            raise ValueError("a truncated image, or no image at all")
+        _check_sides(image.shape[1], image.shape[0])  # of a format that is not asked for its size before
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     except cv2.error as error:
         raise ValueError(f"no image that OpenCV decodes ({error.err})") from error
-    if image is None:
-        raise ValueError("a truncated image, or no image at all")
-    _check_sides(image.shape[1], image.shape[0])  # of a format that is not asked for its size before
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def checked_size(data: bytes) -> tuple[int, int] | None:

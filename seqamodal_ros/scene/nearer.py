@@ -15,6 +15,7 @@ from seqamodal_ros.scene.picking import free_objects
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 
 STEP = 0.01  # metres; depth cameras err by a few millimetres
+LEAST = STEP - 1e-4  # of depth in millimetres that became float32: a step of ten is none of 0.01 to the last bit
 LENGTH = 1.0  # mask pixels of outline, in one piece, from which it counts: less may be noise
 REACH = 1.0  # mask pixels from the outline inwards and outwards, as masks are not truer than that
 FINE = 8  # points a mask pixel at which depth is looked up, whatever the size of the image
@@ -100,8 +101,8 @@ def _falls(along: np.ndarray) -> np.ndarray:
     """bool [P]: on which ways depth, float32 [SAMPLES, P], falls by a step; on none that has no depth in the object."""
     of_object = ~np.isnan(along[: SAMPLES // 2]).all(axis=0)
     along = _interpolated(along)
-    abrupt = (along[:-ABRUPT] - along[ABRUPT:]).max(axis=0) >= STEP
-    return of_object & abrupt & (along[0] - along[-1] >= STEP)
+    abrupt = (along[:-ABRUPT] - along[ABRUPT:]).max(axis=0) >= LEAST
+    return of_object & abrupt & (along[0] - along[-1] >= LEAST)
 
 
 def _interpolated(along: np.ndarray) -> np.ndarray:

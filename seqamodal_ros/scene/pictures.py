@@ -110,12 +110,9 @@ def write_image(path: Path | str, rgb: np.ndarray) -> None:
         OSError: it cannot be written there; the message says where and why.
     """
     path = Path(path)
-    try:
-        written, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        written = False
-    if not written:
+    if not cv2.haveImageWriter(f"picture{path.suffix}"):  # of the name itself, OpenCV takes UTF-8 alone
         raise OSError(f"cannot write {path}: OpenCV knows no such kind of image; use .png or .jpg")
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     write_whole(path, data.tobytes())
 
 

@@ -393,6 +393,16 @@ class TestThePackageAsACommand:
         assert process.returncode == 0
         assert len(json.loads((tmp_path / "out" / "layers.json").read_text())) == 2
 
+    def test_nor_does_a_bad_image_end_it_where_nobody_reads_errors(self, images, small_model, tmp_path):
+        """As behind `2>&1 | head -1`."""
+        (images / "0_bad.jpg").write_bytes(b"no image")
+        command = [sys.executable, "-m", "seqamodal_ros", "predict", images, "--out", "out", "--model", small_model]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=of_a_process(), **pipes) as process:
+            process.stdout.close()
+        assert process.returncode == 1
+        assert len(json.loads((tmp_path / "out" / "layers.json").read_text())) == 2
+
     def test_without_a_command_it_lists_them(self, capsys):
         assert package_main([]) == 2
         assert "predict:" in capsys.readouterr().err

@@ -94,6 +94,7 @@ def write_bag(folder: Path, storage: str, images: dict[str, list[bytes]], kinds:
     if mode := changes.get("compression"):
         writer.set_compression(mode, rosbag2.CompressionFormat.ZSTD)
     writer.set_custom_data("operator", "night shift")
+    writer.set_custom_data("run", "007")
     with writer:
         cameras = {
             topic: writer.add_connection(topic, (kinds or {}).get(topic, IMAGE), typestore=STORE, offered_qos_profiles=[LATCHED])
@@ -224,7 +225,7 @@ def test_topics_keep_type_definition_hash_and_quality_of_service(process, tmp_pa
     assert "MSG: seqamodal_msgs/AmodalLayer" in ours[1].data
     metadata = yaml.safe_load((tmp_path / "out" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
     assert metadata["storage_identifier"] == storage
-    assert metadata["custom_data"] == {"operator": "night shift"}
+    assert metadata["custom_data"] == {"operator": "night shift", "run": "007"}
 
 
 @pytest.mark.parametrize("storage", STORAGES)

@@ -66,10 +66,12 @@ class TestSecondOpinion:
         result, _ = play([soft(A, A), soft(B, BLANK)], second=lambda *_: pytest.fail("there is one"), max_layers=2)
         assert np.array_equal(result.amodal, [A, B])
 
-    def test_what_it_says_is_checked_for_spatial_integrity_too(self):
+    def test_what_it_says_is_a_layer_of_its_own_wherever_it_lies(self):
+        """It makes no objects, and would if it were merged with a layer that does; what comes after it is one, too."""
         said = [soft(FAR)[0], soft(BLANK)[0]]
-        result, _ = play([soft(A), soft(BLANK), soft(BLANK)], second=lambda *_: said.pop(0))
-        assert np.array_equal(result.amodal, [A | FAR])
+        result, _ = play([soft(A, A), soft(BLANK, BLANK), soft(B, B), soft(BLANK, BLANK)], second=lambda *_: said.pop(0))
+        assert np.array_equal(result.amodal, [A, FAR, B])
+        assert result.hypotheses.any(axis=(2, 3)).sum(axis=1).tolist() == [2, 1, 2]
 
 
 class TestStops:

@@ -131,3 +131,25 @@ def test_a_domain_that_there_is_not_is_one_line(name, domain, monkeypatch):
     done = ended(name)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{name}: error: ROS_DOMAIN_ID={domain} must be a whole number in 0..232\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "code"),
+    [
+        ("perception_node", ["use_sim_time:=3"], 2),
+        ("recorder", ["out:=[]"], 1),
+        ("player", ["source:=/no/such", "frame_id:=[]"], 1),
+    ],
+)
+def test_a_value_of_another_type_is_one_line(name, arguments, code):
+    done = ended(name, "--ros-args", *(word for argument in arguments for word in ("-p", argument)))
+    assert (done.returncode, done.stdout) == (code, "")
+    parameter = arguments[-1].partition(":")[0]
+    assert f"Trying to set parameter '{parameter}'" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("name", ["cameras", "region", "autostart"])
+def test_an_empty_list_is_told_as_any_other_value_that_does_not_fit(tmp_path, name):
+    (tmp_path / "parameters.yaml").write_text(f"/**:\n  ros__parameters:\n    {name}: []\n")
+    (line,) = told_by("perception_node", "cannot configure", 1, "--params-file", str(tmp_path / "parameters.yaml"))
+    assert f"parameter '{name}' must be of type" in line and "not an empty list" in line

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`~/label` and `~/overlay` agree with the masks, and are made only while someone listens; compressed images come in too."""
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import image_array, message_to_scene
+from seqamodal_ros.ros.diagnostics import Pace
 from seqamodal_ros.scene import pictures
 from seqamodal_ros.scene.scene import LayeredScene
 
@@ -160,3 +163,9 @@ def test_a_listener_with_an_incompatible_quality_of_service_is_told(bench):
     lasting = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
     b.peer.create_subscription(LayeredMasks, "seqamodal/layered_masks", b.peer.masks.append, lasting)
     assert b.says("incompatible", "DURABILITY")
+
+
+def test_a_rate_falls_where_answers_stop():
+    pace, now = Pace(), time.monotonic()
+    pace._answers.extend((now - age, 0.1, 0.01) for age in (5.05, 5.0))
+    assert pace.described()["rate_hz"] == "0.2"

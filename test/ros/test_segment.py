@@ -305,3 +305,20 @@ def test_a_second_configure_brings_the_services_back(ask):
     client = b.peer.create_client(SegmentImage, "seqamodal/segment")
     assert client.wait_for_service(60)
     assert answer(b, client.call_async(SegmentImage.Request(image=image_message()))).success
+
+
+def test_an_image_without_a_stamp_answers_nobody_who_waits_for_the_cameras_next(bench):
+    """Also while a simulation's clock stands at zero."""
+    b = bench(num_samples=2, use_sim_time=True)
+    client = b.peer.create_client(SegmentImage, "seqamodal/segment")
+    assert client.wait_for_service(60)
+    b.connected()
+    future = client.call_async(SegmentImage.Request(seed=3))
+    assert b.wait(lambda: b.camera.segment._for_camera)
+    message = image_message()
+    message.header.stamp.sec = message.header.stamp.nanosec = 0
+    b.peer.images.publish(message)
+    assert b.wait(lambda: b.peer.masks)
+    assert not future.done()
+    b.peer.send(stamp=1)
+    assert answer(b, future).masks.header.stamp.sec == 1

@@ -53,6 +53,14 @@ def test_what_is_no_object_has_no_id(scene, metres):
     assert nearer_beside(scene, cover(metres, 0, 5, 4, 25, by=0.3)) == {1: ()}
 
 
+@pytest.mark.parametrize("top", range(500, 600, 5))
+def test_a_step_of_ten_millimetres_is_one_at_any_distance(scene, top):
+    """Depth in whole millimetres becomes float32, of which such a difference is less than 0.01 at most distances."""
+    millimetres = np.full((HEIGHT, WIDTH), top, np.uint16)
+    cover(millimetres, 0, 5, 4, 25, by=10)
+    assert nearer_beside(scene, millimetres.astype(np.float32) / 1000) == {1: ()}
+
+
 def test_a_step_less_than_the_cameras_noise_says_nothing(scene, metres):
     metres[scene.label() == 1] = TABLE
     assert nearer_beside(scene, cover(metres.copy(), 0, 5, 4, 25, by=0.008)) == {}
