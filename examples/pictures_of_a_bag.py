@@ -11,21 +11,25 @@ from typing import Any
 import numpy as np
 
 from seqamodal_ros.bags.codec import IMAGE, LAYERED_MASKS, Codec
-from seqamodal_ros.bags.reading import image_topic, open_bag
+from seqamodal_ros.bags.reading import Bag, image_topic, open_bag
 from seqamodal_ros.messages import compressed_rgb, image_rgb, message_to_scene, stamp_of, unstamped
 from seqamodal_ros.scene.pictures import overlay, write_image
 
 WAITING = 60  # images whose masks are to come: as many as a node has at work and in its queue, and more
 
 
-def pictures(bag_path: Path, topic: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
-    """The stamp, and uint8 [H, W, 3] RGB, of each image whose masks are in the bag; `topic` where it has images of several."""
+def pictures(bag_path: Path, topic: str | None = None, masks_topic: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """The stamp, and uint8 [H, W, 3] RGB, of each image whose masks are in the bag.
+
+    `topic` where it has images of several, `masks_topic` likewise of masks.
+    """
     store = Codec().store
     waiting: deque[Any] = deque(maxlen=WAITING)
     with open_bag(bag_path) as bag:
         topic = image_topic(bag, topic)
-        kinds = ((connection.msgtype, raw) for connection, _, raw in bag.messages())
-        answered = {stamp_of(store.deserialize_cdr(raw, kind).header) for kind, raw in kinds if kind == LAYERED_MASKS}
+        masks_topic = _of_masks(bag, masks_topic)
+        of_masks = (raw for connection, _, raw in bag.messages() if connection.topic == masks_topic)
+        answered = {stamp_of(store.deserialize_cdr(raw, LAYERED_MASKS).header) for raw in of_masks}
         for connection, _, raw in bag.messages():
             if connection.topic == topic:
                 image = store.deserialize_cdr(raw, connection.msgtype)
@@ -33,7 +37,7 @@ def pictures(bag_path: Path, topic: str | None = None) -> Iterator[tuple[str, np
                     waiting.clear()  # nothing but their place tells whose masks are whose: `process_bag` writes them right behind
                 if stamp_of(image.header) in answered:  # most of a fast camera's are not
                     waiting.append(image)
-            elif connection.msgtype == LAYERED_MASKS:
+            elif connection.topic == masks_topic:
                 masks = store.deserialize_cdr(raw, LAYERED_MASKS)
                 image = next((each for each in reversed(waiting) if each.header == masks.header), None)
                 if image is not None:
@@ -44,15 +48,24 @@ def pictures(bag_path: Path, topic: str | None = None) -> Iterator[tuple[str, np
                         print(f"left out, {stamp.sec}.{stamp.nanosec:09d}: {error}", file=sys.stderr)
 
 
+def _of_masks(bag: Bag, asked: str | None) -> str | None:
+    """The topic with layered masks that is asked for, or the only one; None where there is none."""
+    topics = sorted({each.topic for each in bag.connections if each.msgtype == LAYERED_MASKS and each.msgcount})
+    if asked not in topics if asked else len(topics) > 1:
+        sys.exit(f"name one of the topics with masks, --masks TOPIC: {', '.join(topics) or 'there is none'}")
+    return asked or next(iter(topics), None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bag", type=Path)
     parser.add_argument("--image", help="topic of the images, where the bag has several")
+    parser.add_argument("--masks", help="topic of the layered masks, likewise")
     parser.add_argument("--out", type=Path, default=Path("pictures"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     number = 0
-    for number, (stamp, picture) in enumerate(pictures(args.bag, args.image), 1):
+    for number, (stamp, picture) in enumerate(pictures(args.bag, args.image, args.masks), 1):
         path = args.out / f"{number:04d}_{stamp}.png"  # numbered, as stamps come again where a bag was recorded in a loop
         write_image(path, picture)
         print(path)

@@ -2,6 +2,7 @@
 """What the examples make of a message, without ROS and without the tools that they make it for."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -159,9 +160,9 @@ def test_a_bag_gives_a_picture_of_each_image_that_has_masks(tmp_path, scene, mon
     codec, image = Codec(), np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     kinds = codec.store.types
     with rosbag2.Writer(tmp_path / "bag", version=9) as writer:
-        topics = [("/a", IMAGE), ("/b", IMAGE), ("/c", IMAGE), ("/masks", LAYERED_MASKS)]
+        topics = [("/a", IMAGE), ("/b", IMAGE), ("/c", IMAGE), ("/masks", LAYERED_MASKS), ("/again", LAYERED_MASKS)]
         headers = {}
-        a, b, c, masks = (writer.add_connection(*each, typestore=codec.store) for each in topics)
+        a, b, c, masks, again = (writer.add_connection(*each, typestore=codec.store) for each in topics)
         for second in (1, 2, 3, *range(10, 110)):
             header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](second, 7), "camera")
             data = kinds[IMAGE](header, HEIGHT, WIDTH, "rgb8", 0, 3 * WIDTH, (image + second).reshape(-1))
@@ -170,17 +171,23 @@ def test_a_bag_gives_a_picture_of_each_image_that_has_masks(tmp_path, scene, mon
             headers[second] = header
         for second in (1, 3):
             writer.write(masks, 200, codec.masks(scene, headers[second], "model", True))
+        writer.write(again, 201, codec.masks(scene, headers[2], "model", True))
         small = kinds[IMAGE](headers[1], 2, 2, "rgb8", 0, 6, np.zeros(12, np.uint8))
         writer.write(c, 1, codec.store.serialize_cdr(small, IMAGE))
     out = tmp_path / "out"
     monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/b", "--out", str(out)])
+    with pytest.raises(SystemExit, match="name one of the topics with masks, --masks TOPIC: /again, /masks"):
+        example("pictures_of_a_bag").main()
+    sys.argv += ["--masks", "/masks"]
     example("pictures_of_a_bag").main()
     files = [out / "0001_1.000000007.png", out / "0002_3.000000007.png"]
     assert sorted(out.iterdir()) == files
     assert capsys.readouterr().out.split() == [str(each) for each in files]
     for second, file in zip((1, 3), files, strict=True):
         np.testing.assert_array_equal(cv2.imread(str(file))[..., ::-1], overlay(image + np.uint8(second), scene))
-    monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/c", "--out", str(out)])
+    monkeypatch.setattr(
+        "sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/c", "--out", str(out), "--masks", "/masks"]
+    )
     with pytest.raises(SystemExit, match="no image of that topic has masks"):
         example("pictures_of_a_bag").main()
     assert "left out, 1.000000007: " in capsys.readouterr().err  # the masks are of an image of another size
