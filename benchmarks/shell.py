@@ -84,10 +84,15 @@ def _ask(robot: Robot, image: np.ndarray) -> object:
     header = Image().header
     header.frame_id, header.stamp = "camera", stamp
     came = len(robot.masks)
-    robot.images.publish(fill_image(Image(), image, "rgb8", header))
-    if not wait(lambda: len(robot.masks) > came, 20):
-        raise TimeoutError("a frame was not answered")
-    return robot.masks[-1][0]
+
+    def answers() -> list[object]:
+        return [masks for masks, _ in robot.masks[came:] if masks.header.stamp == stamp]
+
+    for _ in range(4):  # the node leaves images alone while it has not seen that somebody listens
+        robot.images.publish(fill_image(Image(), image, "rgb8", header))
+        if wait(lambda: bool(answers()), 5):
+            return answers()[0]
+    raise TimeoutError("a frame was not answered")
 
 
 def _iou(some: np.ndarray, others: np.ndarray, layer: int) -> float:

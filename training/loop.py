@@ -240,6 +240,8 @@ class Run:
         try:
             torch.save(state, part)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where the disk is full
+            if _of_a_worker(error):  # its signal comes at any moment
+                raise
             part.unlink(missing_ok=True)
             raise OSError(f"cannot write {part} ({error}): make room; {self._last_good()}") from error
         part.replace(self.checkpoint)
@@ -283,11 +285,11 @@ class Run:
                 record = Record(self.folder, self.step, batches.others()) if self.accelerator.is_main_process else None
                 self._train(steps, record, schedule, method, stop, math.inf if minutes is None else 60 * minutes)
         except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker (pid"):  # what one raises itself begins with other words
+            if not _of_a_worker(error):
                 raise
             raise OSError(
-                f"a process that draws scenes was killed ({error}): is there memory for it? Fewer `workers` or scenes that are "
-                f"`repeated` need less; {self._last_good()}"
+                f"a process that draws scenes ended or was killed ({error}): is there memory for it? Fewer `workers` or scenes "
+                f"that are `repeated` need less; {self._last_good()}"
             ) from error
         finally:
             for number, handler in before.items():
@@ -424,6 +426,11 @@ class Run:
             current = self.network.state_dict()
             torch._foreach_lerp_(list(self.ema.values()), list(current.values()), 1 - decay)
         return means
+
+
+def _of_a_worker(error: Exception) -> bool:
+    """Whether a process that draws batches is gone; what one raises itself begins with other words."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
 
 
 def _ignore_stop(_: int) -> None:

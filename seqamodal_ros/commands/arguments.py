@@ -40,7 +40,7 @@ def interruptible(said: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
     return decorate
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+def say(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
     """Print a line at once, to stdout unless another stream is given, whatever its characters.
 
     Where it cannot be written, as nobody reads any more (`| head`) or the disk of a log is full, the work goes on.
@@ -48,9 +48,9 @@ def say(text: str, stream: TextIO | None = None) -> None:
     stream = sys.stdout if stream is None else stream
     try:
         try:
-            print(text, file=stream, flush=True)
+            print(text, end=end, file=stream, flush=True)
         except UnicodeEncodeError:
-            print(text.encode("ascii", "backslashreplace").decode(), file=stream, flush=True)
+            print(text.encode("ascii", "backslashreplace").decode(), end=end, file=stream, flush=True)
     except OSError:
         print_nowhere(stream)
 

@@ -6,7 +6,7 @@ import sys
 import warnings
 from importlib.util import find_spec
 
-from seqamodal_ros.commands.arguments import Parser, interruptible, one_line, say
+from seqamodal_ros.commands.arguments import Parser, complain, interruptible, one_line, say
 
 BFLOAT16 = (
     "on a CPU runtime 'auto' takes OpenVINO from now on, in bfloat16 where that is faster: single objects and the pick order may "
@@ -37,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
             warnings.simplefilter("ignore")
             difference = export(model, folder, OnnxRuntimeNetwork, OpenVinoNetwork if find_spec("openvino") else None)
     except ImportError as error:
-        print(f"export: error: cannot import {error.name}: `pip install -r requirements/runtimes.txt`", file=sys.stderr)
+        complain(f"export: error: cannot import {error.name}: `pip install -r requirements/runtimes.txt`")
         return 2
     except (OSError, ValueError) as error:
-        print(f"export: error: {one_line(error)}", file=sys.stderr)
+        complain(f"export: error: {one_line(error)}")
         return 2
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     say(f"{model.model_id[:40]} -> {folder}, {size:.1f} MB; largest difference to PyTorch {difference:.1e} in float32")

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from datetime import timedelta
 
-from seqamodal_ros.commands.arguments import complain
+from seqamodal_ros.commands.arguments import complain, say
 
 SKIPS_SHOWN = 20  # lines about single images; a wrong topic must not fill the screen
 QUIET = 10.0  # seconds between two lines of progress where stderr is no terminal
@@ -51,15 +51,12 @@ class Progress:
         each = self._seconds / self._fresh
         left = timedelta(seconds=round(each * max(0, self.total - done)))
         line = f"process_bag: {done} of {self.total} images, {each:.2f} s an image, {left} left"
-        if self._terminal:
-            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
-        else:
-            complain(line)
+        say(*((f"\r{line}\033[K", sys.stderr, "") if self._terminal else (line, sys.stderr)))
 
     def end(self) -> None:
         """Leave the line that changes."""
         if self._terminal and self._fresh:
-            print(file=sys.stderr)
+            complain("")
 
     def summary(self, images: int) -> str:
         """One line: images, how many were answered and skipped, why, and the seconds of this run."""

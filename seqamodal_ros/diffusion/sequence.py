@@ -90,7 +90,7 @@ def sequence(
         choose: makes a layer's mask bool [h, w] of the candidates bool [n, h, w] that are not null.
         second: what is proposed instead where all proposals are null, or taken for it, or the first is, with `lead`; it is one
             hypothesis beside K - 1 blank ones, and a layer of its own: it makes no objects, and would if it were merged with
-            one that does. Not asked for the first layer, as an image may be blank.
+            one that does (of K = 1 each makes some). Not asked for the first layer, as an image may be blank.
         lead: the first proposal alone is the layer's mask, and where it is null there is no layer: for networks that number their
             hypotheses, as number 0 was trained to lie between all others. Neither `choose` nor `majority_null` is asked then.
 
@@ -121,7 +121,7 @@ def sequence(
         selected = candidates[0] if lead else choose(candidates[~null])
         candidates = np.concatenate([candidates, np.zeros((samples - len(candidates), *shape), bool)])
         # null is tested first: a blank mask is disjoint from every layer, and would be merged
-        alike = opinion is None and not of_second
+        alike = samples == 1 or (opinion is None and not of_second)  # of one hypothesis nothing tells an opinion afterwards
         if amodal and alike and merges < MERGES_AT_MOST and not (selected & amodal[-1]).any():
             merges += 1
             amodal[-1] = amodal[-1] | selected

@@ -11,13 +11,16 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException
+from rclpy.exceptions import InvalidParameterTypeException, ParameterUninitializedException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.utilities import remove_ros_args
 
 Described = Mapping[str, tuple[Any, str]]  # name of a parameter -> its default, and what it means
 
+# what rclpy raises of a value of another type, or an empty list; of ROS's own parameters, such as use_sim_time, too
+WRONG_VALUES = (InvalidParameterTypeException, ParameterUninitializedException)
+UNUSABLE = 2  # exit code where arguments cannot be used: they could not the next time either
 LARGEST_DOMAIN = 232  # of DDS, as its ports follow from it
 SET, REMAP = "--ros-args -p NAME:=VALUE", "--ros-args -r FROM:=TO"
 
@@ -71,7 +74,7 @@ def only_ros_arguments(name: str, about: str, parameters: Mapping[str, str]) -> 
 
 
 def _refuse(parser: argparse.ArgumentParser, wrong: str) -> NoReturn:
-    parser.exit(2, f"{parser.prog}: error: {wrong}\n")  # without the usage that `error` would say above it
+    parser.exit(UNUSABLE, f"{parser.prog}: error: {wrong}\n")  # without the usage that `error` would say above it
 
 
 def declared(node: Node, parameters: Described, name: str, dynamic_typing: bool = False) -> Any:

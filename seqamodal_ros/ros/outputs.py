@@ -13,7 +13,7 @@ from seqamodal_ros.scene.scene import LayeredScene
 
 
 class Outputs:
-    """`~/layered_masks`; and `~/label` and `~/overlay`, which are made only while someone listens.
+    """`~/layered_masks`; and `~/label` and `~/overlay`, each of which is made only while someone listens to it.
 
     `prefix` comes before each name.
     """
@@ -36,7 +36,7 @@ class Outputs:
 
     @property
     def wanted(self) -> bool:
-        """Whether someone listens to any of them."""
+        """Whether someone listens to any of these three."""
         return bool(self._masks.get_subscription_count()) or self.label_wanted or self.overlay_wanted
 
     @property

@@ -196,6 +196,8 @@ class Parameters:
 
     def _describe(self, name: str, spec: Spec) -> str:
         given = self._node._parameter_overrides[name].value  # rclpy has no public way to read a refused override
+        if given is None and spec.shape:
+            return f"parameter '{name}' must be {spec.shape.words}, not an empty list"
         within = f" in {spec.least}..{spec.most}" if spec.least is not None else ""
         hint = f": write {float(given)}" if isinstance(spec.default, float) and type(given) is int else ""
         told = "an empty list" if given is None else repr(given)

@@ -11,7 +11,6 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
@@ -20,7 +19,7 @@ from seqamodal_ros.messages import InvalidMessage
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros import malloc
 from seqamodal_ros.ros.camera import Camera
-from seqamodal_ros.ros.command_line import only_ros_arguments, warn_of_unknown_parameters
+from seqamodal_ros.ros.command_line import UNUSABLE, WRONG_VALUES, only_ros_arguments, warn_of_unknown_parameters
 from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.library_log import to_ros
 from seqamodal_ros.ros.parameters import Parameters, meanings
@@ -31,7 +30,6 @@ from seqamodal_ros.ros.worker import TooLate, Worker, together
 HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
 DOUBLE_AFTER = 25  # reports in a row that see a node of our name: one that was killed is announced for Fast DDS's lease of 20 s
-UNUSABLE = 2  # exit code where the arguments cannot be used: they could not the next time either
 FAILURES = 10  # in a row, on a GPU: an error that stays with the process, as where the GPU was lost
 
 Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
@@ -289,7 +287,7 @@ def main() -> None:
     with until_signalled() as stop:
         try:
             node, executor = PerceptionNode(), SingleThreadedExecutor()
-        except InvalidParameterTypeException as error:  # of ROS's own parameters, such as use_sim_time
+        except WRONG_VALUES as error:
             print(f"perception_node: error: {error}", file=sys.stderr)
             sys.exit(UNUSABLE)
         executor.add_node(node)

@@ -21,7 +21,7 @@ from sensor_msgs.msg import Image
 from seqamodal_ros.clouds import MasksWithDepth, registered_metres
 from seqamodal_ros.commands.arguments import INTERRUPTED, Parser, complain, print_nowhere
 from seqamodal_ros.messages import MessageTypes, message_to_scene
-from seqamodal_ros.ros.command_line import own_arguments
+from seqamodal_ros.ros.command_line import UNUSABLE, WRONG_VALUES, own_arguments
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.captions import counted
 from seqamodal_ros.scene.nearer import nearer_beside
@@ -267,6 +267,9 @@ def main(argv: list[str] | None = None) -> int:
     with until_signalled(argv) as stop:
         try:
             return _listen(Listener(layered_masks, arguments.depth), arguments, lambda: bool(stop))
+        except WRONG_VALUES as error:  # of ROS's own parameters; it has none
+            _fail(str(error))
+            return UNUSABLE
         except BrokenPipeError:  # nobody reads any more, as behind `| head`
             print_nowhere(sys.stdout)
             return 0

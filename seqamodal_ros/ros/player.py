@@ -13,14 +13,20 @@ import rclpy
 import yaml
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
-from seqamodal_ros.commands.arguments import INTERRUPTED
+from seqamodal_ros.commands.arguments import INTERRUPTED, complain
 from seqamodal_ros.messages import MessageTypes, fill_image, stamp_of
-from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
+from seqamodal_ros.ros.command_line import (
+    WRONG_VALUES,
+    Described,
+    declared,
+    only_ros_arguments,
+    warn_of_unknown_parameters,
+    with_defaults,
+)
 from seqamodal_ros.ros.parameter_services import refuse_unknown_types
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
@@ -207,8 +213,8 @@ def main() -> int:
                 if unreadable:
                     player.get_logger().error(f"not all of the source could be read; errors above: {unreadable}")
                 return 1 if unreadable else 0
-        except (PlayError, OSError, ImportError, InvalidParameterTypeException) as error:
-            print(f"player: {error}", file=sys.stderr)
+        except (PlayError, OSError, ImportError, *WRONG_VALUES) as error:
+            complain(f"player: {error}")
             return 1
         except Signalled:
             return 0 if endless else INTERRUPTED

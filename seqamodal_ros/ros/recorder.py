@@ -14,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
+from seqamodal_ros.commands.arguments import complain
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.messages import MessageTypes, image_rgb, message_to_scene, stamp_of, unstamped
-from seqamodal_ros.ros.command_line import Described, declared, only_ros_arguments, warn_of_unknown_parameters, with_defaults
+from seqamodal_ros.ros.command_line import (
+    WRONG_VALUES,
+    Described,
+    declared,
+    only_ros_arguments,
+    warn_of_unknown_parameters,
+    with_defaults,
+)
 from seqamodal_ros.ros.parameter_services import refuse_unknown_types
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.captions import counted
@@ -167,8 +174,8 @@ def main() -> int:
     with until_signalled() as stop:
         try:
             recorder = Recorder()
-        except (ImportError, OSError, InvalidParameterTypeException) as error:
-            print(f"recorder: {error}", file=sys.stderr)
+        except (ImportError, OSError, *WRONG_VALUES) as error:
+            complain(f"recorder: {error}")
             return 1
         return _record(recorder, stop)
 
@@ -180,18 +187,18 @@ def _record(recorder: Recorder, stop: list[int]) -> int:
             rclpy.spin_once(recorder, timeout_sec=0.1)
         _hear_out(recorder)
     except (OSError, ValueError) as error:  # a full disk, a message that is not what it says
-        print(f"recorder: {error}", file=sys.stderr)
+        complain(f"recorder: {error}")
         complete = False
     try:
         recorder.close()
     except OSError as error:
-        print(f"recorder: {error}", file=sys.stderr)
+        complain(f"recorder: {error}")
         complete = False
     count = len(recorder.frames)
     if count:
         print(f"{counted(count, 'frame')} in {recorder.out}: contact sheets, layers.json, {PAGE}, bag/", flush=True)
     else:
-        print("recorder: no frame was recorded: is the perception node active, and does a camera send to it?", file=sys.stderr)
+        complain("recorder: no frame was recorded: is the perception node active, and does a camera send to it?")
     return 0 if complete and count and not recorder.without_image else 1
 
 

@@ -62,6 +62,7 @@ class SegmentService:
         """
         self._passed_over = ""
         if unstamped(header):  # nothing tells whether it was taken before the request
+            self._passed_over = "it has no stamp, let the driver set header.stamp"
             return
         stamp, now = Time.from_msg(header.stamp).nanoseconds, self._node.get_clock().now().nanoseconds
         due = [waiting for waiting in self._for_camera if waiting[0].nanoseconds <= stamp or waiting[0].nanoseconds > now]

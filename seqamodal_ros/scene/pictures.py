@@ -112,7 +112,13 @@ def write_image(path: Path | str, rgb: np.ndarray) -> None:
     path = Path(path)
     if not cv2.haveImageWriter(f"picture{path.suffix}"):  # of the name itself, OpenCV takes UTF-8 alone
         raise OSError(f"cannot write {path}: OpenCV knows no such kind of image; use .png or .jpg")
-    _, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    try:
+        written, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    except cv2.error:  # some versions raise, some say that it is not written
+        written = False
+    if not written:
+        size = f"{rgb.shape[1]}x{rgb.shape[0]}"
+        raise OSError(f"cannot write {path}: OpenCV cannot encode {size} pixels; is there memory for it?")
     write_whole(path, data.tobytes())
 
 

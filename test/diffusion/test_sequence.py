@@ -73,6 +73,11 @@ class TestSecondOpinion:
         assert np.array_equal(result.amodal, [A, FAR, B])
         assert result.hypotheses.any(axis=(2, 3)).sum(axis=1).tolist() == [2, 1, 2]
 
+    def test_of_one_hypothesis_it_is_checked_for_spatial_integrity_as_any_other(self):
+        said = [soft(FAR)[0], soft(BLANK)[0]]
+        result, _ = play([soft(A), soft(BLANK), soft(BLANK)], second=lambda *_: said.pop(0))
+        assert np.array_equal(result.amodal, [A | FAR])
+
 
 class TestStops:
     def test_all_null_at_once_gives_no_layers(self):

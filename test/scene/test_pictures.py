@@ -223,3 +223,8 @@ class TestWriteImage:
     def test_an_unknown_kind_of_image(self, tmp_path):
         with pytest.raises(OSError, match="use .png or .jpg"):
             write_image(tmp_path / "a.nothing", np.zeros((4, 4, 3), np.uint8))
+
+
+def test_a_picture_that_cannot_be_encoded_is_told(tmp_path):
+    with pytest.raises(OSError, match="wide.jpg: OpenCV cannot encode 70000x1 pixels"):
+        write_image(tmp_path / "wide.jpg", np.zeros((1, 70_000, 3), np.uint8))  # a JPEG has 65,535 a side at most
