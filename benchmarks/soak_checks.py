@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import bad_messages as bad
-from benchmarks.soak_node import NodeProcess, Robot, end, spawn, wait
+from benchmarks.soak_node import OUTCOMES, NodeProcess, Robot, end, spawn, wait
 
 LATE = 0.1  # seconds that a frame may be older than its inference took
 CYCLE_GROWTH = 40.0  # MB
@@ -121,8 +121,7 @@ def fuzz(bench: Bench) -> Row:
             repeated += robot.repeated
             alive = alive and node.alive
             tried += count
-    parts = ("answered", "unwanted", "superseded", "too_old", "rejected", "failed")
-    unexplained = sum(int(s["received"]) - sum(int(s[part]) for part in parts) for s in states)
+    unexplained = sum(int(s["received"]) - sum(int(s[part]) for part in OUTCOMES) for s in states)
     rejected, clouds = (sum(int(s[name]) for s in states) for name in ("rejected", "without_points"))
     return Row(
         "fuzzed messages",

@@ -31,6 +31,7 @@ TRANSITIONS = {
     "activate": Transition.TRANSITION_ACTIVATE,
     "deactivate": Transition.TRANSITION_DEACTIVATE,
 }
+OUTCOMES = ("answered", "unwanted", "superseded", "too_old", "rejected", "failed")  # one of an image message, in /diagnostics
 
 
 def wait(condition: Callable[[], Any], seconds: float = WITHIN) -> bool:
@@ -167,10 +168,9 @@ class Robot:
 
     def settled(self) -> dict[str, str]:
         """Diagnostics of which no frame is at work any more; the latest where frames go on being lost."""
-        parts = ("answered", "unwanted", "superseded", "too_old", "rejected", "failed")
         since = time.monotonic()
         wait(lambda: self.told > since, 20)
-        wait(lambda: self.number("received") == sum(map(self.number, parts)), 20)
+        wait(lambda: self.number("received") == sum(map(self.number, OUTCOMES)), 20)
         return self.status
 
     def answer(self, publish: Callable[[Any], None], seconds: float = WITHIN) -> bool:

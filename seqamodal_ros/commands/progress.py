@@ -51,7 +51,8 @@ class Progress:
         each = self._seconds / self._fresh
         left = timedelta(seconds=round(each * max(0, self.total - done)))
         line = f"process_bag: {done} of {self.total} images, {each:.2f} s an image, {left} left"
-        say(*((f"\r{line}\033[K", sys.stderr, "") if self._terminal else (line, sys.stderr)))
+        text, end = (f"\r{line}\033[K", "") if self._terminal else (line, "\n")
+        say(text, sys.stderr, end)
 
     def end(self) -> None:
         """Leave the line that changes."""

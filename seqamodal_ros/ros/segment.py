@@ -60,9 +60,8 @@ class SegmentService:
 
         Or since what is in the future now, as the clock has jumped back: a simulation or a bag that began anew.
         """
-        self._passed_over = ""
-        if unstamped(header):  # nothing tells whether it was taken before the request
-            self._passed_over = "it has no stamp, let the driver set header.stamp"
+        self._passed_over = "it has no stamp, let the driver set header.stamp" if unstamped(header) else ""
+        if self._passed_over:  # nothing tells whether it was taken before the request
             return
         stamp, now = Time.from_msg(header.stamp).nanoseconds, self._node.get_clock().now().nanoseconds
         due = [waiting for waiting in self._for_camera if waiting[0].nanoseconds <= stamp or waiting[0].nanoseconds > now]

@@ -192,9 +192,8 @@ def test_arguments_reach_the_node(tmp_path: Path):
                 words = Path(f"/proc/{started[1]}/cmdline").read_text().split("\0")
                 break
         (file,) = [word for word in words if "launch_params" in word]
-        values = yaml.safe_load(
-            Path(file).read_text().replace("!!python/tuple", "")
-        )  # how launch_ros writes a list; ROS takes it
+        written = Path(file).read_text().replace("!!python/tuple", "")  # how launch_ros writes a list; ROS takes it
+        values = yaml.safe_load(written)
         time.sleep(1)  # launch loses an interrupt that comes while it writes a line
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)

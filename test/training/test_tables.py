@@ -147,6 +147,15 @@ def test_sets_that_are_deeper_or_shallower_than_the_models(tmp_path, sets, words
     assert said in capsys.readouterr().err
 
 
+@pytest.fixture
+def model(tmp_path):
+    """A file of random weights that reads images of the sample frames' kind."""
+    torch.manual_seed(0)
+    network, file = FastNetwork(FastSettings(256, 64, (8, 8, 8, 8), (8, 8, 8))), tmp_path / "small.safetensors"
+    save_model(file, network.state_dict(), ModelSettings(network.settings))
+    return file
+
+
 def test_images_are_of_a_worse_camera_where_the_configuration_says_so(words, monkeypatch):
     changed = {**CONFIG["train"], "composites": {**CONFIG["train"]["composites"], "worn": 1.0}}
     words[0].write_text(yaml.safe_dump({"train": changed}))
@@ -260,10 +269,7 @@ class TestEvaluate:
         assert ended.value.code == 2
         assert capsys.readouterr().err.splitlines()[-1].endswith("error: CUDA out of memory. Tried to allocate 20 GiB")
 
-    def test_the_raw_material_the_sample_frames_two_truths_and_bare_textures(self, tmp_path, data, monkeypatch, capsys):
-        torch.manual_seed(0)
-        network, model = FastNetwork(FastSettings(256, 64, (8, 8, 8, 8), (8, 8, 8))), tmp_path / "small.safetensors"
-        save_model(model, network.state_dict(), ModelSettings(network.settings))
+    def test_the_raw_material_the_sample_frames_two_truths_and_bare_textures(self, tmp_path, model, data, monkeypatch, capsys):
         monkeypatch.setattr(training.evaluate, "TWO_TRUTHS", 3)
         words = ["--model", model, "--data", data, "--sprites", data / "rendered", "--count", 4, "--samples", 1]
         run(monkeypatch, training.evaluate, *words, "--out", tmp_path / "out.json", "--sheets", tmp_path / "sheets")
@@ -280,10 +286,7 @@ class TestEvaluate:
         sheets = [f"{name}_{kind}.png" for name in ("sample_frames", "test_composites") for kind in kinds]
         assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == sheets
 
-    def test_a_family_of_which_no_scene_was_asked_for_has_no_figures(self, tmp_path, data, monkeypatch):
-        torch.manual_seed(0)
-        network, model = FastNetwork(FastSettings(256, 64, (8, 8, 8, 8), (8, 8, 8))), tmp_path / "small.safetensors"
-        save_model(model, network.state_dict(), ModelSettings(network.settings))
+    def test_a_family_of_which_no_scene_was_asked_for_has_no_figures(self, tmp_path, model, data, monkeypatch):
         monkeypatch.setattr(training.evaluate, "TWO_TRUTHS", 1)
         words = ["--model", model, "--data", data, "--sprites", data / "rendered", "--count", 1]
         run(monkeypatch, training.evaluate, *words, "--samples", 1, "--out", tmp_path / "out.json")
