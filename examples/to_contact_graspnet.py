@@ -34,8 +34,8 @@ def grasp_input(
         masks: LayeredMasks.
         depth: sensor_msgs/Image, 32FC1 in metres or 16UC1 in millimetres, registered to the rectified image of the masks.
         camera_info: sensor_msgs/CameraInfo of that image.
-        target: id of the object to grasp; None for the highest-scoring one that can be picked and has, by depth, nothing nearer
-            at its outline.
+        target: id of the object to grasp; None for the highest-scoring one that can be picked, has depth and, by it, nothing
+            nearer at its outline.
         min_score: what that one must score, in 0..1.
 
     Returns:
@@ -48,6 +48,7 @@ def grasp_input(
         InvalidMessage: (a ValueError) the messages do not fit one another.
     """
     scene = message_to_scene(masks)
+    label = scene.label()
     height, width = masks.source_height, masks.source_width
     metres, (fx, fy, cx, cy) = registered(masks.header, depth, camera_info, width, height)
     if target is None:
@@ -56,8 +57,11 @@ def grasp_input(
         free = free_by_depth(scene, metres, min_score=min_score)
         if not free:
             raise ValueError("by depth, something nearer lies at the edge of each object that could be picked")
-        target = free[0].id
-    seen = scene.label() == target
+        measured = set(np.unique(label[~np.isnan(metres)]))  # not glass, say, of which no depth came
+        target = next((obj.id for obj in free if obj.id in measured), 0)
+        if not target:
+            raise ValueError("of no object that could be picked is there a visible pixel with depth")
+    seen = label == target
     if target < 1 or not seen.any():  # ids run from 1, 0 is where no object is
         raise ValueError(f"no pixel of object {target} is visible, or there is no such object")
     return {

@@ -318,8 +318,8 @@ def message_to_scene(message: Any) -> LayeredScene:
     """The scene that a LayeredMasks describes, for consumers: masks, objects, `to_source`.
 
     Raises:
-        InvalidMessage: masks are not square, or not of the size that the message states; or layers differ in how many hypotheses
-            they have.
+        InvalidMessage: masks are not square, do not lie on the image, or are not of the size that the message states; or layers
+            differ in how many hypotheses they have.
     """
     shape = (message.mask_height, message.mask_width)
     if not 0 < shape[0] == shape[1] or not 0 < message.scale_x == message.scale_y:
@@ -327,9 +327,15 @@ def message_to_scene(message: Any) -> LayeredScene:
             f"masks of {shape[1]}x{shape[0]} pixels at scales {message.scale_x:g} and {message.scale_y:g} must be square: "
             "is this the answer to a request that failed?"
         )
-    geometry = Geometry(
-        message.source_width, message.source_height, message.offset_x, message.offset_y, message.scale_x * message.mask_width
-    )
+    side = message.scale_x * message.mask_width
+    geometry = Geometry(message.source_width, message.source_height, message.offset_x, message.offset_y, side)
+    left, top, right, bottom = geometry.seen
+    placed = math.isfinite(side + message.offset_x + message.offset_y) and left < right and top < bottom
+    if not placed or max(message.source_width, message.source_height) > LARGEST_SIDE:
+        raise InvalidMessage(
+            f"masks on the square of {side:g} pixels from {message.offset_x:g}, {message.offset_y:g} on lie nowhere in the "
+            f"image of {message.source_width}x{message.source_height}, whose sides must be in 1..{LARGEST_SIDE}"
+        )
     layers = message.layers
     samples = len(layers[0].hypotheses) if layers else message.num_samples
     nobody_can_tell = not layers and message.status == Status.LOW_CONFIDENCE

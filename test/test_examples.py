@@ -136,6 +136,13 @@ class TestToContactGraspNet:
         with pytest.raises(ValueError, match="by depth, something nearer lies at the edge of each object that could be picked"):
             to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info(), min_score=0.9)
 
+    def test_what_no_depth_came_of_is_left(self, masks, scene):
+        """Object 2 is the surer one, and of glass."""
+        millimetres = np.where(scene.label() == 2, 0, 1000).astype(np.uint16)
+        assert to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info())["segmap"].max() == 1
+        with pytest.raises(ValueError, match="of no object that could be picked is there a visible pixel with depth"):
+            to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info(), min_score=0.9)
+
     def test_messages_that_do_not_fit(self, masks):
         depth = depth_image(np.ones((HEIGHT, WIDTH), np.uint16))
         with pytest.raises(InvalidMessage, match="camera_info"):

@@ -2,6 +2,7 @@
 """Image messages to arrays and back, and scenes to LayeredMasks and back; with plain objects, so no ROS is needed."""
 
 import array
+import math
 import struct
 import sys
 from types import SimpleNamespace
@@ -158,7 +159,13 @@ def test_a_doubtful_front_layer_is_of_low_confidence(score, status):
     assert bool(message.status_message) == bool(status)
 
 
-@pytest.mark.parametrize("damage", ["probability size", "probability encoding", "mask size", "hypotheses", "scale_y", "unfilled"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("probability size", "probability encoding", "mask size", "hypotheses", "scale_y", "unfilled"),
+        *("no number", "endless", "elsewhere", "too large"),
+    ],
+)
 def test_a_message_that_is_not_what_it_says_is_refused(damage):
     message = scene_to_message(scene(), HEADER, "m", TYPES)
     if damage == "probability size":
@@ -169,6 +176,14 @@ def test_a_message_that_is_not_what_it_says_is_refused(damage):
         message.objects[1].visible = image(np.zeros((8, 16), np.uint8), "mono8")
     elif damage == "scale_y":  # masks are square, and so is what they cover
         message.scale_y *= 2
+    elif damage == "no number":
+        message.offset_x = math.nan
+    elif damage == "endless":
+        message.offset_y = -math.inf
+    elif damage == "elsewhere":
+        message.offset_x = 1e6
+    elif damage == "too large":
+        message.source_width = 2**32 - 1
     elif damage == "unfilled":  # as of a service's answer that says no
         message.mask_height = message.mask_width = 0
         message.layers = message.objects = []

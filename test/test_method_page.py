@@ -53,6 +53,29 @@ def test_every_equation_is_there():
     assert sorted(int(number) for row in rows for number in row.split(",")) == list(range(1, 13))
 
 
+def test_every_line_of_both_algorithms_is_there():
+    lines = re.findall(r"^\| (.+?) \|", PAGE[PAGE.index("## Algorithm 1") : PAGE.index("## Misprints")], re.MULTILINE)
+    assert lines == [
+        "line",
+        "---",
+        "CM_0 is blank; for i = 1 to N",
+        "input I and CM_(i-1); predict M_i",
+        "CM_i is CM_(i-1) and the true M_i",
+        "a final prediction with CM_N is blank",
+        "append M_i, return the sequence",
+        "line",
+        "---",
+        "I, N_max and Area_min are given",
+        "CM_0 is blank; the sequence is empty; while i <= N_max",
+        "generate K predictions",
+        "mean map of those that are not null",
+        "select the one nearest to it",
+        "spatial integrity",
+        "null or smaller than Area_min: break",
+        "update CM, append, next i; return the sequence",
+    ]
+
+
 def test_the_figures_on_it_are_the_codes():
     settings = read_settings(ROOT / "training" / "configs" / "paper.yaml")
     assert f"| {settings.loop.steps:,}, ours |" in PAGE

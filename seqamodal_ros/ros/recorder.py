@@ -74,7 +74,9 @@ class Recorder(Node):
 
     def _on_image(self, message: Image) -> None:
         self._write("/image", message)
-        self._images[stamp_of(message.header)] = message
+        stamp = stamp_of(message.header)
+        self._images.pop(stamp, None)  # a bag that is played again has the same stamps; the latest go last
+        self._images[stamp] = message
         while len(self._images) > KEPT_IMAGES:
             self._images.popitem(last=False)
 
@@ -110,13 +112,17 @@ class Recorder(Node):
 
         Raises:
             OSError: something could not be written; a full disk, say.
+            ValueError: a message held NaN, which JSON cannot.
         """
         if self._bag is None:
             return
         with ExitStack() as each:
             each.callback(self._page.write, self.out / PAGE)
-            each.callback(write_whole, self.out / "layers.json", json.dumps(self.frames, indent=1, allow_nan=False).encode())
+            each.callback(self._write_layers)
             each.callback(self._bag.close)
+
+    def _write_layers(self) -> None:
+        write_whole(self.out / "layers.json", json.dumps(self.frames, indent=1, allow_nan=False).encode())
 
 
 def bag_opener(out: Path) -> Callable[[], Any]:
@@ -191,7 +197,7 @@ def _record(recorder: Recorder, stop: list[int]) -> int:
         complete = False
     try:
         recorder.close()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         complain(f"recorder: {error}")
         complete = False
     count = len(recorder.frames)

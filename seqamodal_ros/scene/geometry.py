@@ -152,11 +152,14 @@ class Geometry:
         Raises:
             ValueError: the mask is blank.
         """
+        scale_x, scale_y, offset_x, offset_y = self.affine(mask.shape[1])
         left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
         if not width:
             raise ValueError("the mask is blank: there is no box around it")
-        x, right = _reach(left, left + width, mask.shape[1], self.left, self.side, self.width)
-        y, bottom = _reach(top, top + height, mask.shape[0], self.top, self.side, self.height)
+        x = min(max(0, math.floor(offset_x + scale_x * left)), self.width - 1)  # of one in padding alone the nearest pixel
+        y = min(max(0, math.floor(offset_y + scale_y * top)), self.height - 1)
+        right = max(x + 1, min(self.width, math.ceil(offset_x + scale_x * (left + width))))
+        bottom = max(y + 1, min(self.height, math.ceil(offset_y + scale_y * (top + height))))
         return x, y, right - x, bottom - y
 
     def touches_border(self, mask: np.ndarray) -> bool:
@@ -195,8 +198,7 @@ class _Taps:
     def of(length: int, offset: float, side: float, size: int) -> "_Taps":
         """For `length` source pixels and `size` mask pixels on `side` source pixels from `offset` on."""
         source = np.arange(length)
-        # the image's outermost mask pixels reach its edge: beyond them lies padding, which is blank and would eat into them
-        position = ((source + 0.5 - offset) * size / side - 0.5).clip(*_outermost(offset, side / size, length, size))
+        position = ((source + 0.5 - offset) * size / side - 0.5).clip(0, size - 1)  # the edge pixel reaches the square's edge
         low = np.minimum(position.astype(int), max(size - 2, 0))
         inside = (source + 0.5 >= offset) & (source + 0.5 <= offset + side)
         share = (position - low).astype(np.float32)
@@ -220,25 +222,8 @@ class _Taps:
 def _inside(offset: float, scale: float, low: float, high: float, size: int) -> np.ndarray:
     centres = offset + scale * (np.arange(size) + 0.5)
     inside = (centres > low) & (centres < high)
-    if not inside.any():
-        inside[min(size - 1, int(((low + high) / 2 - offset) / scale))] = True
+    inside[min(size - 1, int(((low + high) / 2 - offset) / scale))] |= not inside.any()
     return inside
-
-
-def _outermost(offset: float, scale: float, length: int, size: int) -> tuple[int, int]:
-    """The first and the last mask pixel that lie in the image, of `size` along an axis on which it is `length` pixels long."""
-    own = np.flatnonzero(_inside(offset, scale, 0, length, size))
-    return int(own[0]), int(own[-1])
-
-
-def _reach(first: int, end: int, size: int, offset: float, side: float, length: int) -> tuple[int, int]:
-    """The first source pixel that mask pixels from `first` on and before `end` reach, and the one after the last of these."""
-    scale = side / size
-    outer, last = _outermost(offset, scale, length, size)
-    first, end = min(first, last), max(end, outer + 1)  # of a mask in padding alone, as another node's may be
-    low = offset if first <= outer else offset + scale * first
-    high = offset + side if end > last else offset + scale * end
-    return max(0, math.floor(low)), min(length, math.ceil(high))
 
 
 class _Span(NamedTuple):

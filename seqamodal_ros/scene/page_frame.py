@@ -152,6 +152,7 @@ class _Drawing:
         source = self.scene.geometry
         scale_x, scale_y, offset_x, offset_y = source.affine(obj.amodal.shape[1])
         left, top = (offset_x + scale_x * (x + 0.5)) / source.width, (offset_y + scale_y * (y + 0.5)) / source.height
+        left, top = (min(max(0.0, share), 1.0) for share in (left, top))  # a thin image has a mask pixel in part
         order = ordinal(self.scene.pick_order.index(obj.id) + 1)
         return (
             f'<span class="badge" aria-hidden="true" data-object="{obj.id}" data-layer="{obj.layer}" '

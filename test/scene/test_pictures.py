@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Overlay and contact sheet: sizes, colours where the masks are, scenes without layers, files that cannot be written."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -126,6 +128,17 @@ class TestOverlay:
             colour = (picture == layer_colour(obj.layer)).all(axis=2)
             core = cv2.erode(within.astype(np.uint8), np.ones((15, 15))) > 0  # away from the outline
             assert (colour & core).sum() > 50
+
+    def test_badges_hold_id_and_pick_order(self, image, make_scene, rectangles, monkeypatch):
+        """The second of two objects of a layer is the surer one."""
+        left, right = rectangles((6, 14, 26, 30), size=64), rectangles((34, 14, 54, 30), size=64)
+        probability = (0.7 * left + 0.9 * right).astype(np.float32)
+        scene = make_scene(left | right, width=640, height=480, probability=probability)
+        assert scene.pick_order == (2, 1)
+        written: list[str] = []
+        monkeypatch.setattr("seqamodal_ros.scene.pictures._text", lambda canvas, text, *_: written.append(text))
+        overlay(image, scene)
+        assert {("1", "2nd"), ("2", "1st")} <= set(pairwise(written))
 
     def test_without_layers_the_image_is_as_it_was_but_for_the_legend(self, image, make_scene):
         picture = overlay(image, make_scene(np.zeros((0, 64, 64)), width=640, height=480))

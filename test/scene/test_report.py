@@ -78,7 +78,7 @@ def test_a_box_lies_in_the_source_and_holds_the_mask(width, height, seed):
 def test_a_mask_in_padding_alone_has_a_box_in_the_image():
     mask = np.zeros((64, 64), bool)
     mask[2:5, 10:20] = True  # the image's rows are 8 to 55
-    assert Geometry.letterbox(640, 480).box(mask) == (100, 0, 100, 10)
+    assert Geometry.letterbox(640, 480).box(mask) == (100, 0, 100, 1)
 
 
 def test_there_is_no_box_around_a_blank_mask():

@@ -7,8 +7,9 @@ import torch
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch
-from training.hybrid import VARIATIONAL_WEIGHT, HybridSettings, cumulative_and_target, draw_rows, hybrid_loss
+from training.hybrid import HybridSettings, cumulative_and_target, draw_rows, hybrid_loss
 from training.rows import omitted_layers
+from training.variational import variational_term
 
 TINY = PaperSettings(mask_size=16, channels=32, multipliers=(1,))
 
@@ -108,6 +109,42 @@ class TestNoiseIntroduction:
             HybridSettings(noise_introduction=share)
 
 
+class Listening(PaperNetwork):
+    """A network that keeps what it is given and what it answers."""
+
+    def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
+        self.x_t, self.shown = x_t, cumulative_mask
+        self.answer = super().denoise(x_t, t, cumulative_mask, image_features)
+        return self.answer
+
+
+@pytest.mark.parametrize("scaling,blank", [("ours", -1.0), ("authors", 0.0)])
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_network_is_given_a_row_of_algorithm_1_and_its_answer_weighed_as_the_hybrid_loss_says(
+    monkeypatch, scaling, blank, share
+):
+    """Rows of layers 2 and 3 of the chain: noise introduction leaves the first one's mask as it is, and takes layer 2 out of
+    the second one's."""
+    torch.manual_seed(0)
+    batch, schedule, t, noise = stairs(), Schedule.linear(), torch.tensor([0, 700]), torch.randn(2, 1, 16, 16)
+    network = Listening(PaperSettings(mask_size=16, channels=32, multipliers=(1,), scaling=scaling))
+    torch.nn.init.normal_(network.unet.out[-1].weight, std=0.1)  # else it answers with zeros
+    monkeypatch.setattr("training.hybrid.draw_rows", lambda *_: (torch.tensor([0, 0]), torch.tensor([2, 3])))
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: t)
+    monkeypatch.setattr(torch, "randn_like", lambda _: noise)
+    found = hybrid_loss(network, batch, schedule, HybridSettings(share))
+
+    first, second, third = batch.amodal[0, :3]
+    x0 = torch.where(torch.stack([second, third])[:, None], 1.0, blank)
+    assert torch.equal(network.x_t, schedule.add_noise(x0, noise, t))
+    assert torch.equal(network.shown[:, 0] > 0, torch.stack([first, first if share else first | second]))
+    epsilon, variance = network.answer.detach().chunk(2, dim=1)
+    bound = 1000 * variational_term(schedule, x0, network.x_t, t, epsilon, variance).mean()
+    assert found["mse"].item() == pytest.approx(((noise - epsilon) ** 2).mean().item())
+    assert found["variational"].item() == pytest.approx(bound.item())
+    assert found["loss"].item() == pytest.approx((found["mse"] + 0.001 * bound).item())
+
+
 def losses(network: PaperNetwork, seed: int = 0, share: float = 0.0) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
     return hybrid_loss(network, stairs(), Schedule.linear(), HybridSettings(share))
@@ -120,7 +157,7 @@ def test_losses_are_finite_and_reach_every_parameter(scaling):
     found = losses(network, share=0.5)
     assert set(found) == {"loss", "mse", "variational"}
     assert all(torch.isfinite(value) for value in found.values())
-    assert found["loss"].item() == pytest.approx((found["mse"] + VARIATIONAL_WEIGHT * found["variational"]).item())
+    assert found["loss"].item() == pytest.approx((found["mse"] + 0.001 * found["variational"]).item())
     assert found["mse"].item() == pytest.approx(1, abs=0.2)  # it predicts no noise yet
     found["loss"].backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
@@ -152,11 +189,6 @@ def test_a_step_lowers_the_loss_and_more_steps_overfit():
 
 
 def test_only_layer_never_shows_a_cumulative_mask():
-    class Listening(PaperNetwork):
-        def denoise(self, x_t, t, cumulative_mask, image_features, hypothesis=None):
-            self.shown = cumulative_mask
-            return super().denoise(x_t, t, cumulative_mask, image_features)
-
     torch.manual_seed(0)
     network = Listening(TINY)
     losses = hybrid_loss(network, stairs(), Schedule.linear(), HybridSettings(only_layer=3))
