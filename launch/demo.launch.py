@@ -21,8 +21,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from seqamodal_ros.files import check_apart
 from seqamodal_ros.ros.fastdds import profile_variable
+from seqamodal_ros.scene.sources import check_source
 
 PROFILE = profile_variable()
 # perception.launch.py's arguments that player and recorder do not follow: without effect here
@@ -42,9 +42,9 @@ def at_exit(action: Action) -> Callable[[Any, LaunchContext], Action | None]:
     return lambda _, context: None if context.is_shutdown else action
 
 
-def apart(context: LaunchContext) -> None:
-    """Refuse to play what the recorder would replace."""
-    check_apart(*(LaunchConfiguration(argument).perform(context) for argument in ("source", "out")))
+def checked(context: LaunchContext) -> None:
+    """Refuse what cannot be played, or what the recorder would replace."""
+    check_source(*(LaunchConfiguration(argument).perform(context) for argument in ("source", "out")))
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -66,7 +66,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("source", default_value="", description="folder, image, video or camera; empty: the samples"),
             DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, page, layers.json and bag"),
             DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
-            OpaqueFunction(function=apart),
+            OpaqueFunction(function=checked),
             SetEnvironmentVariable(PROFILE, EnvironmentVariable(PROFILE, default_value=profile)),
             IncludeLaunchDescription(perception, launch_arguments=NOT_OF_THE_DEMO.items()),
             recorder,

@@ -21,10 +21,3 @@ def write_whole(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}; check that the folder exists and has room") from error
-
-
-def check_apart(source: str, out: str) -> None:
-    """Raise FileExistsError where a recording in `out` would replace what is played; an empty source is the sample frames."""
-    folder = Path(out).expanduser().resolve()
-    if source and Path(source).expanduser().resolve().is_relative_to(folder):
-        raise FileExistsError(f"the recording in {folder} would replace {source}: name another folder as `out`")

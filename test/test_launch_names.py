@@ -52,6 +52,29 @@ def test_each_executable_is_a_console_script(path: Path):
     assert named <= scripts
 
 
+def test_each_parameter_that_the_demo_gives_is_one_of_that_executable():
+    tree = ast.parse((ROOT / "launch" / "demo.launch.py").read_text())
+    given = {}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        words = {word.arg: word.value for word in call.keywords}
+        if "executable" in words:
+            (values,) = words["parameters"].elts
+            given[ast.literal_eval(words["executable"])] = {ast.literal_eval(key) for key in values.keys}
+    assert given.keys() == {"player", "recorder"}
+    for executable, names in given.items():
+        known = assigned(ROOT / "seqamodal_ros" / "ros" / f"{executable}.py", "PARAMETERS")
+        assert names <= {ast.literal_eval(key) for key in known.keys}
+
+
+def test_what_the_demo_withholds_are_arguments_of_the_node_s_launch_file():
+    def strings(tree: ast.AST) -> set[str]:
+        return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+    withheld = strings(assigned(ROOT / "launch" / "demo.launch.py", "NOT_OF_THE_DEMO")) - {""}
+    assert len(withheld) == 7
+    assert withheld <= strings(ast.parse((ROOT / "launch" / "perception.launch.py").read_text()))
+
+
 def test_each_key_of_the_parameter_file_is_a_parameter_with_its_default(defaults):
     assert parameters("perception.yaml") == defaults
 

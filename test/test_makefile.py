@@ -54,6 +54,21 @@ def test_wheels_are_taken_where_no_ros_is_sourced(setup, distro, modules):
     assert "echo '' > .venv/held.txt" in said, "these wheels are for NumPy 2"
 
 
+def test_the_demo_plays_what_source_names(tmp_path):
+    """By the environment, so that a shell reads none of it; make's own reading is not ours to ask."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "--dry-run", "demo", "MISSING=", "ELSEWHERE="]
+    said = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60).stdout
+    (recipe,) = [line for line in said.splitlines() if "seqamodal_ros.ros.demo" in line]
+    (tmp_path / "python").write_text('#!/bin/sh\nfor each; do echo "$each"; done\n')
+    (tmp_path / "python").chmod(0o755)
+    recipe = recipe[recipe.index("exec python") :]
+    for source, given in (("a b", ["--source", "a b"]), ("", [])):
+        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SOURCE": source}
+        done = subprocess.run(["/bin/sh", "-c", recipe], env=env, capture_output=True, text=True, timeout=60)
+        assert done.stdout.splitlines() == ["-m", "seqamodal_ros.ros.demo", *given]
+
+
 def test_a_path_that_the_shell_would_misread_is_told_at_once(tmp_path):
     folder = tmp_path / "robot's"
     folder.mkdir()

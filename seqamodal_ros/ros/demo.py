@@ -15,8 +15,7 @@ from typing import Any
 
 from ament_index_python import PackageNotFoundError, get_package_prefix
 
-from seqamodal_ros.files import check_apart
-from seqamodal_ros.scene.sources import shots
+from seqamodal_ros.scene.sources import check_source
 from seqamodal_ros.share import share_folder
 
 BUILD = "run `make build`, or `colcon build` and source install/setup.bash"
@@ -68,9 +67,7 @@ def main() -> int:
         "player": {"source": args.source, "listeners": 2},  # the node and the recorder
     }
     try:
-        check_apart(args.source, args.out)
-        if args.source:
-            shots(Path(args.source).expanduser(), 1.0).close()  # says what is wrong with it before three processes do
+        check_source(args.source, args.out)  # says what is wrong with it before three processes do
         paths = {name: executable(name) for name in parameters}
     except OSError as error:
         print(f"demo: {error}", file=sys.stderr)

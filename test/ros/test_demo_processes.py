@@ -24,6 +24,7 @@ from sensor_msgs.msg import Image
 
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import MessageTypes, image_array, scene_to_message
+from seqamodal_ros.ros import player
 from seqamodal_ros.ros.player import FIND_WITHIN, PlayError, read_camera_info
 from seqamodal_ros.ros.recorder import bag_opener
 from seqamodal_ros.share import share_folder
@@ -59,6 +60,33 @@ def test_the_demo_records_every_frame(tmp_path: Path, eager_model: Path):
     with bag.open("rb") as stream:
         topics = [channel.topic for _, channel, _ in mcap_reader.make_reader(stream).iter_messages()]
     assert topics.count("/image") == topics.count("/seqamodal/layered_masks") == 3
+
+
+def test_a_video_is_played_to_its_end(tmp_path: Path, eager_model: Path):
+    pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
+    video, out = tmp_path / "three.avi", tmp_path / "out"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 2, (64, 48))
+    for index in range(3):
+        writer.write(np.random.default_rng(index).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    writer.release()
+    command = [sys.executable, "-m", "seqamodal_ros.ros.demo", "--source", str(video), "--out", str(out)]
+    done = subprocess.run([*command, "--model", str(eager_model)], capture_output=True, text=True, timeout=120, env=os.environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(json.loads((out / "layers.json").read_text())) == 3
+
+
+@pytest.mark.parametrize("endless,code", [(True, 0), (False, 130)], ids=["camera", "folder"])
+def test_an_interrupted_player_of_a_camera_has_done_what_it_should(monkeypatch, endless: bool, code: int):
+    class Interrupted:
+        def __init__(self):
+            self.endless = endless
+
+        def play(self):
+            raise player.Signalled
+
+    monkeypatch.setattr(sys, "argv", ["player"])
+    monkeypatch.setattr(player, "Player", Interrupted)
+    assert player.main() == code
 
 
 def test_what_cannot_be_written_at_the_end_is_told_and_the_rest_is_there(tmp_path: Path, eager_model: Path):

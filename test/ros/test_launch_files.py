@@ -98,6 +98,18 @@ def test_the_demo_does_not_play_what_it_would_replace(tmp_path: Path):
     assert (tmp_path / "frame_001.png").read_bytes() == b"a sheet"
 
 
+@pytest.mark.parametrize(
+    "source,words", [("nowhere", "nowhere does not exist"), ("/dev/video99", "cannot open the camera /dev/video99")]
+)
+def test_a_demo_of_what_cannot_be_played_ends_launch_with_one_clear_line(tmp_path: Path, source: str, words: str):
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    command = [sys.executable, "-c", service("demo.launch.py", {"source": source, "out": str(tmp_path / "out")})]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "[INFO]" not in line]
+    assert done.returncode == 1
+    assert len(said) == 1 and words in said[0], said
+
+
 def test_the_demo_ends_on_interrupt_without_an_error(tmp_path: Path):
     """Ctrl-C goes to launch and to all that it started, so player and recorder end while launch does, too."""
     pytest.importorskip("launch_ros", reason=NO_LAUNCH)

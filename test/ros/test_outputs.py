@@ -20,6 +20,7 @@ from seqamodal_ros.messages import image_array, message_to_scene
 from seqamodal_ros.ros.diagnostics import Pace
 from seqamodal_ros.scene import pictures
 from seqamodal_ros.scene.scene import LayeredScene
+from seqamodal_ros.scene.scene import LayeredScene
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,9 @@ def test_the_overlay_is_drawn_on_the_image_that_it_answers(bench):
 def test_pictures_that_nobody_listens_to_are_not_made(bench, monkeypatch):
     made: list[str] = []
     b = bench()
+    label = LayeredScene.label
     monkeypatch.setattr("seqamodal_ros.ros.worker.overlay", lambda image, _: made.append("overlay") or image)
+    monkeypatch.setattr(LayeredScene, "label", lambda scene: made.append("label") or label(scene))
     b.connected()
     b.peer.send(1)
     assert b.wait(lambda: len(b.peer.masks) == 1)
@@ -73,6 +76,10 @@ def test_pictures_that_nobody_listens_to_are_not_made(bench, monkeypatch):
     b.peer.send(2)
     assert b.wait(lambda: len(b.peer.masks) == 2)
     assert made == ["overlay"]
+    listen(b, "label")
+    b.peer.send(3)
+    assert b.wait(lambda: len(b.peer.masks) == 3)
+    assert made == ["overlay", "label", "overlay"]
 
 
 def compressed(data: bytes, kind: str = "rgb8; jpeg compressed bgr8") -> CompressedImage:
