@@ -20,7 +20,6 @@ from seqamodal_ros.messages import image_array, message_to_scene
 from seqamodal_ros.ros.diagnostics import Pace
 from seqamodal_ros.scene import pictures
 from seqamodal_ros.scene.scene import LayeredScene
-from seqamodal_ros.scene.scene import LayeredScene
 
 
 @pytest.fixture(autouse=True)
