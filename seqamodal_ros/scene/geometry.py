@@ -163,11 +163,12 @@ class Geometry:
         return x, y, right - x, bottom - y
 
     def touches_border(self, mask: np.ndarray) -> bool:
-        """Whether the box around a mask comes within half a mask pixel of the edge of what is seen: nearer cannot be told."""
+        """Whether the box around a mask comes to half a mask pixel from the edge of what is seen, or nearer: masks end there."""
         scale_x, scale_y, _, _ = self.affine(mask.shape[1])
         left, top, right, bottom = self.seen
         x, y, width, height = self.box(mask)
-        return bool(min(x - left, right - x - width) < scale_x / 2 or min(y - top, bottom - y - height) < scale_y / 2)
+        across, down = min(x - left, right - x - width), min(y - top, bottom - y - height)
+        return bool(across <= scale_x / 2 + 1e-6 or down <= scale_y / 2 + 1e-6)
 
     def reached_in_source(self, mask: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
         """The rows and columns of the source that a mask [h, w] reaches, and what it is there, float32; zero elsewhere."""

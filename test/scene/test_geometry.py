@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seqamodal_ros.scene.geometry import PADDING, Geometry
@@ -187,6 +187,20 @@ def test_to_source_of_bool_is_the_float_one_thresholded():
     geometry = Geometry.letterbox(50, 37)
     mask = np.random.default_rng(0).random((16, 16)) > 0.5
     assert np.array_equal(geometry.to_source(mask), geometry.to_source(mask.astype(np.float32)) >= 0.5)
+
+
+@given(st.integers(160, 700), st.integers(160, 700))
+@example(640, 350)  # edges in the middle of a mask pixel
+@example(350, 640)
+def test_the_outermost_masks_touch_the_border_and_others_do_not(width, height):
+    geometry = Geometry.region(800, 800, 40, 50, width, height)
+    rows, columns = (np.flatnonzero(geometry.inside(64).any(axis=axis)) for axis in (1, 0))
+    for row in (rows[0], rows[2], rows[-3], rows[-1]):
+        mask = np.zeros((64, 64), bool)
+        mask[row, columns[4:-4]] = True
+        assert geometry.touches_border(mask) == (row in rows[[0, -1]])
+        if width == height:  # as square as the mask, so columns are as its rows
+            assert geometry.touches_border(mask.T) == (row in rows[[0, -1]])
 
 
 def test_nothing_outside_a_region_is_seen():
