@@ -438,6 +438,36 @@ class TestInterruption:
         assert process(bag, tmp_path / "unbroken")[0] == 0
         assert without_times(tmp_path / "out") == without_times(tmp_path / "unbroken")
 
+    def test_another_command_does_not_go_on_with_what_one_began(self, process, tmp_path, monkeypatch, centred_model):
+        """Each of its options changes the answers, or the bag."""
+        bag = write_bag(tmp_path / "in", "mcap", {"/image": [image(0)], "/other": [image(1)]})
+        command = [bag, tmp_path / "out", "--image", "/image"]
+
+        def full(*arguments):
+            write(*arguments)
+            raise OSError(28, "No space left on device")
+
+        write = process_bag.write_bag
+        with monkeypatch.context() as patched:
+            patched.setattr(process_bag, "write_bag", full)
+            assert process(*command)[0] == 1
+        changes = {
+            "image": ["--image", "/other"],
+            "out-topic": ["--out-topic", "/masks"],
+            "storage": ["--storage", "sqlite3"],
+            "every": ["--every", 2],
+            "num-samples": ["--num-samples", 2],
+            "fit": ["--fit", "centre_crop"],
+            "hypotheses": ["--no-hypotheses"],
+        }
+        for name, options in changes.items():
+            code, _, err = process(*command, *options)
+            assert (code, f"out.part was begun with {name} " in error(err)) == (2, True), err
+        code, _, err = process(*command, model=centred_model)
+        assert (code, "out.part was begun with model small@" in error(err)) == (2, True), err
+        code, out, _ = process(*command)
+        assert (code, "1 answers kept" in out) == (0, True)
+
     @pytest.mark.parametrize("moment", ["write_bag", "move_into_place"])
     def test_a_failure_at_the_end_loses_no_answer(self, process, tmp_path, monkeypatch, moment):
         bag = write_bag(tmp_path / "in", "mcap", {"/image": [image(k) for k in range(3)]})

@@ -171,6 +171,13 @@ def test_a_listener_with_an_incompatible_quality_of_service_is_told(bench):
     assert b.says("incompatible", "DURABILITY")
 
 
+def test_half_of_the_answers_take_longer_than_p50_and_a_twentieth_longer_than_p95():
+    pace, now = Pace(), time.monotonic()
+    pace._answers.extend((now, milliseconds / 1000, milliseconds / 10_000) for milliseconds in range(101))
+    found = pace.described()
+    assert (found["latency_p50_ms"], found["latency_p95_ms"], found["beside_inference_p95_ms"]) == ("50", "95", "9.5")
+
+
 def test_a_rate_falls_where_answers_stop():
     pace, now = Pace(), time.monotonic()
     pace._answers.extend((now - age, 0.1, 0.01) for age in (5.05, 5.0))

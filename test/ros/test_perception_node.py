@@ -29,6 +29,7 @@ from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.diffusion.weights import load_model, save_model
 from seqamodal_ros.messages import message_to_scene
 from seqamodal_ros.perceiver import Perceiver
+from seqamodal_ros.ros import camera, heartbeat, perception_node, points
 from seqamodal_ros.ros.fastdds import profile_variable
 from seqamodal_ros.ros.worker import Frame, Worker
 
@@ -217,6 +218,39 @@ def test_an_image_older_than_max_age_is_counted_and_dropped(bench):
     b.peer.send(stamp=now - 60)
     assert b.wait(lambda: len(b.peer.masks) == 2)
     assert b.camera.counters.too_old == 1
+
+
+def test_a_frame_goes_with_the_parameters_of_its_moment_and_grows_old_by_the_clock(bench, monkeypatch):
+    b = bench(max_age=5.0)
+    b.connected()
+    frames: list[Frame] = []
+    monkeypatch.setattr(b.node._worker, "submit", lambda frame: frames.append(frame))
+    monkeypatch.setattr(b.camera, "age", lambda stamp: 1.0)
+    names = ("num_samples", "seed", "max_depth_skew", "stillness")
+    for values in ((3, 0, 0.05, 2.0), (2, 7, 0.2, 0.0)):
+        parameters = [Parameter(name, value=value) for name, value in zip(names, values, strict=True)]
+        assert b.node.set_parameters_atomically(parameters).successful
+        count = len(frames)
+        b.peer.send()
+        assert b.wait(lambda count=count: len(frames) > count)
+        assert tuple(getattr(frames[-1], name) for name in names) == values
+    assert frames[0].late() == -4.0
+    monkeypatch.setattr(b.camera, "age", lambda stamp: 7.0)
+    assert frames[0].late() == 2.0
+
+
+def test_pauses_that_tests_shorten_are_those_of_the_documentation():
+    assert (camera.WARN_EVERY, camera.QUIET, points.DEPTH_WITHIN) == (5, 5, 0.5)
+    assert (heartbeat.LOADING, perception_node.DOUBLE_AFTER) == (300, 25)
+    assert perception_node.TOLD_WITHIN <= 1  # of the two seconds within which SIGINT ends the node
+
+
+def test_what_it_will_see_is_warmed_up_for(bench, monkeypatch):
+    """Two cameras' images, seen together, with K = 3: what the network would else allocate in the first frame."""
+    warmed: list[tuple[int, int]] = []
+    monkeypatch.setattr(Perceiver, "warm_up", lambda _, samples, images: warmed.append((samples, images)))
+    bench(cameras=["left", "right"], num_samples=3)
+    assert warmed == [(3, 2)]
 
 
 def test_an_image_that_waited_beyond_max_age_is_counted_and_dropped(bench):

@@ -84,6 +84,20 @@ def test_without_an_image_the_first_one_stamped_after_the_request_is_taken(ask):
     assert (response.masks.num_samples, response.masks.seed) == (2, 3)  # K is the node's where the request has none
 
 
+def test_the_cameras_image_is_answered_as_its_frames_are(bench):
+    """In its region, and without hypotheses where none are published."""
+    b = bench(region=[8, 4, 40, 30], publish_hypotheses=False)
+    client = b.peer.create_client(SegmentImage, "seqamodal/segment")
+    assert client.wait_for_service(60)
+    b.connected()
+    future = client.call_async(SegmentImage.Request())
+    assert b.wait(lambda: b.camera.segment._for_camera)
+    b.peer.send(stamp=NOW)
+    masks = answer(b, future).masks
+    assert (masks.offset_x, masks.scale_x * masks.mask_width) == (8, 40)
+    assert masks.layers and not any(layer.hypotheses for layer in masks.layers)
+
+
 def test_a_camera_image_that_cannot_be_decoded_is_told_to_who_waits_for_it(bench):
     b = bench(image_transport="compressed")
     client = b.peer.create_client(SegmentImage, "seqamodal/segment")
