@@ -323,6 +323,17 @@ class TestSettings:
         assert perceiver.model_id.startswith("small@sha256:")
         assert perceiver.device == "cpu"
 
+    def test_at_rest_it_lets_go_of_the_gpu(self, small_model, monkeypatch):
+        perceiver = Perceiver.load(str(small_model), device="cpu")
+        perceiver(picture(120, 160), num_samples=1)
+        emptied: list[bool] = []
+        monkeypatch.setattr("torch.cuda.empty_cache", lambda: emptied.append(perceiver._network is None))
+        perceiver.rest()
+        assert perceiver._network is not None and not emptied  # on a CPU there is none
+        monkeypatch.setattr(perceiver, "_device", "cuda")
+        perceiver.rest()
+        assert emptied == [True]
+
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_hypotheses_of_an_image_share_the_first_of_several_steps(small_model, count):

@@ -26,6 +26,7 @@ from seqamodal_ros.share import share_folder
 
 METADATA_KEY = "seqamodal"
 LARGEST_MASKS = 512  # pixels a side; no weight depends on it, but the memory of every call does
+LARGEST_FILE = 1_000_000_000  # bytes; the paper's network has a third of it in float32
 REST = "rest"  # among the settings of a file that leaves some weights to another
 
 
@@ -106,7 +107,7 @@ def load_model(model: str) -> Model:
     path, expected = _resolve(model)
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} is missing: get it again (`git checkout -- models`), or name another model")
-    data = path.read_bytes()  # once: what is checked is what is taken
+    data = _contents(path)  # once: what is checked is what is taken
     found = hashlib.sha256(data).hexdigest()
     if expected is not None and found != expected:
         raise ValueError(
@@ -159,7 +160,7 @@ def save_model(path: Path, state: dict[str, torch.Tensor], settings: ModelSettin
             raise ValueError(f"{path} cannot leave weights to itself: give another file")
         if rest.parent != path.resolve().parent:
             raise ValueError(f"{rest} must lie in the folder of {path}: the one is looked for beside the other")
-        data = rest.read_bytes()
+        data = _contents(rest)
         _, held, third = _read(data, rest)
         if third is not None:
             raise ValueError(f"{rest} itself leaves weights to {third.file}: name that one")
@@ -198,13 +199,21 @@ def _resolve(model: str) -> tuple[Path, str | None]:
     return entries[model]
 
 
+def _contents(path: Path) -> bytes:
+    """Of a file that can be one of weights: another one that was named by mistake may be larger than memory."""
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise ValueError(f"{path} has {size / 1e9:.1f} GB, and weights at most {LARGEST_FILE / 1e9:g}: name another file")
+    return path.read_bytes()
+
+
 def _held_by(rest: Rest, path: Path, wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Of the weights of a network, those that lie in the file beside `path`."""
     beside = path.parent / rest.file
     again = "get both again (`git checkout -- models`), or put the right one beside it"
     if not beside.is_file():
         raise FileNotFoundError(f"weights file {path} has the rest of its weights in {beside}, which is missing: {again}")
-    data = beside.read_bytes()
+    data = _contents(beside)
     found = hashlib.sha256(data).hexdigest()
     if found != rest.sha256:
         raise ValueError(

@@ -216,6 +216,14 @@ def test_a_truncated_file(models, kept):
         load_model(str(path))
 
 
+def test_a_file_that_is_too_large_for_weights_is_not_read(tmp_path):
+    path = tmp_path / "bag.safetensors"
+    with path.open("wb") as file:
+        file.truncate(2**40)  # takes no room on the disk
+    with pytest.raises(ValueError, match="has 1099.5 GB, and weights at most 1: name another file"):
+        load_model(str(path))
+
+
 def test_a_missing_file(models, tmp_path):
     (models / "small.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="is missing: get it again"):

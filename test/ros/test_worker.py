@@ -264,11 +264,14 @@ class Resting(Scripted):
         self.rested.release()
 
 
-def test_it_rests_between_two_frames_and_goes_on():
+def test_it_rests_between_two_frames_and_goes_on(monkeypatch):
+    given_back = threading.Semaphore(0)
+    monkeypatch.setattr("seqamodal_ros.ros.malloc.give_back", given_back.release)
     notified = threading.Semaphore(0)
     worker = Worker(Resting, notified.release, samples=1, heartbeat=Heartbeat())
     worker.rest()
     assert worker.perceiver.rested.acquire(timeout=WITHIN)
+    assert given_back.acquire(timeout=WITHIN)
     worker.submit(frame(1))
     assert worker.perceiver.begun.acquire(timeout=WITHIN)
     worker.rest()
