@@ -4,12 +4,14 @@
 import ast
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+DDS = "{http://www.eprosima.com}"
 OF_ROS = {"use_sim_time"}  # every node has it
 
 
@@ -84,6 +86,15 @@ def test_what_the_demo_sets_are_parameters_of_the_node(defaults):
     assert values
     for name, value in values.items():
         assert type(value) is type(defaults[name])
+
+
+def test_shared_memory_holds_two_frames_of_1920x1080_and_every_participant_has_it():
+    profiles = ElementTree.parse(ROOT / "config" / "fastdds.xml").getroot()
+    (memory,) = [each for each in profiles.iter(DDS + "transport_descriptor") if each.findtext(DDS + "type") == "SHM"]
+    assert int(memory.findtext(DDS + "segment_size")) > 2 * 3 * 1920 * 1080
+    (participant,) = profiles.iter(DDS + "participant")
+    assert participant.get("is_default_profile") == "true"
+    assert memory.findtext(DDS + "transport_id") in {each.text for each in participant.iter(DDS + "transport_id")}
 
 
 @pytest.mark.parametrize("arguments,kind", [("OVERRIDES", str), ("REGION", list), ("SWITCHES", bool)])
