@@ -44,7 +44,7 @@ def grasp_input(
         segmap: uint16 [H, W], the target's id where it is visible, else 0.
 
     Raises:
-        ValueError: nothing can be picked, no object has the target's id, or none of its pixels is visible.
+        ValueError: nothing can be picked, or has depth; no object has the target's id, or none of its pixels is visible.
         InvalidMessage: (a ValueError) the messages do not fit one another.
     """
     scene = message_to_scene(masks)

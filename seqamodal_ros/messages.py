@@ -331,10 +331,14 @@ def message_to_scene(message: Any) -> LayeredScene:
     geometry = Geometry(message.source_width, message.source_height, message.offset_x, message.offset_y, side)
     left, top, right, bottom = geometry.seen
     placed = math.isfinite(side + message.offset_x + message.offset_y) and left < right and top < bottom
-    if not placed or max(message.source_width, message.source_height) > LARGEST_SIDE:
+    if not placed:
         raise InvalidMessage(
-            f"masks on the square of {side:g} pixels from {message.offset_x:g}, {message.offset_y:g} on lie nowhere in the "
-            f"image of {message.source_width}x{message.source_height}, whose sides must be in 1..{LARGEST_SIDE}"
+            f"masks on the square of {side:g} pixels from {message.offset_x:g}, {message.offset_y:g} on lie nowhere in the image "
+            f"of {message.source_width}x{message.source_height}: set scale and offset as LayeredMasks.msg says"
+        )
+    if max(message.source_width, message.source_height) > LARGEST_SIDE:
+        raise InvalidMessage(
+            f"masks of an image of {message.source_width}x{message.source_height}; sides must be in 1..{LARGEST_SIDE}"
         )
     layers = message.layers
     samples = len(layers[0].hypotheses) if layers else message.num_samples

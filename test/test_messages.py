@@ -189,7 +189,8 @@ def test_a_message_that_is_not_what_it_says_is_refused(damage):
         message.layers = message.objects = []
     else:
         message.layers[1].hypotheses = message.layers[1].hypotheses[:1]
-    with pytest.raises(InvalidMessage):
+    words = {"no number": "nowhere", "endless": "nowhere", "elsewhere": "nowhere", "too large": "sides must be in"}
+    with pytest.raises(InvalidMessage, match=words.get(damage)):
         message_to_scene(message)
 
 

@@ -101,7 +101,7 @@ def load_model(model: str) -> Model:
     """Load a model by its name in ``models/manifest.yaml`` ("default" among them), or by the path of a safetensors file.
 
     Raises:
-        ValueError: no such name; the message lists the names. Or the file is tampered with, or not ours.
+        ValueError: no such name; the message lists the names. Or the file is too large, tampered with, or not ours.
         FileNotFoundError: the file is missing, or the one that holds the rest of its weights; the message says how to get it.
     """
     path, expected = _resolve(model)

@@ -112,17 +112,13 @@ class Recorder(Node):
 
         Raises:
             OSError: something could not be written; a full disk, say.
-            ValueError: a message held NaN, which JSON cannot.
         """
         if self._bag is None:
             return
         with ExitStack() as each:
             each.callback(self._page.write, self.out / PAGE)
-            each.callback(self._write_layers)
+            each.callback(write_whole, self.out / "layers.json", json.dumps(self.frames, indent=1, allow_nan=False).encode())
             each.callback(self._bag.close)
-
-    def _write_layers(self) -> None:
-        write_whole(self.out / "layers.json", json.dumps(self.frames, indent=1, allow_nan=False).encode())
 
 
 def bag_opener(out: Path) -> Callable[[], Any]:
@@ -197,7 +193,7 @@ def _record(recorder: Recorder, stop: list[int]) -> int:
         complete = False
     try:
         recorder.close()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         complain(f"recorder: {error}")
         complete = False
     count = len(recorder.frames)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 LARGEST_SIDE = 16384  # of a source image, pixels
 FINER = 2  # pixels a side for one of the model's, to which a large image is brought first
+ROUNDING = 1e-6  # source pixels by which sums of float64 may be off
 PADDING = 128  # grey level of what lies outside the source; zero once normalised to [-1, 1]
 FITS = ("letterbox", "centre_crop")
 
@@ -163,12 +164,15 @@ class Geometry:
         return x, y, right - x, bottom - y
 
     def touches_border(self, mask: np.ndarray) -> bool:
-        """Whether the box around a mask comes to half a mask pixel from the edge of what is seen, or nearer: masks end there."""
+        """Whether the box around a mask comes to half a mask pixel from the edge of what is seen, or nearer.
+
+        A mask pixel of which the image has less than half is no part of any mask.
+        """
         scale_x, scale_y, _, _ = self.affine(mask.shape[1])
         left, top, right, bottom = self.seen
         x, y, width, height = self.box(mask)
         across, down = min(x - left, right - x - width), min(y - top, bottom - y - height)
-        return bool(across <= scale_x / 2 + 1e-6 or down <= scale_y / 2 + 1e-6)
+        return bool(across <= scale_x / 2 + ROUNDING or down <= scale_y / 2 + ROUNDING)
 
     def reached_in_source(self, mask: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
         """The rows and columns of the source that a mask [h, w] reaches, and what it is there, float32; zero elsewhere."""

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -26,7 +28,7 @@ from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import MessageTypes, image_array, scene_to_message
 from seqamodal_ros.ros import player
 from seqamodal_ros.ros.player import FIND_WITHIN, PlayError, read_camera_info
-from seqamodal_ros.ros.recorder import bag_opener
+from seqamodal_ros.ros.recorder import KEPT_IMAGES, Recorder, bag_opener
 from seqamodal_ros.share import share_folder
 
 NOTHING = "recorder: no frame was recorded: is the perception node active, and does a camera send to it?\n"
@@ -86,7 +88,20 @@ def test_an_interrupted_player_of_a_camera_has_done_what_it_should(monkeypatch, 
 
     monkeypatch.setattr(sys, "argv", ["player"])
     monkeypatch.setattr(player, "Player", Interrupted)
-    assert player.main() == code
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert player.main() == code
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def test_an_image_whose_stamp_comes_again_waits_as_long_as_others_do():
+    """As of a bag that begins anew."""
+    fake = SimpleNamespace(_images=OrderedDict(), _write=lambda *_: None)
+    for stamp in (*range(KEPT_IMAGES), 0, KEPT_IMAGES):
+        Recorder._on_image(fake, image_message(stamp))
+    assert {sec for sec, _ in fake._images} == {0, *range(2, KEPT_IMAGES + 1)}
 
 
 def test_what_cannot_be_written_at_the_end_is_told_and_the_rest_is_there(tmp_path: Path, eager_model: Path):

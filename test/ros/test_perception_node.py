@@ -239,7 +239,7 @@ def test_a_frame_goes_with_the_parameters_of_its_moment_and_grows_old_by_the_clo
     assert frames[0].late() == 2.0
 
 
-def test_pauses_that_tests_shorten_are_those_of_the_documentation():
+def test_pauses_that_tests_shorten_are_as_long_as_the_documentation_says():
     assert (camera.WARN_EVERY, camera.QUIET, points.DEPTH_WITHIN) == (5, 5, 0.5)
     assert (heartbeat.LOADING, perception_node.DOUBLE_AFTER) == (300, 25)
     assert perception_node.TOLD_WITHIN <= 1  # of the two seconds within which SIGINT ends the node

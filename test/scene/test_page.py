@@ -259,7 +259,11 @@ def corners(part: str) -> np.ndarray:
 def test_any_image_size(write, make_scene, rectangles, size):
     height, width = size
     scene = make_scene(rectangles((0, 0, 20, 20), (10, 10, 32, 32)), width=width, height=height)
-    assert len(Elements(write(("a", scene))).all("img")) == 1
+    text = write(("a", scene))
+    assert len(Elements(text).all("img")) == 1
+    places = re.findall(r'class="badge".*?left: (.+?)%; top: (.+?)%', text)
+    assert len(places) == 2
+    assert all(0 <= float(share) <= 100 for place in places for share in place)
 
 
 def test_another_size_is_an_error(scene):
