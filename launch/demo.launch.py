@@ -21,8 +21,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from seqamodal_ros.ros.demo import check_source
 from seqamodal_ros.ros.fastdds import profile_variable
-from seqamodal_ros.scene.sources import check_source
 
 PROFILE = profile_variable()
 # perception.launch.py's arguments that player and recorder do not follow: without effect here

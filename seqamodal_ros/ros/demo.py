@@ -15,7 +15,7 @@ from typing import Any
 
 from ament_index_python import PackageNotFoundError, get_package_prefix
 
-from seqamodal_ros.scene.sources import check_source
+from seqamodal_ros.scene.sources import shots
 from seqamodal_ros.share import share_folder
 
 BUILD = "run `make build`, or `colcon build` and source install/setup.bash"
@@ -35,6 +35,20 @@ def executable(name: str) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {BUILD}")
     return str(path)
+
+
+def check_source(source: str, out: str) -> None:
+    """That a demo can play `source`, if any, and its recording in the folder `out` would not replace it.
+
+    Raises:
+        OSError: the source does not exist, holds nothing, or cannot be opened; or it would, FileExistsError.
+    """
+    if not source:
+        return  # the sample frames
+    path, folder = Path(source).expanduser(), Path(out).expanduser().resolve()
+    if path.resolve().is_relative_to(folder):
+        raise FileExistsError(f"the recording in {folder} would replace {source}: name another folder as `out`")
+    shots(path, 1.0).close()
 
 
 def end(process: subprocess.Popen) -> int:

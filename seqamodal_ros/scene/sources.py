@@ -44,20 +44,6 @@ def shots(source: Path, period: float) -> Generator[Shot, None, None]:
     return _images(find_images([source]))
 
 
-def check_source(source: str, out: str) -> None:
-    """That a demo can play `source`, if any, and its recording in the folder `out` would not replace it.
-
-    Raises:
-        OSError: see `shots`; or it would, FileExistsError.
-    """
-    if not source:
-        return  # the sample frames
-    path, folder = Path(source).expanduser(), Path(out).expanduser().resolve()
-    if path.resolve().is_relative_to(folder):
-        raise FileExistsError(f"the recording in {folder} would replace {source}: name another folder as `out`")
-    shots(path, 1.0).close()
-
-
 def _images(paths: list[Path]) -> Generator[Shot, None, None]:
     for path in paths:
         try:
