@@ -99,7 +99,7 @@ def test_the_demo_does_not_play_what_it_would_replace(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "source,words", [("nowhere", "nowhere does not exist"), ("/dev/video999", "cannot open the camera /dev/video999")]
+    "source,words", [("nowhere", "no such file or folder: nowhere"), ("/dev/video999", "cannot open the camera /dev/video999")]
 )
 def test_a_demo_of_what_cannot_be_played_ends_launch_with_one_clear_line(tmp_path: Path, source: str, words: str):
     pytest.importorskip("launch_ros", reason=NO_LAUNCH)
