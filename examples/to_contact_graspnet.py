@@ -24,6 +24,8 @@ from seqamodal_ros.messages import message_to_scene
 from seqamodal_ros.scene.nearer import free_by_depth
 from seqamodal_ros.scene.picking import LOW_SCORE, free_objects
 
+MEASURED = 0.2  # of an object's visible pixels that must have depth: of glass, say, only speckles do
+
 
 def grasp_input(
     masks: Any, depth: Any, camera_info: Any, target: int | None = None, min_score: float = LOW_SCORE
@@ -44,7 +46,8 @@ def grasp_input(
         segmap: uint16 [H, W], the target's id where it is visible, else 0.
 
     Raises:
-        ValueError: nothing can be picked, or has depth; no object has the target's id, or none of its pixels is visible.
+        ValueError: nothing can be picked, or has depth; no object has the target's id, none of its pixels is visible, or too few
+            have depth.
         InvalidMessage: (a ValueError) the messages do not fit one another.
     """
     scene = message_to_scene(masks)
@@ -57,18 +60,24 @@ def grasp_input(
         free = free_by_depth(scene, metres, min_score=min_score)
         if not free:
             raise ValueError("by depth, something nearer lies at the edge of each object that could be picked")
-        measured = set(np.unique(label[~np.isnan(metres)]))  # not glass, say, of which no depth came
-        target = next((obj.id for obj in free if obj.id in measured), 0)
+        target = next((obj.id for obj in free if _measured(label == obj.id, metres) >= MEASURED), 0)
         if not target:
-            raise ValueError("of no object that could be picked is there a visible pixel with depth")
+            raise ValueError(f"no object that could be picked has depth in {MEASURED:.0%} of its visible pixels")
     seen = label == target
     if target < 1 or not seen.any():  # ids run from 1, 0 is where no object is
         raise ValueError(f"no pixel of object {target} is visible, or there is no such object")
+    if (share := _measured(seen, metres)) < MEASURED:
+        raise ValueError(f"object {target} has depth in {share:.0%} of its visible pixels, less than {MEASURED:.0%}")
     return {
         "depth": np.nan_to_num(metres, nan=0.0),
         "K": np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64),
         "segmap": np.where(seen, target, 0).astype(np.uint16),
     }
+
+
+def _measured(seen: np.ndarray, metres: np.ndarray) -> float:
+    """Share of an object's visible pixels, bool [H, W], that have depth; 0 where none is visible."""
+    return 1 - float(np.isnan(metres[seen]).mean()) if seen.any() else 0.0
 
 
 def main() -> int:
@@ -128,9 +137,10 @@ def main() -> int:
                 return 0
             if stop:
                 return 130
-            masks = "came" if pairs.waiting or pair else "did not come"
-            came = f"masks {masks}, depth images: {pairs.depths}, camera_info: {len(infos)}"
-            print(f"nothing written within {arguments.timeout:g} s: {missing[-1] if missing else came}", file=sys.stderr)
+            masks = "came" if pairs.waiting or pair or missing else "did not come"
+            came = f"masks {masks}, depth images kept: {pairs.depths}, camera_info: {len(infos)}"
+            why = missing[-1:] if infos else []  # without camera_info nothing else has kept it from writing
+            print(f"nothing written within {arguments.timeout:g} s: {'; '.join([*why, came])}", file=sys.stderr)
             return 1
         except OSError as error:
             print(error, file=sys.stderr)

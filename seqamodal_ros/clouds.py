@@ -81,7 +81,11 @@ def registered_metres(header: Any, depth: Any, width: int, height: int) -> np.nd
 
 
 def keep_latest(depths: deque[Any], depth: Any) -> None:
-    """Add a depth image that has come, and drop the oldest ones until those that are kept have `MOST_BYTES` at most."""
+    """Add a depth image that has come; drop those that are of before a jump in time, as a camera's stamps only grow, and the
+    oldest ones until those that are kept have `MOST_BYTES` at most.
+    """
+    while depths and seconds_apart(depth.header.stamp, depths[-1].header.stamp) <= 0:
+        depths.pop()
     depths.append(depth)
     while len(depths) > 1 and sum(len(each.data) for each in depths) > MOST_BYTES:
         depths.popleft()
@@ -146,8 +150,10 @@ class MasksWithDepth:
             nearest = min(range(len(apart)), key=lambda k: abs(apart[k]))
             if abs(apart[nearest]) <= MAX_SKEW:
                 return self._masks.popleft(), self._depths[nearest]
-            away = f"{abs(apart[nearest]):.3g} s away, more than {MAX_SKEW:g}"
-            self._leave_out(1, f"of {len(apart)} depth images the nearest is {away}")
+            why = f"of {len(apart)} depth images the nearest is {abs(apart[nearest]):.3g} s away, more than {MAX_SKEW:g}"
+            if min(apart) > 0 and sum(len(depth.data) for depth in self._depths) > MOST_BYTES / 2:
+                why += f"; of earlier ones {MOST_BYTES // 2**20} MB at most are kept: publish smaller ones, or fewer a second"
+            self._leave_out(1, why)
         return None
 
     def _leave_out(self, count: int, why: str) -> None:

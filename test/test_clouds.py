@@ -107,6 +107,14 @@ class TestMasksWithDepth:
         self.add(depths=(98.98, 1))
         assert self.pairs.depths == 1 and self.taken() == (1, 1)
 
+    @pytest.mark.parametrize("before", [(1,), (1, 1.03), (1, 1.01, 1.04)])
+    def test_where_stamps_come_again_the_newer_depth_counts(self, before):
+        """A simulation that is reset to the same time, or paused while things are moved."""
+        old = self.add(depths=before)
+        (new,) = self.add(depths=(1,), masks=(1,))
+        _, depth = self.pairs.take()
+        assert depth is new and depth is not old[0] and self.pairs.depths == 1
+
     def test_masks_do_not_wait_in_any_number(self, monkeypatch):
         monkeypatch.setattr(seqamodal_ros.clouds, "MOST_MASKS", 3)
         self.add(masks=(1, 2, 3, 4))
@@ -118,6 +126,7 @@ class TestMasksWithDepth:
         assert self.pairs.depths == 2
         self.add(masks=(1.5,))
         assert self.taken() is None and "of 2 depth images the nearest is 2.5 s away" in self.told[0]
+        assert "of earlier ones 0 MB at most are kept: publish smaller" in self.told[0]
         self.add(depths=(9,), size=1000)
         assert self.pairs.depths == 1  # one is kept, however large
 

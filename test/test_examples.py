@@ -113,9 +113,8 @@ class TestToContactGraspNet:
         np.testing.assert_array_equal(segmap == 2, scene.to_source(scene.objects[1].visible))
 
     def test_a_target_of_ones_own(self, masks, scene):
-        metres = depth_image(np.full((HEIGHT, WIDTH), np.nan, np.float32), "32FC1")
+        metres = depth_image(np.ones((HEIGHT, WIDTH), np.float32), "32FC1")
         found = to_contact_graspnet.grasp_input(masks, metres, info(), target=3)
-        assert not found["depth"].any()
         np.testing.assert_array_equal(found["segmap"], np.where(scene.label() == 3, 3, 0))
         for nothing in (9, 0, -1):
             with pytest.raises(ValueError, match=f"object {nothing}"):
@@ -137,11 +136,19 @@ class TestToContactGraspNet:
             to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info(), min_score=0.9)
 
     def test_what_no_depth_came_of_is_left(self, masks, scene):
-        """Object 2 is the surer one, and of glass."""
-        millimetres = np.where(scene.label() == 2, 0, 1000).astype(np.uint16)
+        """Object 2 is the surer one, and of glass, of which a speckle of depth comes."""
+        seen = scene.label() == 2
+        millimetres = np.where(seen, 0, 1000).astype(np.uint16)
+        millimetres[tuple(np.argwhere(seen)[0])] = 1000
         assert to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info())["segmap"].max() == 1
-        with pytest.raises(ValueError, match="of no object that could be picked is there a visible pixel with depth"):
+        with pytest.raises(ValueError, match="no object that could be picked has depth in 20% of its visible pixels"):
             to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info(), min_score=0.9)
+        with pytest.raises(ValueError, match="object 2 has depth in 0% of its visible pixels, less than 20%"):
+            to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info(), target=2)
+        rows, columns = np.nonzero(seen)
+        quarter = slice(None, len(rows) // 4)
+        millimetres[rows[quarter], columns[quarter]] = 1000
+        assert to_contact_graspnet.grasp_input(masks, depth_image(millimetres), info(), target=2)["segmap"].max() == 2
 
     def test_messages_that_do_not_fit(self, masks):
         depth = depth_image(np.ones((HEIGHT, WIDTH), np.uint16))

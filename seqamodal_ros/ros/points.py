@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
@@ -70,6 +71,7 @@ class Points:
         overrides = QoSOverridingOptions.with_default_policies()
         self._publisher = node.create_lifecycle_publisher(PointCloud2, f"~/{prefix}points", 1, qos_overriding_options=overrides)
         self._depths: deque[Image] = deque(maxlen=KEPT_DEPTHS)
+        self._stamp: Time | None = None  # of the image that was matched last
         # of frames that wait or are at work; no WeakSet, from which the worker's thread would take them while they are looked at
         self._matches: list[ref[DepthMatch]] = []
         self._info: CameraInfo | None = None
@@ -93,6 +95,10 @@ class Points:
         """For the image of this header; it goes on for as long as someone holds it, as inference may take longer than
         depth images are kept, and the one that fits may come after its colour image.
         """
+        before, self._stamp = self._stamp, header.stamp
+        if before is not None and self._depths and (back := seconds_apart(before, header.stamp)) > 0:
+            if seconds_apart(self._depths[-1].header.stamp, header.stamp) > back / 2:  # a simulation began anew, depth not yet
+                self._depths.clear()
         found = DepthMatch(header)
         for depth in self._depths:
             found.offer(depth)
@@ -110,8 +116,9 @@ class Points:
         self._settle()
 
     def forget(self) -> None:
-        """Make no cloud of what waits for its depth image."""
+        """Make no cloud of what waits for its depth image, nor of depth images that came before now."""
         self._waiting.clear()
+        self._depths.clear()
         self._timer.cancel()
 
     def _settle(self) -> None:

@@ -19,10 +19,12 @@ pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheel
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
 import rclpy
+from builtin_interfaces.msg import Time
 from harness import WITHIN, image_message
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 
 from seqamodal_msgs.msg import LayeredMasks
 from seqamodal_ros.messages import InvalidMessage, MessageTypes, fill_image, image_array, message_to_scene, scene_to_message
@@ -342,6 +344,19 @@ def test_the_example_for_contact_graspnet(launch, peer, masks, tmp_path):
     assert output.startswith(f"{out}: object 2, ")
     data = np.load(out)
     assert (data["depth"] == 1.25).all() and np.unique(data["segmap"]).tolist() == [0, 2] and data["K"][0, 2] == 31.5
+
+
+def test_without_camera_info_it_says_so_whatever_else_came(launch, peer, masks, tmp_path):
+    """The first masks are mostly of an image of before it listened, which no depth image fits."""
+    process = launch("examples/to_contact_graspnet.py", "--out", str(tmp_path / "pick.npz"), "--timeout", "6")
+    late = Header(frame_id=masks.header.frame_id, stamp=Time(sec=masks.header.stamp.sec + 1))
+    messages = {"depth": fill_image(Image(), np.full((48, 64), 1250, np.uint16), "16UC1", late), "seqamodal/layered_masks": masks}
+    publish_until(peer, messages, lambda: process.poll() is not None)
+    _, error = process.communicate()
+    assert process.returncode == 1
+    assert error.startswith("nothing written within 6 s: masks came, depth images kept: ") and error.endswith(
+        ", camera_info: 0\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from harness import WITHIN, DepthCamera, image_message
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_srvs.srv import Trigger
 
 from seqamodal_ros.clouds import POINT
 from seqamodal_ros.messages import fill_image, message_to_scene
@@ -168,6 +169,46 @@ def test_a_cloud_waits_for_the_depth_image_of_its_stamp(listening, monkeypatch):
     assert b.wait(lambda: listening.clouds)
     np.testing.assert_allclose(np.frombuffer(listening.clouds[0].data, POINT)["xyz"][:, 2], 1.2, atol=1e-6)
     assert b.wait(b.camera.points._timer.is_canceled)
+
+
+def distance(cloud: PointCloud2) -> float:
+    """Of all its points, metres."""
+    (metres,) = set(np.frombuffer(cloud.data, POINT)["xyz"][:, 2].tolist())
+    return round(metres, 6)
+
+
+@pytest.mark.parametrize("how", ["reset", "jump"])
+def test_depth_of_before_a_reset_or_a_jump_in_time_counts_no_more(listening, how, monkeypatch):
+    """As where a simulation begins anew: images of the same stamps come again, this time before their depth images."""
+    monkeypatch.setattr("seqamodal_ros.ros.points.DEPTH_WITHIN", WITHIN)
+    b = listening.bench
+    for stamp in (3, 4):
+        heard_depth(listening, depth_image(stamp, 0, 1000))
+    if how == "reset":
+        assert b.node._on_reset(Trigger.Request(), Trigger.Response()).success
+    else:
+        b.peer.send(4)
+        assert b.wait(lambda: listening.clouds)
+    answered, clouds = len(b.peer.masks), len(listening.clouds)
+    b.peer.send(3)
+    assert b.wait(lambda: len(b.peer.masks) == answered + 1)
+    assert len(listening.clouds) == clouds
+    heard_depth(listening, depth_image(3, 0, 2000))
+    assert b.wait(lambda: len(listening.clouds) == clouds + 1)
+    assert distance(listening.clouds[-1]) == 2.0 and b.camera.counters.without_points == 0
+
+
+def test_where_depth_is_the_first_to_begin_anew_it_counts(listening, monkeypatch):
+    monkeypatch.setattr("seqamodal_ros.ros.points.DEPTH_WITHIN", WITHIN)
+    b = listening.bench
+    for stamp, millimetres in ((3, 1000), (4, 1000), (3, 2000)):
+        heard_depth(listening, depth_image(stamp, 0, millimetres))
+        if stamp == 4:
+            b.peer.send(4)
+            assert b.wait(lambda: listening.clouds)
+    b.peer.send(3)
+    assert b.wait(lambda: len(listening.clouds) == 2)
+    assert distance(listening.clouds[-1]) == 2.0
 
 
 def test_where_none_of_its_stamp_comes_the_nearest_does(listening):
