@@ -141,6 +141,8 @@ class Camera:
             answer.frame.reply(answer)
         elif answer.scene is not None:
             self._publish(answer, answer.scene)
+        elif answer.overlay is not None:
+            self.outputs.publish_overlay(answer.frame, answer.overlay)
         elif bad is not None:
             self._reject(bad)
 

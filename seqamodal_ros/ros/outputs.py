@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
@@ -54,13 +55,15 @@ class Outputs:
         return scene_to_message(scene, frame.header, self._model_id, self._types, frame.hypotheses)
 
     def publish(self, answer: Answer, scene: LayeredScene) -> None:
-        """Send an answer's scene, and the pictures that were made of it."""
+        """Send an answer's scene, and the label image if one was made of it."""
         header = answer.frame.header
         self._masks.publish(self.message(answer.frame, scene))
         if answer.label is not None:
             self._label.publish(fill_image(Image(), answer.label, "mono16", header))
-        if answer.overlay is not None:
-            self._overlay.publish(fill_image(Image(), answer.overlay, "rgb8", header))
+
+    def publish_overlay(self, frame: Frame, overlay: np.ndarray) -> None:
+        """Send a frame's overlay, uint8 [H, W, 3]."""
+        self._overlay.publish(fill_image(Image(), overlay, "rgb8", frame.header))
 
     def destroy(self) -> None:
         """Take the topics away."""

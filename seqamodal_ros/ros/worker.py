@@ -95,14 +95,14 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What became of a frame: its scene and the pictures that were wanted, or the error that was raised.
+    """What became of a frame: its scene, or the error that was raised; the overlay, if wanted, comes later, alone.
 
     Attributes:
         frame: the one that was submitted.
-        scene: None where there is an error.
+        scene: None where there is an error, or the overlay.
         label: uint16 [H, W], `LayeredScene.label`, if wanted.
-        overlay: uint8 [H, W, 3], `pictures.overlay`, if wanted.
-        error: what inference raised, or making the image, if it did.
+        overlay: uint8 [H, W, 3], `pictures.overlay`.
+        error: what inference raised, or making the image or the overlay, if it did.
     """
 
     frame: Frame
@@ -224,7 +224,7 @@ class Worker:
             raise Cancelled
 
     def _see(self, frames: list[Frame]) -> list[Answer]:
-        """Frames of the same K and seed, as one batch."""
+        """Frames of the same K and seed, as one batch; without overlays."""
         first = frames[0]
         scenes = {frame: scene for frame in frames if (scene := self._stillness.recall(frame)) is not None}
         if new := [frame for frame in frames if frame not in scenes]:
@@ -234,15 +234,13 @@ class Worker:
             for frame, scene in zip(new, found, strict=True):
                 scenes[frame] = scene
                 self._stillness.keep(frame, scene)
-        return [
-            Answer(
-                frame,
-                scenes[frame],
-                scenes[frame].label() if frame.label else None,
-                overlay(frame.image, scenes[frame]) if frame.overlay else None,
-            )
-            for frame in frames
-        ]
+        return [Answer(frame, scenes[frame], scenes[frame].label() if frame.label else None) for frame in frames]
+
+    def _draw(self, frame: Frame, scene: LayeredScene) -> Answer:
+        try:
+            return Answer(frame, overlay=overlay(frame.image, scene))
+        except Exception as error:  # out of memory for a huge image, say
+            return Answer(frame, error=_let_go(error))
 
     def _work(self) -> None:
         while (taken := self._mailbox.take()) is not None:
@@ -310,6 +308,9 @@ class Worker:
             failure = _let_go(error)
         else:
             self._tell(answers)
+            for answer in answers:  # drawn once all masks are sent: of a large image that takes longer than inference
+                if answer.frame.overlay and answer.scene is not None and self._round_at_work == self._round:
+                    self._tell([self._draw(answer.frame, answer.scene)])
             return
         if len(frames) == 1:
             self._tell([Answer(frames[0], error=failure)])

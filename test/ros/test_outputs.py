@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`~/label` and `~/overlay` agree with the masks, and are made only while someone listens; compressed images come in too."""
 
+import threading
 import time
 
 import cv2
@@ -73,12 +74,38 @@ def test_pictures_that_nobody_listens_to_are_not_made(bench, monkeypatch):
     assert made == []
     listen(b, "overlay")
     b.peer.send(2)
-    assert b.wait(lambda: len(b.peer.masks) == 2)
-    assert made == ["overlay"]
+    assert b.wait(lambda: len(b.peer.masks) == 2 and made == ["overlay"])
     listen(b, "label")
     b.peer.send(3)
-    assert b.wait(lambda: len(b.peer.masks) == 3)
-    assert made == ["overlay", "label", "overlay"]
+    assert b.wait(lambda: len(b.peer.masks) == 3 and made == ["overlay", "label", "overlay"])
+
+
+def test_masks_do_not_wait_for_an_overlay(bench, monkeypatch):
+    """Of a 4K image drawing one takes half a second."""
+    masks_came = threading.Event()
+    monkeypatch.setattr("seqamodal_ros.ros.worker.HAND_OVER", 0.0)
+    monkeypatch.setattr("seqamodal_ros.ros.worker.overlay", lambda image, _: masks_came.wait(20) and image)
+    b = bench()
+    heard = listen(b, "overlay")
+    b.connected()
+    b.peer.send()
+    assert b.wait(lambda: b.peer.masks) and not heard
+    masks_came.set()
+    assert b.wait(lambda: heard)
+    assert b.camera.counters.answered == 1
+
+
+def test_an_overlay_that_cannot_be_drawn_is_told_and_its_masks_are_sent(bench, monkeypatch):
+    def draw(image, scene):
+        raise MemoryError("of a huge image")
+
+    monkeypatch.setattr("seqamodal_ros.ros.worker.overlay", draw)
+    b = bench()
+    listen(b, "overlay")
+    b.connected()
+    b.peer.send()
+    assert b.wait(lambda: b.peer.masks and b.camera.counters.failed == 1)
+    assert b.camera.counters.answered == 1 and b.node._worker.alive
 
 
 def compressed(data: bytes, kind: str = "rgb8; jpeg compressed bgr8") -> CompressedImage:
