@@ -117,6 +117,7 @@ def _job(arguments: argparse.Namespace, bag: Bag, topic: str, storage: str, perc
         "model": perceiver.model_id,
         "device": perceiver.device,
         "runtime": perceiver.runtime,
+        "precision": perceiver.precision,
         "num-samples": arguments.num_samples,
         "seed": arguments.seed,
         "fit": arguments.fit,

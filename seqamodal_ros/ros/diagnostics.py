@@ -81,7 +81,7 @@ def status(
     name: str,
     state: str,
     problem: str,
-    counters: Counters,
+    counters: Counters | None,
     details: Mapping[str, str],
     fatal: bool = False,
     hardware_id: str = "",
@@ -92,6 +92,6 @@ def status(
     """
     found = DiagnosticStatus(name=name, hardware_id=hardware_id, message=problem or state)
     found.level = DiagnosticStatus.ERROR if fatal else DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
-    values = {field.name: str(getattr(counters, field.name)) for field in fields(counters)}
+    values = {field.name: str(getattr(counters, field.name)) for field in fields(counters)} if counters else {}
     found.values = [KeyValue(key=key, value=value) for key, value in {"state": state, **values, **details}.items()]
     return found

@@ -234,6 +234,9 @@ class PerceptionNode(LifecycleNode):
         if self._doubles_seen >= DOUBLE_AFTER:
             problem = f"another node is named {name} too: start one of them with `--ros-args -r __node:=NAME`"
             self.get_logger().warning(problem, throttle_duration_sec=60.0)
+        if not self.get_clock().now().nanoseconds:
+            problem = "use_sim_time is set, but nobody publishes /clock: no age is known, and max_age drops nothing"
+            self.get_logger().warning(problem, throttle_duration_sec=60.0)
         if self._worker is not None and not self._worker.alive:
             self._give_up(
                 "the worker thread has ended, which is a bug, please report it: exiting, so that launch restarts the node"
@@ -241,7 +244,7 @@ class PerceptionNode(LifecycleNode):
         self._tell(problem)
 
     def _tell(self, problem: str, fatal: bool = False) -> None:
-        """A status a camera; one for the node where it has none yet."""
+        """A status a camera; one for the node where it has none yet, or they have names."""
         name = self.get_fully_qualified_name()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
@@ -258,6 +261,8 @@ class PerceptionNode(LifecycleNode):
             about |= {"runtime": perceiver.runtime, "precision": perceiver.precision}
             if self._worker.gpu_memory is not None:
                 about["gpu_memory_mb"] = f"{self._worker.gpu_memory / 1e6:.0f}"
+            if "" not in self.cameras:  # or what was said of the node before it had cameras would stand for ever
+                message.status.append(status(name, state, problem, None, about, fatal))
             for camera in self.cameras.values():
                 details = {**about, **camera.pace.described()}
                 if camera.last_stamp is not None:

@@ -60,10 +60,11 @@ def test_a_bad_image_of_one_is_none_of_the_others_business(pair):
     pair.peer.create_subscription(
         DiagnosticArray, "/diagnostics", lambda message: heard.update({each.name: each for each in message.status}), 10
     )
-    assert pair.wait(lambda: len(heard) == 2)
+    assert pair.wait(lambda: len(heard) == 3)
     values = {name: {item.key: item.value for item in each.values} for name, each in heard.items()}
     assert values["/seqamodal: left"]["rejected"] == "1"
     assert values["/seqamodal: right"]["answered"] == "1"
+    assert values["/seqamodal"]["state"] == "active" and "received" not in values["/seqamodal"]  # what it said before is over
 
 
 def test_each_has_a_service(pair):

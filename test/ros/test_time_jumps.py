@@ -8,6 +8,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: `make test` installs its wheel
 pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`, or `colcon build` and source it")
 
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
 from harness import Bench, DepthCamera, image_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
@@ -106,3 +107,16 @@ def test_a_bag_that_is_played_in_a_loop_is_answered_each_time(bench):
         bag.play(stamp)
     bag.check(*loop * 3)
     assert bag.bench.camera.counters.without_points == 0
+
+
+def test_where_nobody_publishes_the_clock_that_was_asked_for_diagnostics_warn(bench):
+    """Every image would be from the future, and none too old."""
+    b = bench(use_sim_time=True, max_age=1.0)
+    heard: list[str] = []
+    b.peer.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda message: heard.extend(each.message for each in message.status), 10
+    )
+    said = "use_sim_time is set, but nobody publishes /clock: no age is known, and max_age drops nothing"
+    assert b.wait(lambda: said in heard)
+    Bag(b).turn(10)
+    assert b.wait(lambda: heard[-1] == "active")
