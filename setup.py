@@ -30,6 +30,7 @@ setup(
         shared("config/*"),
         shared("models/*"),
         shared("samples/*"),
+        shared("samples/depth/*"),
         shared("seqamodal_msgs/msg/*"),  # process_bag writes these messages without ROS
     ],
     # On a robot the libraries come from rosdep and a virtual environment, with pip from requirements/: named here, pip would

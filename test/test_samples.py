@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from seqamodal_ros.scene.image_files import read_depth
 from seqamodal_ros.scene.layers import layer_indices
 from training.data.samples import decode_mask, encode_mask, read_samples, read_truth
 
@@ -36,7 +37,7 @@ def test_a_dozen_frames_of_two_megabytes_at_most():
     images = sorted(path.name for path in SAMPLES.glob("frame_*"))
     assert images == [frame["image"] for frame in TRUTH["frames"]]
     assert len(images) == 12
-    assert sum(path.stat().st_size for path in SAMPLES.iterdir()) <= 2_000_000
+    assert sum(path.stat().st_size for path in SAMPLES.rglob("*")) <= 2_000_000
 
 
 @pytest.mark.parametrize("index", FRAMES)
@@ -46,6 +47,22 @@ def test_images_and_masks_have_the_stated_size(samples, index):
     assert sample.amodal.shape == (len(TRUTH["frames"][index]["objects"]), *SHAPE) and sample.amodal.dtype == bool
     assert sample.occluded_by.shape == (len(sample.amodal),) * 2 and sample.occluded_by.dtype == bool
     assert TRUTH["image_size"] == {"width": SHAPE[1], "height": SHAPE[0]}
+
+
+def test_depth_falls_from_what_is_covered_to_what_covers_it(samples):
+    """So depth images and frames are of the same place, and by the same camera."""
+    falls = []
+    for path in (SAMPLES / "depth").iterdir():
+        depth, sample = read_depth(path), samples[int(path.stem.removeprefix("frame_")) - 1]
+        assert depth.shape == SHAPE and 300 < depth.min() and depth.max() < 1000  # millimetres
+        visible = visible_masks_of(sample)
+        near = [cv2.dilate(mask.astype(np.uint8), np.ones((9, 9))) > 0 for mask in visible]
+        for under, over in np.argwhere(sample.occluded_by):
+            above, below = depth[visible[over] & near[under]], depth[visible[under] & near[over]]
+            if min(above.size, below.size) > 30:
+                falls.append(np.median(below) - np.median(above))
+    assert len(falls) > 40
+    assert np.mean(np.array(falls) > 0) > 0.9 and np.median(falls) > 30  # where they lean on one another, it hardly does
 
 
 @pytest.mark.parametrize("index", FRAMES)

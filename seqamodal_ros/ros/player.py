@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a folder of images, a video or a camera; the next image is sent when the last is answered."""
+"""Plays a folder of images, with depth where it has some, a video or a camera; each image is sent when the last is answered."""
 
 import sys
 import time
@@ -28,14 +28,16 @@ from seqamodal_ros.ros.command_line import (
     with_defaults,
 )
 from seqamodal_ros.ros.parameter_services import refuse_unknown_types
-from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
+from seqamodal_ros.ros.signals import Signalled, ending_at_once, undisturbed, until_signalled
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
+from seqamodal_ros.scene.image_files import read_depth
 from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
 PARAMETERS: Described = {
     "source": ("", "A folder of images, an image, a video, or a camera such as /dev/video0; empty: the sample frames."),
     "rate": (2.0, "Images a second at most, in (0, 1000]."),
+    "loop": (False, "Begin again at the end of the source, until interrupted."),
     "listeners": (1, "How many must listen before the first image is sent, so that a recorder misses none."),
     "frame_id": ("camera_optical_frame", "Of the headers."),
 }
@@ -43,6 +45,7 @@ SAY_AFTER = 3.0  # seconds after which it says what it waits for
 FIND_WITHIN = 60.0  # seconds until a perception node must have been found
 SEND_AGAIN_AFTER = 10.0  # seconds without an answer after which a frame counts as lost
 SEND_AT_MOST = 3
+DEPTH = "depth"  # folder in a folder of images: of NAME.jpg it may have NAME.png, see `read_depth`
 STAMPS_KEPT = 100  # of the last images, to know their answers by
 
 
@@ -51,7 +54,7 @@ class PlayError(RuntimeError):
 
 
 class Player(Node):
-    """Publishes `image` and `camera_info`, waits on `seqamodal/layered_masks` for the answer to each."""
+    """Publishes `image`, `depth` and `camera_info`, waits on `seqamodal/layered_masks` for the answer to each."""
 
     def __init__(self) -> None:
         super().__init__("player")
@@ -65,11 +68,14 @@ class Player(Node):
         self.frame_id = declared(self, PARAMETERS, "frame_id")
         warn_of_unknown_parameters(self)
         refuse_unknown_types(self)
-        self.endless = is_camera(self.source)
+        self.loop = declared(self, PARAMETERS, "loop")
+        self.endless = self.loop or is_camera(self.source)
         self._shots = shots(self.source, self.period)
         self._camera_info = read_camera_info(self.source / "camera_info.yaml")
         self._images = self.create_publisher(Image, "image", QoSProfile(depth=1))
         self._infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=1))
+        self._depth_folder = self.source / DEPTH
+        self._depths = self.create_publisher(Image, "depth", QoSProfile(depth=1)) if self._depth_folder.is_dir() else None
         masks = MessageTypes.ros().layered_masks
         self._masks = self.create_subscription(masks, "seqamodal/layered_masks", self._on_masks, QoSProfile(depth=5))
         self._sent: deque[tuple[int, int]] = deque(maxlen=STAMPS_KEPT)
@@ -79,25 +85,47 @@ class Player(Node):
         self._problem = ""  # of the node that is to answer
 
     def play(self) -> int:
-        """Send every image once and wait for its answer; returns how many errors the source had: images, or a part of a video.
+        """Send every image and wait for its answer; returns how many errors the source had: images, depth, a part of a video.
 
         Raises:
             PlayError: no perception node was found, it says what keeps it from answering, it does not answer, or another one, or
                 another camera, is at work here.
         """
         self._wait_for_node()
+        unreadable = self._play_once()
+        while self.loop and self._sent and not is_camera(self.source):
+            self._shots = shots(self.source, self.period)
+            unreadable = self._play_once()
+        return unreadable
+
+    def _play_once(self) -> int:
         unreadable = 0
         for name, pixels in self._shots:
             if isinstance(pixels, OSError):
                 self.get_logger().error(str(pixels))
                 unreadable += 1
                 continue
+            depth = None
+            try:
+                depth = self._depth_of(name)
+            except OSError as error:
+                self.get_logger().error(f"{error}; {name} is sent without depth")
+                unreadable += 1
             began = time.monotonic()
-            self._send(pixels, name)
+            self._send(pixels, depth, name)
             self._spin_until(lambda: False, began + self.period - time.monotonic())
         return unreadable
 
-    def _send(self, pixels: np.ndarray, name: str) -> None:
+    def _depth_of(self, name: str) -> np.ndarray | None:
+        """uint16 [H, W], millimetres, of a folder's image; None where it has no depth image.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        path = self._depth_folder / f"{Path(name).stem}.png"
+        return read_depth(path) if self._depths is not None and path.is_file() else None
+
+    def _send(self, pixels: np.ndarray, depth: np.ndarray | None, name: str) -> None:
         sent: set[tuple[int, int]] = set()
         for attempt in range(1, SEND_AT_MOST + 1):
             if attempt > 1:
@@ -108,10 +136,13 @@ class Player(Node):
             message.header.stamp = self._new_stamp()
             sent.add(stamp := stamp_of(message.header))
             self._sent.append(stamp)
-            self._images.publish(message)
-            if self._camera_info is not None:
-                self._camera_info.header = message.header
-                self._infos.publish(self._camera_info)
+            with undisturbed():
+                if depth is not None and self._depths is not None:
+                    self._depths.publish(fill_image(Image(), depth, "16UC1", message.header))
+                self._images.publish(message)
+                if self._camera_info is not None:
+                    self._camera_info.header = message.header
+                    self._infos.publish(self._camera_info)
             if self._spin_until(lambda: not sent.isdisjoint(self._answered), SEND_AGAIN_AFTER):  # a late answer counts too
                 return
         raise PlayError(f"no answer to {name}: is the perception node active, and does its log show an error?")
@@ -140,7 +171,8 @@ class Player(Node):
     def _spin_until(self, done: Callable[[], bool], seconds: float) -> bool:
         until = time.monotonic() + seconds
         while not (finished := done()) and time.monotonic() < until:
-            rclpy.spin_once(self, timeout_sec=min(0.05, max(0.0, until - time.monotonic())))
+            with undisturbed():
+                rclpy.spin_once(self, timeout_sec=min(0.05, max(0.0, until - time.monotonic())))
             if self._stranger:
                 raise PlayError(f"{self._stranger}: end the other camera or perception node, or set another ROS_DOMAIN_ID")
         return finished

@@ -2,6 +2,7 @@
 """SIGINT and SIGTERM, heard until the process is gone: rclpy's own handlers raise wherever the program is, and go before it."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,20 @@ def ending_at_once() -> Iterator[None]:
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within `ending_at_once`, a signal is heard once this ends: where one raises in the midst of rclpy's work, rclpy may tell of
+    an error of its own instead, of a message that it cannot convert, say.
+    """
+    global _raising
+    before, _raising = _raising, False
+    yield
+    _raising = before
+    if _raising and _came:
+        _raising = False
+        raise Signalled
+
+
+@contextmanager
 def until_signalled(arguments: list[str] | None = None) -> Iterator[list[int]]:
     """rclpy between its start and its end; what is yielded holds the signals that came so far, and says when to stop.
 
@@ -42,6 +57,9 @@ def until_signalled(arguments: list[str] | None = None) -> Iterator[list[int]]:
 
     Args:
         arguments: those of the command line, as `rclpy.init` takes them.
+
+    Raises:
+        SystemExit: ROS cannot start, with a line that says why.
     """
     global _came
     _came = came = []
@@ -55,7 +73,11 @@ def until_signalled(arguments: list[str] | None = None) -> Iterator[list[int]]:
 
     for number in SIGNALS:
         signal.signal(number, hear)
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # rclpy has no public name for its kind; arguments were looked at before
+        wrong = str(error).partition(", at ")[0]  # what follows are places in its sources
+        sys.exit(f"cannot start ROS: {wrong}; for its logs set ROS_LOG_DIR, or HOME, to a folder that can be written")
     try:
         yield came
     finally:

@@ -58,6 +58,25 @@ def read_image(path: Path | str) -> np.ndarray:
         raise OSError(f"cannot read {path}: {error}; {remedy}") from error
 
 
+def read_depth(path: Path) -> np.ndarray:
+    """uint16 [H, W], millimetres, 0 where nothing was measured, of a PNG of 16 bits.
+
+    Raises:
+        OSError: the file cannot be read, or is something else; the message names it.
+    """
+    try:
+        data = path.read_bytes()
+        checked_size(data)
+        depth = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except OSError as error:
+        raise OSError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, cv2.error) as error:
+        raise OSError(f"cannot read {path}: {error}") from error
+    if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
+        raise OSError(f"{path} is no depth image: give a grey PNG of 16 bits, millimetres")
+    return depth
+
+
 def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
     """uint8 [H, W, 3] RGB of an encoded image (PNG, JPEG, ...).
 

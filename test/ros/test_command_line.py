@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command lines of the executables, as real processes: help, and one line for what they cannot take."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -49,6 +50,19 @@ def test_an_argument_that_would_be_passed_over_is_refused(name):
     assert done.stderr == (
         f"{name}: error: unknown: --model fast; parameters are set by --ros-args -p NAME:=VALUE (see --help)\n"
     )
+
+
+@pytest.mark.parametrize("name", [*NODES, "pick_order"])
+def test_where_ros_cannot_write_its_log_a_line_says_what_to_set(name, tmp_path):
+    """As in a container that runs as a user without a home."""
+    (tmp_path / "file").touch()
+    environment = {key: value for key, value in os.environ.items() if key not in ("ROS_LOG_DIR", "ROS_HOME")}
+    command = [sys.executable, "-m", f"seqamodal_ros.ros.{name}"]
+    environment["HOME"] = str(tmp_path / "file")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cannot start ROS: failed to initialize logging: ") and "set ROS_LOG_DIR, or HOME, to a folder" in line
 
 
 def test_an_argument_after_those_of_ros_is_refused_too():

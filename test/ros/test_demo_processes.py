@@ -25,8 +25,8 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
 from seqamodal_msgs.msg import LayeredMasks
-from seqamodal_ros.messages import MessageTypes, image_array, scene_to_message
-from seqamodal_ros.ros import player
+from seqamodal_ros.messages import MessageTypes, image_array, scene_to_message, stamp_of
+from seqamodal_ros.ros import player, signals
 from seqamodal_ros.ros.player import FIND_WITHIN, PlayError, read_camera_info
 from seqamodal_ros.ros.recorder import KEPT_IMAGES, Recorder, bag_opener
 from seqamodal_ros.share import share_folder
@@ -331,6 +331,39 @@ def test_a_player_goes_on_where_a_simulation_s_clock_stands_still(start, peer, m
     assert stamps == [1, 2, 3]
 
 
+def test_a_folder_s_depth_images_are_played_beside_its_images(start, peer, make_scene, rectangles, tmp_path: Path):
+    """Image 0 has one, image 1 one that is none, image 2 has none; then all comes again, until interrupted."""
+    write_images(tmp_path / "in", 3)
+    depths = tmp_path / "in" / "depth"
+    depths.mkdir()
+    millimetres = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
+    cv2.imwrite(str(depths / "0.png"), millimetres)
+    cv2.imwrite(str(depths / "1.png"), (millimetres // 256).astype(np.uint8))
+    masks = peer.create_publisher(LayeredMasks, "seqamodal/layered_masks", 10)
+    scene, stamps, heard = make_scene(rectangles((4, 4, 20, 20)), 64, 48), [], []
+
+    def answer(image: Image) -> None:
+        stamps.append(stamp_of(image.header))
+        masks.publish(scene_to_message(scene, image.header, "test", MessageTypes.ros()))
+
+    peer.create_subscription(Image, "image", answer, 10)
+    peer.create_subscription(Image, "depth", heard.append, 10)
+    process = start("player", f"source:={tmp_path / 'in'}", "rate:=50.0", "loop:=true")
+    executor = SingleThreadedExecutor(context=peer.context)
+    executor.add_node(peer)
+    until = time.monotonic() + 60
+    while not (len(heard) >= 3 and stamp_of(heard[2].header) in stamps) and time.monotonic() < until:
+        executor.spin_once(timeout_sec=0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    executor.shutdown()
+    assert process.returncode == 0, output
+    assert f"{depths / '1.png'} is no depth image: give a grey PNG of 16 bits, millimetres; 1.png is sent without depth" in output
+    assert len(heard) >= 3 and {stamp_of(each.header) for each in heard[:3]} <= set(stamps[::3])
+    assert heard[0].encoding == "16UC1" and heard[0].header.frame_id == "camera_optical_frame"
+    np.testing.assert_array_equal(image_array(heard[0]), millimetres)
+
+
 def test_two_recorders_in_one_folder_are_refused_the_second_time(start, peer, tmp_path: Path):
     pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
     first = start("recorder", f"out:={tmp_path / 'out'}")
@@ -409,7 +442,23 @@ def test_a_player_that_is_interrupted_says_nothing_and_ends_with_130(start, peer
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("parameter", ["rate:=0.0", "rate:=fast", "source:=7"])
+def test_a_signal_in_the_midst_of_rclpy_s_work_is_heard_after_it():
+    """Raised there, it was taken for a message that cannot be converted, in one of a few interrupts of a fast player."""
+    kept = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    done = []
+    try:
+        with signals.until_signalled([]), pytest.raises(signals.Signalled), signals.ending_at_once():
+            with signals.undisturbed():
+                signal.raise_signal(signal.SIGINT)
+                done.append("work")
+            done.append("more")
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert done == ["work"]
+
+
+@pytest.mark.parametrize("parameter", ["rate:=0.0", "loop:=2", "rate:=fast", "source:=7"])
 def test_a_bad_player_parameter_is_one_clear_line(start, parameter):
     process = start("player", parameter)
     output, _ = process.communicate(timeout=30)

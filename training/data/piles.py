@@ -45,6 +45,7 @@ class Pile:
 
     Attributes:
         image: uint8 [480, 640, 3] RGB.
+        depth: float32 [480, 640], metres along the optical axis.
         names: kind of each object.
         amodal: bool [N, 480, 640].
         occluded_by: bool [N, N], Z of Eq. 1.
@@ -52,6 +53,7 @@ class Pile:
     """
 
     image: np.ndarray
+    depth: np.ndarray
     names: tuple[str, ...]
     amodal: np.ndarray
     occluded_by: np.ndarray
@@ -79,10 +81,11 @@ def make_pile(catalogue: Catalogue, recipe: Recipe, rng: np.random.Generator) ->
         depths = stage.depths()
         amodal, occluded_by = truth(depths)
         layers = _check(recipe, depths, amodal, occluded_by)
+        depth = np.minimum(depths.min(axis=0), stage.surroundings())
         image = stage.photograph(rng)
     left = [np.nonzero(mask.any(axis=0))[0][0] for mask in amodal]
     order = np.lexsort((left, layers))
-    return Pile(image, tuple(names[k] for k in order), amodal[order], occluded_by[np.ix_(order, order)], stage.tilt)
+    return Pile(image, depth, tuple(names[k] for k in order), amodal[order], occluded_by[np.ix_(order, order)], stage.tilt)
 
 
 def truth(depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

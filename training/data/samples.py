@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from training.data.piles import Pile
 
 QUALITY = 92  # of the JPEGs
+DEPTH = "depth"  # folder of the depth images
 CAMERA_NAME = "sample_camera"
 
 
@@ -91,7 +92,7 @@ def read_samples(folder: Path) -> list[Sample]:
 
 
 def write_samples(folder: Path, piles: Sequence["Pile"], catalogue: "Catalogue", seed: int, dropped: Mapping[str, int]) -> None:
-    """Write frames, ``truth.json``, ``camera_info.yaml``, ``ATTRIBUTION.md`` and ``README.md`` into `folder`.
+    """Write frames, their ``depth``, ``truth.json``, ``camera_info.yaml``, ``ATTRIBUTION.md`` and ``README.md`` into `folder`.
 
     Args:
         folder: made where missing.
@@ -102,12 +103,15 @@ def write_samples(folder: Path, piles: Sequence["Pile"], catalogue: "Catalogue",
     """
     from training.data.stage import HEIGHT, WIDTH, camera_matrix
 
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DEPTH).mkdir(parents=True, exist_ok=True)
     frames = []
     for index, pile in enumerate(piles, 1):
         image = f"frame_{index:02d}.jpg"
         if not cv2.imwrite(str(folder / image), pile.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
             raise OSError(f"cannot write {folder / image}")
+        depth = folder / DEPTH / f"frame_{index:02d}.png"
+        if not cv2.imwrite(str(depth), (1000 * pile.depth).round().astype(np.uint16)):
+            raise OSError(f"cannot write {depth}")
         frames.append({"image": image, "tilt_degrees": round(pile.tilt, 1), "objects": _objects(pile)})
     truth = {
         "image_size": {"width": WIDTH, "height": HEIGHT},
@@ -195,4 +199,5 @@ def _readme(seed: int) -> str:
         "MuJoCo drops the objects in a heap and renders it; each object rendered alone gives its amodal mask "
         "and who lies on whom\n(`truth.json`, read by `training/data/samples.py`); "
         "one camera took them all (`camera_info.yaml`). Objects and licences: `ATTRIBUTION.md`.\n"
+        "`depth/` has what an ideal depth camera would measure there: PNGs of 16 bits, millimetres.\n"
     )
