@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures a model on a packed set, or on composites, textures and the sample frames: `python -m training.evaluate --help`."""
+"""Measures a model on a packed set, on composites, textures and the sample frames, or on these alone, which need nothing else:
+`python -m training.evaluate --help`.
+"""
 
 import argparse
 import json
@@ -118,6 +120,11 @@ class Evaluation:
         figures = [] if self.others is None else self.others["figures"]
         return next((each for each in figures if each["set"] == name), None)
 
+    def frames(self) -> None:
+        """The sample frames."""
+        frames = [sample_scene(frame, self.mask_size) for frame in read_samples(share_folder("samples"))]
+        self.of("sample frames", frames, None, 0)
+
     def composites(self) -> None:
         """The raw material's composites, the sample frames, and bare textures."""
         a = self.args
@@ -127,8 +134,7 @@ class Evaluation:
         union = layer_figures(everything, [scene.layers for scene in scenes], 1).iou
         print(f"baseline, the true union of all objects taken for layer 1: conditional IOU {percent(union)}")
         self.of(f"{a.split} composites", scenes, None, a.seed, () if a.split == "unseen" else ("fruits", "objects"))
-        frames = [sample_scene(frame, self.mask_size) for frame in read_samples(share_folder("samples"))]
-        self.of("sample frames", frames, None, 0)
+        self.frames()
         self.result["two_truths"] = self._two_truths(compositor)
         if a.split != "unseen":
             self.result |= self._bare_textures()
@@ -225,14 +231,14 @@ def main() -> None:
         help="a folder for sheets of the worst, typical and best images of each set, and a reliability diagram",
     )
     args = parser.parse_args()
-    if (args.set is None) == (args.data is None) or (args.data and not args.sprites):
-        parser.error("give --set, or --data and --sprites")
+    if (args.set and args.data) or (args.data is None) != (args.sprites is None):
+        parser.error("give --set, or --data and --sprites, or none of them, for the sample frames alone")
     if args.count < 1:
         parser.error(f"--count must be at least 1, not {args.count}")
     need_folder(parser, args.out, "--out")
     with told(parser):
         evaluation = Evaluation(args)
-        evaluation.packed() if args.set else evaluation.composites()
+        (evaluation.packed if args.set else evaluation.composites if args.data else evaluation.frames)()
         if args.out:
             args.out.write_text(json.dumps(evaluation.result, indent=1, allow_nan=False))
 

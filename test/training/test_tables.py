@@ -286,6 +286,11 @@ class TestEvaluate:
         sheets = [f"{name}_{kind}.png" for name in ("sample_frames", "test_composites") for kind in kinds]
         assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == sheets
 
+    def test_without_any_set_the_sample_frames_alone(self, tmp_path, model, monkeypatch):
+        run(monkeypatch, training.evaluate, "--model", model, "--samples", 1, "--out", tmp_path / "out.json")
+        result = json.loads((tmp_path / "out.json").read_text())
+        assert [(figures["set"], figures["images"]) for figures in result["figures"]] == [("sample frames", 12)]
+
     def test_a_family_of_which_no_scene_was_asked_for_has_no_figures(self, tmp_path, model, data, monkeypatch):
         monkeypatch.setattr(training.evaluate, "TWO_TRUTHS", 1)
         words = ["--model", model, "--data", data, "--sprites", data / "rendered", "--count", 1]
@@ -298,7 +303,7 @@ class TestEvaluate:
         ("change", "message"),
         [
             (["--set", "{train}"], "was made for training: measure on a set for val, test or unseen"),
-            ([], "give --set, or --data and --sprites"),
+            (["--data", "{train}"], "give --set, or --data and --sprites"),
             (["--set", "{train}", "--data", "{train}"], "give --set, or --data and --sprites"),
             (["--set", "{absent}"], "no packed set in"),
             (["--set", "{train}", "--runtime", "openvino"], "runtime 'openvino' is unavailable here"),
