@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 
         model = load_model(arguments.model)
         folder = export_folder(model.model_id)
+        say(f"{model.model_id[:40]}: this takes a minute or two")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # what it says is of its own inside
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
