@@ -81,9 +81,19 @@ def _row(name: str, result: dict[str, Any], peer: float | None) -> list[str]:
         f"{1000 / p50:.3g}",
         f"{result['first_ms']:.0f}" if "first_ms" in result else DASH,
         f"{result['memory_mb']:.0f}" + (f", GPU {result['gpu_memory_mb']:.0f}" if "gpu_memory_mb" in result else ""),
-        f"1/{peer / p50:,.0f}" if peer else DASH,
+        _beside_the_peer(p50, peer) if peer else DASH,
         " ".join(f"{each:.0f}" for each in result["iou"]) if "iou" in result else DASH,
     ]
+
+
+def _beside_the_peer(p50: float, peer: float) -> str:
+    """The share of the peer's time, or how many times that; `1/1` within a tenth, as a few calls tell no more."""
+    times = peer / p50
+    if 1 / 1.1 < times < 1.1:
+        return "1/1"
+    if times < 1:
+        return f"{1 / times:,.1f}"
+    return f"1/{times:,.1f}" if times < 10 else f"1/{times:,.0f}"
 
 
 def _floor(runtime: str, **f: Any) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +18,10 @@ import benchmarks.__main__ as bench
 from benchmarks import growth, learning, methods, same_weights
 from benchmarks.forced import force
 from benchmarks.frames import frames
-from benchmarks.page import not_run, text
+from benchmarks.page import PAGE, not_run, text
+from benchmarks.timing import quantiles, seconds
 from seqamodal_ros import Perceiver
+from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.weights import load_model, save_model, shipped
 from seqamodal_ros.runtimes.exported import export_folder
 
@@ -70,9 +73,12 @@ def test_shipped_models_take_one_encoder_call_and_24_denoiser_calls_at_most(name
 
 
 def test_where_the_time_goes_adds_up(small_model, monkeypatch):
-    monkeypatch.setattr(methods, "iou_of_layers", lambda predicted: {})
+    seen, warmed = [], []
+    monkeypatch.setattr(methods, "iou_of_layers", lambda predicted: seen.extend(predicted) or {})
     monkeypatch.setattr(methods, "frames", lambda: [frames()[0]])
+    monkeypatch.setattr(Perceiver, "warm_up", lambda self, samples: warmed.append(samples))
     found = methods.ours(str(small_model), "cpu", "torch", steps=1, repeats=3)
+    assert warmed == [methods.K] and [len(layers) for layers in seen] == [3]  # the model's own most, none forced
     assert list(found["parts_ms"]) == ["encoder", "denoiser", "ways to centres", "all else"]
     assert found["parts_ms"].pop("ways to centres") == 0 < min(found["parts_ms"].values())
     assert 0.5 * found["p50_ms"] < sum(found["parts_ms"].values()) < 4 * found["p95_ms"]
@@ -128,6 +134,59 @@ def test_operations_of_the_floor_are_those_of_a_frame(centred_model, tmp_path, m
     assert found["gflop_frame"] * 1e9 == pytest.approx(counter.get_total_flops(), rel=1e-9)
     parts = found["gflop_encode"] + found["rows"] * found["gflop_row"] + found["gflop_centres"]
     assert parts == pytest.approx(found["gflop_frame"]) and found["gflop_centres"] > 0
+    of_all, of_denoiser = (sum(p.numel() for p in each.parameters()) for each in (model.network, model.network.denoiser))
+    assert found["megabytes_weights"] == pytest.approx(4e-6 * (of_all + (5 * steps) * of_denoiser))  # read in each of its calls
+    assert found["floor_ms"] == pytest.approx(1000 * max(found["gflop_frame"], found["megabytes_weights"] / 1000))
+
+
+def test_how_cost_grows_is_told_of_as_many_layers_as_are_named(small_model, monkeypatch):
+    """And the blank one behind them, without which the sequence would not be at its end."""
+    forced = []
+    monkeypatch.setattr(growth, "force", lambda *given: forced.append(force(*given)))
+    monkeypatch.setattr(growth, "seconds", lambda call, repeats: [float(call() is not None)])
+    monkeypatch.setattr(growth, "SIDES", {"small": (48, 64)})
+    found = growth.growth(str(small_model), "cpu", "torch", repeats=1)
+    assert list(found["layers"]) == [str(count) for count in range(1, 8)]
+    assert [each.layers for each in forced[-7:]] == [1, 2, 3, 4, 5, 6, 7]
+    # two steps of each layer; of the blank one the first sees nothing, so there is no second
+    assert all(each.denoises == each.encodes * (2 * each.layers + 1) and each.encodes for each in forced)
+
+
+def test_bytes_of_a_convolution_are_those_that_go_in_and_come_out():
+    convolution = torch.nn.Conv2d(1, 2, 1)
+    assert growth.counted(convolution, lambda: convolution(torch.zeros(1, 1, 4, 4))) == (2 * 2 * 16, 64 + 128)
+
+
+def test_rates_are_of_all_that_is_multiplied_and_of_what_is_read_and_written(monkeypatch):
+    monkeypatch.setattr(growth, "_best", lambda call, device: 1.0)
+    assert growth.matrix_rate(torch.float32, "cpu") == 2 * 2048**3
+    assert growth.copy_rate("cpu") == 2 * 4 * 2**26
+
+
+def test_the_first_call_is_not_counted_and_quantiles_are_in_milliseconds():
+    calls = []
+    taken = seconds(lambda: calls.append(1), repeats=3)
+    assert len(calls) == 4 and len(taken) == 3
+    assert quantiles([k / 1000 for k in range(101)]) == pytest.approx({"p50_ms": 50, "p95_ms": 95})
+
+
+def test_a_frame_of_a_thousand_steps_is_extrapolated_from_three_calls(monkeypatch):
+    calls, clock = [], iter([10.0, 13.0])
+    monkeypatch.setattr(methods, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(methods, "peak_memory", lambda device: {})
+    found = methods.sliced(calls.append, 1000, "cpu")
+    assert calls == [1, 3]
+    assert found["p50_ms"] == pytest.approx(6 * 1000 * 1000) and found["extrapolated"] is True
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("ancestral", 1000), ("ddim", 50)])
+def test_of_the_papers_network_as_many_calls_are_made_as_are_asked_for(monkeypatch, sampler, steps):
+    rows, denoise = [], PaperNetwork.denoise
+    monkeypatch.setattr(methods, "PaperSettings", lambda: PaperSettings(64, 32, (1, 1, 1)))
+    monkeypatch.setattr(methods, "sliced", lambda calls, *given: calls(3) or {"given": given})
+    monkeypatch.setattr(PaperNetwork, "denoise", lambda self, *given: rows.append(len(given[0])) or denoise(self, *given))
+    assert methods.paper(sampler, steps, "cpu") == {"runtime": "torch", "given": (steps, "cpu")}
+    assert rows == [methods.K] * 3
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
@@ -175,6 +234,32 @@ def test_what_was_not_run_is_told_in_a_line_each():
     assert "| way | encoder | denoiser | ways to centres | all else |" in page and "| peer | 20.0 | 50.0 | 20.0 | 10.0 |" in page
 
 
+@pytest.mark.parametrize(
+    ("p50", "cells"),
+    [
+        (10.0, ["10*", "100", "1/100"]),
+        (640.0, ["640*", "1.56", "1/1.6"]),
+        (1050.0, ["1,050*", "0.952", "1/1"]),
+        (2500.0, ["2,500*", "0.4", "2.5"]),
+    ],
+)
+def test_a_way_is_told_beside_the_peer_faster_or_slower(p50, cells):
+    ways = {"peer": {**ROW, "p50_ms": 1000.0}, "ours": {**ROW, "p50_ms": p50, "extrapolated": True}}
+    (row,) = [line for line in text({"about": "", "methods": ways, **NOTHING}).splitlines() if line.startswith("| ours | 1 +")]
+    _, _, told, _, a_second, _, _, beside, _ = row.strip("| ").split(" | ")
+    assert [told, a_second, beside] == cells
+
+
+def test_the_page_is_what_its_json_says():
+    said = json.loads(PAGE.with_suffix(".json").read_text())
+    assert PAGE.read_text().partition(bench.MARK)[2] == f"\n\n{text(said)}"
+
+
+def test_what_a_part_before_left_is_not_taken_for_that_of_one_that_fails(tmp_path):
+    (tmp_path / "part.json").write_text("{}")
+    assert bench.child(tmp_path, "benchmarks.nowhere")["missing"].endswith("No module named benchmarks.nowhere")
+
+
 @pytest.fixture
 def short(tmp_path, monkeypatch):
     """`make bench` whose parts answer at once, what `answers` says of each, in a folder of its own."""
@@ -202,7 +287,10 @@ class TestTheWholeOfIt:
         assert bench.main(["--device", "cpu", "--model", str(small_model), "--write"]) == 0
         page = (tmp_path / "docs" / "performance.md").read_text()
         assert page.startswith("above") and "1 + 6 + 1" in page and "before" not in page
-        assert json.loads((tmp_path / "bench_out" / "performance.json").read_text())["ros"] == FOUND["ros"]
+        found = json.loads((tmp_path / "bench_out" / "performance.json").read_text())
+        assert found["ros"] == FOUND["ros"]
+        in_torch = [name for name in found["methods"] if name.endswith(", torch")]
+        assert in_torch == [f"ours, {steps}, torch" for steps in ("1 step", "2 steps", "4 steps")]
 
     @pytest.mark.parametrize("part", ["methods", "growth", "floor", "learning", "ros"])
     def test_the_page_is_left_where_something_was_not(self, short, small_model, tmp_path, monkeypatch, capsys, part):

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `make bench` says of training."""
 
+import pytest
+
 from benchmarks.learning import CONFIGS, boxes, learning
 from benchmarks.page import text
 from seqamodal_ros.scene.layers import layer_indices
+from training.begin import begin
 from training.settings import read_settings
 
 
@@ -14,10 +17,14 @@ def test_scenes_of_boxes_have_a_layer_each():
     assert all((batch.amodal[0, k] & batch.amodal[0, k + 1]).any() for k in range(2))
 
 
-def test_a_step_is_measured_and_told():
+def test_a_step_is_measured_and_told(monkeypatch):
+    begun = []
+    monkeypatch.setattr("benchmarks.learning.begin", lambda settings: begun.append(begin(settings)) or begun[0])
+    monkeypatch.setattr("benchmarks.learning.matrix_rate", lambda *_: 1e9)
     found = learning("fast", "cpu", images=2, repeats=1)
-    assert found["images_per_second"] > 0 and found["share"] > 0
-    assert 5 < found["gflop_image"] < 50  # three times forward: an encoder call and three rows
+    assert found["gflop_image"] == pytest.approx(10.3, rel=0.02)  # three times forward: an encoder call and three rows
+    assert found["share"] == pytest.approx(found["gflop_image"] * found["images_per_second"]) and found["share"] > 0
+    assert all(weight.grad is not None for weight in begun[0].parameters())
     missing = {"missing": "not here"}
     page = text(
         {"about": "", "methods": {"peer": missing}, "growth": missing, "floor": missing, "ros": missing}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's network and its sampling against diffusers', with the same weights and the same noise."""
 
+import json
 import sys
 from dataclasses import asdict, replace
 
@@ -109,7 +110,8 @@ def test_masks_of_both_with_the_same_weights(folder, monkeypatch, capsys):
     monkeypatch.setattr(Schedule, "trailing", lambda self, count: list(range(count))[::-1])
     run(monkeypatch, "--model", folder / "ours.safetensors", "--set", folder / "set", "--out", folder / "found.json")
     assert "masks agree to an IOU of 1.0000" in capsys.readouterr().out
-    assert '"ratio"' in (folder / "found.json").read_text()
+    found = json.loads((folder / "found.json").read_text())
+    assert found["ratio"] == pytest.approx(sum(found["seconds"]["peer"]) / sum(found["seconds"]["ours"]))
 
 
 def scheduler_of(steps, begin):

@@ -101,6 +101,15 @@ def test_a_perceiver_goes_on_with_what_the_encoder_sees(scripted, mirror):
     assert not scene.truncated
 
 
+@pytest.mark.parametrize(("here", "mirrored", "seen"), [(2.0, -4.0, False), (-2.0, 4.0, True)])
+def test_of_an_image_and_its_mirror_image_it_is_the_mean(scripted, here, mirrored, seen):
+    perceiver, nothing = scripted(FRONT, mirror=True), np.zeros_like(FRONT)
+    views = [log_odds(FRONT, BEHIND if height > 0 else nothing, nothing, height=abs(height)) for height in (here, mirrored)]
+    both = torch.stack([views[0], views[1].flip(-1)])
+    perceiver.model.network.all_layers.register_forward_hook(lambda module, inputs, output: both)
+    assert np.array_equal(perceiver(IMAGE).amodal, [FRONT, BEHIND] if seen else [FRONT])
+
+
 def test_each_image_of_a_batch_has_its_own(scripted):
     perceiver = scripted(FRONT, BEHIND, np.zeros_like(FRONT))
     both = torch.stack([log_odds(FRONT, BEHIND, BEHIND & FRONT), log_odds(FRONT, BEHIND.T | box(3, 7, 9, 11), FRONT)])

@@ -12,6 +12,8 @@ from seqamodal_ros.diffusion.adapter import CentredNetwork, ImageFeatures, WithT
 from seqamodal_ros.diffusion.blocks import numbers
 
 Answer = TypeVar("Answer")
+# in CUDNN_STATUS_ALLOC_FAILED, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED and "CUDA error: out of memory"
+NO_MEMORY = ("ALLOC_FAILED", "DEVICE_ALLOCATION_FAILED", "out of memory")
 
 
 class InParts(WithTraitsOf):
@@ -78,8 +80,8 @@ def in_parts(call: Callable[[slice], Answer], count: int, most: int) -> tuple[li
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch says so, or what is below it, in its own words (CUDNN_STATUS_ALLOC_FAILED, "CUDA error: out of memory")."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in ("ALLOC_FAILED", "out of memory"))
+    """Whether PyTorch says so, or what is below it, in its own words."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

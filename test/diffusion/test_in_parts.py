@@ -15,7 +15,7 @@ class Small:
     prediction, blank, conditions, hypotheses = "x0", -1.0, 1, 4
 
     def __init__(self, room, error=None):
-        self.room, self.encoded, self.denoised = room, [], []
+        self.room, self.encoded, self.denoised, self.centred = room, [], [], []
         self.error = error or torch.OutOfMemoryError("no more memory")
 
     def _check(self, calls, batch):
@@ -33,7 +33,7 @@ class Small:
         return x_t + t[:, None, None, None] * cumulative_mask + image_features[0] + number
 
     def to_centres(self, layer, cumulative_mask, image_features):
-        self._check(self.denoised, layer)
+        self._check(self.centred, layer)
         return torch.cat([layer + cumulative_mask, image_features[0]], dim=1)
 
 
@@ -62,15 +62,24 @@ def test_parts_give_what_the_whole_gives(room, caplog):
     assert bool(caplog.records) == (room < 7)
 
 
-def test_what_was_too_much_once_is_not_tried_again():
+def test_what_was_too_much_once_is_not_tried_again(monkeypatch, caplog):
+    """Of each kind of call by itself. What PyTorch holds of the memory is let go before a smaller part is tried."""
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(network.encoded)))
     x_t, t, mask, image = inputs(8)
     network = Small(2)
     wrapped = InParts(network)
-    features = wrapped.encode(image)
-    assert network.encoded == [8, 4, 2, 2, 2, 2]
-    wrapped.denoise(x_t, t, mask, features)
-    wrapped.denoise(x_t, t, mask, features)
-    assert network.denoised == [8, 4, 2, 2, 2, 2] + [2, 2, 2, 2]
+    with caplog.at_level(logging.WARNING):
+        features = wrapped.encode(image)
+    assert emptied == [1, 2]
+    said = "out of GPU memory for a batch of {}: continuing with batches of {}"
+    assert caplog.messages == [said.format(8, 4), said.format(4, 2)]
+    wrapped.encode(image)
+    for _ in range(2):
+        wrapped.denoise(x_t, t, mask, features)
+    for _ in range(2):
+        wrapped.to_centres(x_t, mask, features)
+    assert network.encoded == network.denoised == network.centred == [8, 4, 2, 2, 2, 2] + [2, 2, 2, 2]
 
 
 def test_where_one_is_too_much_the_caller_is_told():
@@ -79,13 +88,21 @@ def test_where_one_is_too_much_the_caller_is_told():
 
 
 @pytest.mark.parametrize("room", [0, 2])
-def test_a_library_below_pytorch_may_say_it_in_its_own_words(room):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "CUDA error: out of memory",
+    ],
+)
+def test_a_library_below_pytorch_may_say_it_in_its_own_words(room, words):
     image = inputs(3)[3]
-    wrapped = InParts(Small(room, RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")))
+    wrapped = InParts(Small(room, RuntimeError(words)))
     if room:
         assert torch.equal(wrapped.encode(image)[0], 2 * image)
     else:
-        with pytest.raises(torch.OutOfMemoryError, match="no memory for a batch of one.*ALLOC_FAILED"):
+        with pytest.raises(torch.OutOfMemoryError, match=f"no memory for a batch of one.*{words}"):
             wrapped.encode(image)
 
 

@@ -69,7 +69,7 @@ def test_betas_and_alphas_cumprod():
     agree("alpha_bar", SCHEDULE.alpha_bar, scheduler.alphas_cumprod)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 10, 1000])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 10, 1000])
 def test_trailing_timesteps(steps):
     scheduler = DDIMScheduler(**TRAILING)
     scheduler.set_timesteps(steps)

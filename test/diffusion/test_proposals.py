@@ -5,6 +5,7 @@ import torch
 
 from seqamodal_ros.diffusion.proposals import drawer, proposer
 from seqamodal_ros.diffusion.schedule import Schedule
+from seqamodal_ros.diffusion.shared_start import SharedStart
 
 SHAPE, SAMPLES = (6, 8), 3
 
@@ -58,3 +59,26 @@ def test_noise_is_new_at_each_call_and_features_follow_the_images_that_are_left(
     assert not torch.equal(noise[0], noise[1])
     assert not torch.equal(noise[1][SAMPLES:], noise[2])
     assert np.allclose(found, 0.2)
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says so, as do those that are made of it."""
+
+    device = torch.device("cuda")
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(torch.Tensor, 2), (OnGpu, 4)], ids=["cpu", "gpu"])
+def test_where_the_first_step_saw_nothing_that_is_the_answer(kind, asked):
+    """Though a second would see something; on a GPU it is asked all the same, as to leave rows out it would be waited for."""
+
+    class Later(Watched):
+        def denoise(self, *given):
+            return (super().denoise(*given) + len(self.asked) - 1).as_subclass(kind)
+
+    network = Later()
+    shared, rows = SharedStart(network, samples=2), torch.zeros(4, 1, *SHAPE)
+    features = (torch.tensor([-1.0, -1.0, 0.2, 0.2]),)
+    shared.denoise(rows, torch.full((4,), 999), rows, features)
+    second = shared.denoise(rows, torch.full((4,), 499), rows, features)
+    assert second[:, 0, 0, 0].tolist() == pytest.approx([-1, -1, 1.2, 1.2])
+    assert [len(x_t) for x_t, *_ in network.asked] == [2, asked]

@@ -47,7 +47,8 @@ def test_each_mask_takes_its_own_timestep(schedule):
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(1, [999]), (2, [999, 499]), (4, [999, 749, 499, 249]), (5, [999, 799, 599, 399, 199])]
+    ("count", "expected"),
+    [(1, [999]), (2, [999, 499]), (3, [999, 666, 332]), (4, [999, 749, 499, 249]), (5, [999, 799, 599, 399, 199])],
 )
 def test_trailing_timesteps(schedule, count, expected):
     assert schedule.trailing(count) == expected

@@ -67,10 +67,11 @@ class TestSecondOpinion:
         assert np.array_equal(result.amodal, [A, B])
 
     def test_what_it_says_is_a_layer_of_its_own_wherever_it_lies(self):
-        """It makes no objects, and would if it were merged with a layer that does; what comes after it is one, too."""
+        """It makes no objects, and would if it were merged with a layer that does; what comes next is one, too, and no more."""
         said = [soft(FAR)[0], soft(BLANK)[0]]
-        result, _ = play([soft(A, A), soft(BLANK, BLANK), soft(B, B), soft(BLANK, BLANK)], second=lambda *_: said.pop(0))
-        assert np.array_equal(result.amodal, [A, FAR, B])
+        script = [soft(A, A), soft(BLANK, BLANK), soft(B, B), soft(FARTHER, FARTHER), soft(BLANK, BLANK)]
+        result, _ = play(script, second=lambda *_: said.pop(0))
+        assert np.array_equal(result.amodal, [A, FAR, B | FARTHER])
         assert result.hypotheses.any(axis=(2, 3)).sum(axis=1).tolist() == [2, 1, 2]
 
     def test_of_one_hypothesis_it_is_checked_for_spatial_integrity_as_any_other(self):

@@ -117,8 +117,17 @@ def deaf(recorded):
     return recorded._replace(replay=lambda: None)
 
 
+def somewhat_larger(recorded):
+    def replay():
+        recorded.replay()
+        for answer in recorded.answers:
+            answer *= 1.05
+
+    return recorded._replace(replay=replay)
+
+
 @torch.inference_mode()
-@pytest.mark.parametrize("wrong", [offset, deaf])
+@pytest.mark.parametrize("wrong", [offset, deaf, somewhat_larger])
 def test_a_graph_that_answers_otherwise_is_not_used(network, caplog, wrong):
     with caplog.at_level(logging.WARNING):
         without_graphs(CudaGraphs(network, lambda call, given: wrong(Again()(call, given))), network)
@@ -163,7 +172,7 @@ def test_no_more_graphs_are_kept_than_there_is_reason_to(network, monkeypatch):
     assert record.count == 2
 
 
-def test_what_is_taken_on_a_gpu(small_model, monkeypatch):
+def test_what_is_taken_on_a_gpu(small_model, monkeypatch, caplog):
     """Told so, PyTorch on a CPU stands for one: which wrappers there are, and in which order."""
     monkeypatch.setattr(choice, "computes_bfloat16", lambda device: True)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **__: self)
@@ -174,8 +183,12 @@ def test_what_is_taken_on_a_gpu(small_model, monkeypatch):
         network, name, precision = choice.network_on(each, "cuda", "auto")
         assert (name, precision, type(network), type(network.network)) == ("torch-bf16", "bfloat16", InParts, CudaGraphs)
         assert type(network.network.network) is inner
-    network, name, precision = choice.network_on(model, "cuda", "torch")
-    assert (name, precision, network.network) == ("torch", "float32", model.network)
+    assert not caplog.records
+    for runtime in ("torch", "openvino"):
+        network, name, precision = choice.network_on(model, "cuda", runtime)
+        assert (name, precision, network.network) == ("torch", "float32", model.network)
+    (told,) = caplog.messages
+    assert told == "runtime 'openvino' is unavailable (exports run on the CPU, not on cuda): falling back to 'torch'"
 
 
 @torch.inference_mode()

@@ -265,9 +265,12 @@ def test_pytorch_gets_back_the_threads_that_an_export_took(cache, small_model, m
         torch.set_num_threads(before)
 
 
-def test_without_an_export_auto_is_torch_and_says_nothing(small_model, tmp_path, monkeypatch, caplog):
+def test_without_an_export_auto_is_torch_in_float32_and_says_nothing(
+    bfloat16_anywhere, small_model, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert Perceiver.load(str(small_model), "cpu").runtime == "torch"
+    perceiver = Perceiver.load(str(small_model), "cpu")
+    assert (perceiver.runtime, perceiver.precision) == ("torch", "float32")
     assert not caplog.records
 
 
@@ -494,6 +497,27 @@ def test_threads_are_a_number_whatever_openmp_is_told(monkeypatch, text):
     assert exported.threads() == (2 if text == "2,1" else len(os.sched_getaffinity(0)))
 
 
+def test_exports_take_as_many_threads_as_openmp_is_told(cache, small_model, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    openvino, onnxruntime = sys.modules["openvino"].Core, sys.modules["onnxruntime"]
+    compile_model, session, told = openvino.compile_model, onnxruntime.InferenceSession, []
+
+    def compiled(core, model, device, settings):
+        told.append(settings["INFERENCE_NUM_THREADS"])
+        return compile_model(core, model, device, settings)
+
+    def begun(path, options, **others):
+        told.append(options.intra_op_num_threads)
+        return session(path, options, **others)
+
+    monkeypatch.setattr(openvino, "compile_model", compiled)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", begun)
+    for runtime in ("openvino", "onnxruntime"):
+        assert network_on(load_model(str(small_model)), "cpu", runtime).runtime == runtime
+        assert told == [3, 3]  # encoder and denoiser
+        told.clear()
+
+
 def test_an_unknown_runtime_is_refused(small_model):
     with pytest.raises(ValueError, match="runtime must be one of auto, torch, .*, not 'tensorrt'"):
         Perceiver.load(str(small_model), "cpu", runtime="tensorrt")
@@ -559,19 +583,22 @@ def test_an_export_that_differs_is_not_kept(cache, small_model, monkeypatch, cap
 
 
 class Noisy:
-    """An export that answers as PyTorch, with something added to its prediction."""
+    """An export that answers as PyTorch, with something added to what a part of it says."""
 
-    def __init__(self, network, added):
-        self.network, self.added = network, added
+    def __init__(self, network, added, part="denoise"):
+        self.network, self.added, self.batches = network, dict.fromkeys(("encode", "denoise", "to_centres"), 0.0), []
+        self.added[part] = added
 
     def encode(self, image):
-        return self.network.encode(image)
+        *others, last = self.network.encode(image)
+        return *others, last + self.added["encode"]
 
-    def denoise(self, *given):
-        return self.network.denoise(*given) + self.added
+    def denoise(self, x_t, *given):
+        self.batches.append(len(x_t))
+        return self.network.denoise(x_t, *given) + self.added["denoise"]
 
     def to_centres(self, *given):
-        return self.network.to_centres(*given)
+        return self.network.to_centres(*given) + self.added["to_centres"]
 
 
 @pytest.mark.parametrize("added", [float("nan"), float("inf"), 0.01])
@@ -584,7 +611,17 @@ def test_an_export_that_answers_no_numbers_or_others_is_not_kept(kind, added, re
     with pytest.raises(ValueError, match="the export differs from PyTorch by .*it is not kept"):
         exported.export(model, tmp_path / "export", lambda folder, card: Noisy(model.network, added))
     assert not [*tmp_path.iterdir()]
-    assert exported.export(model, tmp_path / "export", lambda folder, card: Noisy(model.network, 0.0)) == 0
+    whole = Noisy(model.network, 0.0)
+    assert exported.export(model, tmp_path / "export", lambda folder, card: whole) == 0
+    assert whole.batches == [1, 3]
+
+
+@pytest.mark.parametrize("part", ["encode", "denoise", "to_centres"])
+def test_each_part_of_an_export_is_compared(centred_model, part, tmp_path, monkeypatch):
+    model = load_model(str(centred_model))
+    monkeypatch.setattr(exported, "_write", lambda model, folder: None)
+    with pytest.raises(ValueError, match="the export differs from PyTorch by"):
+        exported.export(model, tmp_path / "export", lambda folder, card: Noisy(model.network, 10.0, part))
 
 
 @pytest.mark.parametrize(("added", "kept"), [(0.01, True), (1.0, False), (float("nan"), False)])
