@@ -11,7 +11,7 @@ import argparse
 import io
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def grasp_input(
     if target < 1 or not seen.any():  # ids run from 1, 0 is where no object is
         raise ValueError(f"no pixel of object {target} is visible, or there is no such object")
     if (share := _measured(seen, metres)) < MEASURED:
-        raise ValueError(f"object {target} has depth in {share:.0%} of its visible pixels, less than {MEASURED:.0%}")
+        raise ValueError(f"object {target} has depth in {share:.1%} of its visible pixels, less than {MEASURED:.0%}")
     return {
         "depth": np.nan_to_num(metres, nan=0.0),
         "K": np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64),
@@ -111,8 +111,14 @@ def main() -> int:
         infos: deque[CameraInfo] = deque(maxlen=1)
         pair: tuple[LayeredMasks, Image] | None = None
 
+        came: Counter[str] = Counter()
+
         def listen(kind: Any, topic: str, heard: Callable[[Any], None], qos: Any) -> None:
-            node.create_subscription(kind, topic, lambda message: heard(message), qos)  # rclpy refuses a builtin itself
+            def hear(message: Any) -> None:
+                came[topic] += 1
+                heard(message)
+
+            node.create_subscription(kind, topic, hear, qos)
 
         listen(Image, "depth", pairs.add_depth, qos_profile_sensor_data)
         listen(CameraInfo, "camera_info", infos.append, qos_profile_sensor_data)
@@ -137,10 +143,9 @@ def main() -> int:
                 return 0
             if stop:
                 return 130
-            masks = "came" if pairs.waiting or pair or missing else "did not come"
-            came = f"masks {masks}, depth images kept: {pairs.depths}, camera_info: {len(infos)}"
-            why = missing[-1:] if infos else []  # without camera_info nothing else has kept it from writing
-            print(f"nothing written within {arguments.timeout:g} s: {'; '.join([*why, came])}", file=sys.stderr)
+            counts = ", ".join(f"{came[topic]} of {topic}" for topic in ("seqamodal/layered_masks", "depth", "camera_info"))
+            last = f"; {missing[-1]}" if missing else ""
+            print(f"nothing written within {arguments.timeout:g} s: of messages came {counts}{last}", file=sys.stderr)
             return 1
         except OSError as error:
             print(error, file=sys.stderr)

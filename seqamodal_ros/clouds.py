@@ -81,11 +81,15 @@ def registered_metres(header: Any, depth: Any, width: int, height: int) -> np.nd
 
 
 def keep_latest(depths: deque[Any], depth: Any) -> None:
-    """Add a depth image that has come; drop those that are of before a jump in time, as a camera's stamps only grow, and the
-    oldest ones until those that are kept have `MOST_BYTES` at most.
+    """Add a depth image that has come, and drop others: one of the same stamp, which is older; all of them where stamps jumped
+    back; the oldest ones until those that are kept have `MOST_BYTES` at most.
     """
-    while depths and seconds_apart(depth.header.stamp, depths[-1].header.stamp) <= 0:
-        depths.pop()
+    if not unstamped(depth.header) and _jumped_back(depths, depth):
+        depths.clear()
+    others = [each for each in depths if seconds_apart(each.header.stamp, depth.header.stamp)]
+    if len(others) < len(depths):
+        depths.clear()
+        depths.extend(others)
     depths.append(depth)
     while len(depths) > 1 and sum(len(each.data) for each in depths) > MOST_BYTES:
         depths.popleft()
@@ -136,8 +140,6 @@ class MasksWithDepth:
                 self._left_out("depth images without a stamp are left out: nothing tells of which moment. Let the driver set it")
             self._unstamped = True
             return
-        if _jumped_back(self._depths, depth):
-            self._depths.clear()
         keep_latest(self._depths, depth)
 
     def take(self) -> tuple[Any, Any] | None:

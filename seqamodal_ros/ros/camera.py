@@ -24,7 +24,7 @@ from seqamodal_ros.ros.parameters import Parameters
 from seqamodal_ros.ros.points import Points
 from seqamodal_ros.ros.quality import publishers_of, subscribe_counting_lost
 from seqamodal_ros.ros.segment import SegmentService
-from seqamodal_ros.ros.worker import Answer, Frame, Region, Source, TooLate, Worker
+from seqamodal_ros.ros.worker import Answer, Frame, NotDrawn, Region, Source, TooLate, Worker
 from seqamodal_ros.scene.scene import LayeredScene
 
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
@@ -132,6 +132,9 @@ class Camera:
         """Send what became of a frame to whoever wants it, or count why there is nothing to send."""
         if isinstance(answer.error, TooLate):
             self._drop_old(str(answer.error))
+            return
+        if isinstance(answer.error, NotDrawn):
+            self._tell("no overlay", str(answer.error))
             return
         bad = answer.error if isinstance(answer.error, InvalidMessage) else None
         if answer.error is not None and bad is None:

@@ -25,11 +25,12 @@ from seqamodal_ros.ros.library_log import to_ros
 from seqamodal_ros.ros.parameters import Parameters, meanings
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.ros.watchdog import Watchdog
-from seqamodal_ros.ros.worker import TooLate, Worker, together
+from seqamodal_ros.ros.worker import NotDrawn, TooLate, Worker, together
 
 HEAR_WITHIN = 0.1  # seconds: Python hears a signal once the executor has no more to wait for
 TOLD_WITHIN = 1.0  # seconds that the last words of a process take to reach others
 DOUBLE_AFTER = 25  # reports in a row that see a node of our name: one that was killed is announced for Fast DDS's lease of 20 s
+TIMELESS_AFTER = 3  # reports in a row without a simulation's time: the first comes before the executor has heard any
 FAILURES = 10  # in a row, on a GPU: an error that stays with the process, as where the GPU was lost
 
 Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
@@ -63,7 +64,7 @@ class PerceptionNode(LifecycleNode):
         self._raised = ""  # by the transition that failed last
         self._refused = ""  # why configure failed, until it does not
         self._failures = 0  # frames in a row whose inference failed
-        self._doubles_seen = 0
+        self._doubles_seen = self._timeless = 0
         self.cameras: dict[str, Camera] = {}  # by name; while configured
         self._answer_ready = self.create_guard_condition(self._publish_answers)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
@@ -217,7 +218,7 @@ class PerceptionNode(LifecycleNode):
             return
         for answer in self._worker.answers():  # none of before a deactivation, which cancels
             self.cameras[answer.frame.camera].publish(answer)
-            if isinstance(answer.error, (InvalidMessage, TooLate)):  # which say nothing of the GPU
+            if isinstance(answer.error, (InvalidMessage, NotDrawn, TooLate)):  # which say nothing of the GPU
                 continue
             may_last = answer.error is not None and type(answer.error).__name__ != "OutOfMemoryError"  # of others' memory, say
             self._failures = self._failures + 1 if may_last and self._worker.perceiver.device != "cpu" else 0
@@ -230,18 +231,19 @@ class PerceptionNode(LifecycleNode):
         name = self.get_fully_qualified_name()
         doubles = self.get_node_names_and_namespaces().count((self.get_name(), self.get_namespace())) > 1
         self._doubles_seen = self._doubles_seen + 1 if doubles else 0
-        problem = ""
+        self._timeless = 0 if self.get_clock().now().nanoseconds else self._timeless + 1
+        problems = []
         if self._doubles_seen >= DOUBLE_AFTER:
-            problem = f"another node is named {name} too: start one of them with `--ros-args -r __node:=NAME`"
-            self.get_logger().warning(problem, throttle_duration_sec=60.0)
-        if not self.get_clock().now().nanoseconds:
-            problem = "use_sim_time is set, but nobody publishes /clock: no age is known, and max_age drops nothing"
-            self.get_logger().warning(problem, throttle_duration_sec=60.0)
+            problems.append(f"another node is named {name} too: start one of them with `--ros-args -r __node:=NAME`")
+            self.get_logger().warning(problems[-1], throttle_duration_sec=60.0)
+        if self._timeless >= TIMELESS_AFTER:
+            problems.append("use_sim_time is set, but /clock tells no time: no age is known, and max_age drops nothing")
+            self.get_logger().warning(problems[-1], throttle_duration_sec=60.0)
         if self._worker is not None and not self._worker.alive:
             self._give_up(
                 "the worker thread has ended, which is a bug, please report it: exiting, so that launch restarts the node"
             )
-        self._tell(problem)
+        self._tell("; ".join(problems))
 
     def _tell(self, problem: str, fatal: bool = False) -> None:
         """A status a camera; one for the node where it has none yet, or they have names."""

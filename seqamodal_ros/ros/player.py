@@ -92,14 +92,15 @@ class Player(Node):
                 another camera, is at work here.
         """
         self._wait_for_node()
-        unreadable = self._play_once()
-        while self.loop and self._sent and not is_camera(self.source):
+        played, unreadable = self._play_once()
+        while self.loop and played and not is_camera(self.source):
             self._shots = shots(self.source, self.period)
-            unreadable = self._play_once()
+            played, unreadable = self._play_once()
         return unreadable
 
-    def _play_once(self) -> int:
-        unreadable = 0
+    def _play_once(self) -> tuple[int, int]:
+        """How many images were sent, and the errors."""
+        played = unreadable = 0
         for name, pixels in self._shots:
             if isinstance(pixels, OSError):
                 self.get_logger().error(str(pixels))
@@ -107,23 +108,30 @@ class Player(Node):
                 continue
             depth = None
             try:
-                depth = self._depth_of(name)
+                depth = self._depth_of(name, pixels)
             except OSError as error:
                 self.get_logger().error(f"{error}; {name} is sent without depth")
                 unreadable += 1
             began = time.monotonic()
             self._send(pixels, depth, name)
+            played += 1
             self._spin_until(lambda: False, began + self.period - time.monotonic())
-        return unreadable
+        return played, unreadable
 
-    def _depth_of(self, name: str) -> np.ndarray | None:
+    def _depth_of(self, name: str, pixels: np.ndarray) -> np.ndarray | None:
         """uint16 [H, W], millimetres, of a folder's image; None where it has no depth image.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, or is of another size.
         """
         path = self._depth_folder / f"{Path(name).stem}.png"
-        return read_depth(path) if self._depths is not None and path.is_file() else None
+        if self._depths is None or not path.is_file():
+            return None
+        depth = read_depth(path)
+        if depth.shape != pixels.shape[:2]:
+            sides = [f"{each.shape[1]}x{each.shape[0]}" for each in (depth, pixels)]
+            raise OSError(f"{path} has {sides[0]} pixels, its image {sides[1]}: give depth that is registered to the image")
+        return depth
 
     def _send(self, pixels: np.ndarray, depth: np.ndarray | None, name: str) -> None:
         sent: set[tuple[int, int]] = set()

@@ -17,7 +17,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
-from seqamodal_ros.clouds import keep_latest, registered, scene_cloud, seconds_apart
+from seqamodal_ros.clouds import MAX_SKEW, keep_latest, registered, scene_cloud, seconds_apart
 from seqamodal_ros.messages import InvalidMessage, unstamped
 from seqamodal_ros.ros.quality import publishers_of
 from seqamodal_ros.ros.worker import Frame
@@ -95,9 +95,11 @@ class Points:
         """For the image of this header; it goes on for as long as someone holds it, as inference may take longer than
         depth images are kept, and the one that fits may come after its colour image.
         """
-        before, self._stamp = self._stamp, header.stamp
-        if before is not None and self._depths and (back := seconds_apart(before, header.stamp)) > 0:
-            if seconds_apart(self._depths[-1].header.stamp, header.stamp) > back / 2:  # a simulation began anew, depth not yet
+        if not unstamped(header):
+            before, self._stamp = self._stamp, header.stamp
+            back = seconds_apart(before, header.stamp) if before is not None else 0.0
+            # a simulation began anew, and depth has not yet: the last one's stamp is nearer to the image of before
+            if back > MAX_SKEW and self._depths and seconds_apart(self._depths[-1].header.stamp, header.stamp) > back / 2:
                 self._depths.clear()
         found = DepthMatch(header)
         for depth in self._depths:

@@ -42,8 +42,10 @@ def undisturbed() -> Iterator[None]:
     """
     global _raising
     before, _raising = _raising, False
-    yield
-    _raising = before
+    try:
+        yield
+    finally:
+        _raising = before
     if _raising and _came:
         _raising = False
         raise Signalled
@@ -77,7 +79,8 @@ def until_signalled(arguments: list[str] | None = None) -> Iterator[list[int]]:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # rclpy has no public name for its kind; arguments were looked at before
         wrong = str(error).partition(", at ")[0]  # what follows are places in its sources
-        sys.exit(f"cannot start ROS: {wrong}; for its logs set ROS_LOG_DIR, or HOME, to a folder that can be written")
+        remedy = "; for its logs set ROS_LOG_DIR, or HOME, to a folder that can be written" if "logging" in wrong else ""
+        sys.exit(f"cannot start ROS: {wrong}{remedy}")
     try:
         yield came
     finally:

@@ -121,6 +121,10 @@ class TooLate(Exception):
     """A frame that waited until it was too old to be begun."""
 
 
+class NotDrawn(Exception):
+    """Why there is no overlay of a frame, whose masks are sent all the same."""
+
+
 class Cancelled(Exception):
     """Raised between two network calls of a frame that is no longer wanted."""
 
@@ -229,7 +233,7 @@ class Worker:
         scenes = {frame: scene for frame in frames if (scene := self._stillness.recall(frame)) is not None}
         if new := [frame for frame in frames if frame not in scenes]:
             images, regions = [frame.image for frame in new], [frame.region for frame in new]
-            with self._heartbeat.work(len(new) * first.num_samples):  # the pictures below, slow for large images, are no calls
+            with self._heartbeat.work(len(new) * first.num_samples):  # labels and overlays, slow for large images, are no calls
                 found = self.perceiver.batch(images, first.num_samples, first.seed, regions=regions)
             for frame, scene in zip(new, found, strict=True):
                 scenes[frame] = scene
@@ -240,7 +244,7 @@ class Worker:
         try:
             return Answer(frame, overlay=overlay(frame.image, scene))
         except Exception as error:  # out of memory for a huge image, say
-            return Answer(frame, error=_let_go(error))
+            return Answer(frame, error=NotDrawn(str(_let_go(error))))
 
     def _work(self) -> None:
         while (taken := self._mailbox.take()) is not None:

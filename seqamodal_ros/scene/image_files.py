@@ -58,21 +58,26 @@ def read_image(path: Path | str) -> np.ndarray:
         raise OSError(f"cannot read {path}: {error}; {remedy}") from error
 
 
-def read_depth(path: Path) -> np.ndarray:
+def read_depth(path: Path | str) -> np.ndarray:
     """uint16 [H, W], millimetres, 0 where nothing was measured, of a PNG of 16 bits.
 
     Raises:
         OSError: the file cannot be read, or is something else; the message names it.
     """
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
         checked_size(data)
         depth = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if depth is None:
+            raise ValueError("a truncated image, or no image at all")
+        _check_sides(depth.shape[1], depth.shape[0])
     except OSError as error:
         raise OSError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, cv2.error) as error:
-        raise OSError(f"cannot read {path}: {error}") from error
-    if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
+    except cv2.error as error:
+        raise OSError(f"cannot read {path}: no image that OpenCV decodes ({error.err})") from error
+    except ValueError as error:
+        raise OSError(f"cannot read {path}: {error}; copy or export it again") from error
+    if depth.dtype != np.uint16 or depth.ndim != 2:
         raise OSError(f"{path} is no depth image: give a grey PNG of 16 bits, millimetres")
     return depth
 

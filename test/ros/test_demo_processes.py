@@ -332,13 +332,14 @@ def test_a_player_goes_on_where_a_simulation_s_clock_stands_still(start, peer, m
 
 
 def test_a_folder_s_depth_images_are_played_beside_its_images(start, peer, make_scene, rectangles, tmp_path: Path):
-    """Image 0 has one, image 1 one that is none, image 2 has none; then all comes again, until interrupted."""
-    write_images(tmp_path / "in", 3)
+    """Image 0 has one, 1 one that is none, 2 one of another size, 3 none; then all comes again, until interrupted."""
+    write_images(tmp_path / "in", 4)
     depths = tmp_path / "in" / "depth"
     depths.mkdir()
     millimetres = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
     cv2.imwrite(str(depths / "0.png"), millimetres)
     cv2.imwrite(str(depths / "1.png"), (millimetres // 256).astype(np.uint8))
+    cv2.imwrite(str(depths / "2.png"), millimetres[:, :32])
     masks = peer.create_publisher(LayeredMasks, "seqamodal/layered_masks", 10)
     scene, stamps, heard = make_scene(rectangles((4, 4, 20, 20)), 64, 48), [], []
 
@@ -359,7 +360,8 @@ def test_a_folder_s_depth_images_are_played_beside_its_images(start, peer, make_
     executor.shutdown()
     assert process.returncode == 0, output
     assert f"{depths / '1.png'} is no depth image: give a grey PNG of 16 bits, millimetres; 1.png is sent without depth" in output
-    assert len(heard) >= 3 and {stamp_of(each.header) for each in heard[:3]} <= set(stamps[::3])
+    assert f"{depths / '2.png'} has 32x48 pixels, its image 64x48: give depth that is registered to the image; 2.png" in output
+    assert len(heard) >= 3 and {stamp_of(each.header) for each in heard[:3]} <= set(stamps[::4])
     assert heard[0].encoding == "16UC1" and heard[0].header.frame_id == "camera_optical_frame"
     np.testing.assert_array_equal(image_array(heard[0]), millimetres)
 
@@ -456,6 +458,13 @@ def test_a_signal_in_the_midst_of_rclpy_s_work_is_heard_after_it():
         for number, handler in kept.items():
             signal.signal(number, handler)
     assert done == ["work"]
+
+
+def test_after_an_error_in_undisturbed_work_signals_are_heard_again():
+    with signals.ending_at_once():
+        with pytest.raises(ValueError), signals.undisturbed():
+            raise ValueError
+        assert signals._raising
 
 
 @pytest.mark.parametrize("parameter", ["rate:=0.0", "loop:=2", "rate:=fast", "source:=7"])

@@ -354,9 +354,7 @@ def test_without_camera_info_it_says_so_whatever_else_came(launch, peer, masks, 
     publish_until(peer, messages, lambda: process.poll() is not None)
     _, error = process.communicate()
     assert process.returncode == 1
-    assert error.startswith("nothing written within 6 s: masks came, depth images kept: ") and error.endswith(
-        ", camera_info: 0\n"
-    )
+    assert error.startswith("nothing written within 6 s: of messages came ") and " of depth, 0 of camera_info" in error
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,15 @@ def test_depth_of_before_a_reset_or_a_jump_in_time_counts_no_more(listening, how
     assert distance(listening.clouds[-1]) == 2.0 and b.camera.counters.without_points == 0
 
 
+def test_a_colour_image_a_little_out_of_order_finds_its_depth(listening):
+    points = listening.bench.camera.points
+    depths = [depth_image(1, milliseconds, 1000) for milliseconds in (0, 33, 66)]
+    for depth in depths:
+        heard_depth(listening, depth)
+    for depth in (depths[2], depths[1]):
+        assert points.match(depth.header).depth.header.stamp == depth.header.stamp
+
+
 def test_where_depth_is_the_first_to_begin_anew_it_counts(listening, monkeypatch):
     monkeypatch.setattr("seqamodal_ros.ros.points.DEPTH_WITHIN", WITHIN)
     b = listening.bench

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seqamodal_ros.scene import image_files
-from seqamodal_ros.scene.image_files import declared_size, decode_image, find_images, read_image
+from seqamodal_ros.scene.image_files import declared_size, decode_image, find_images, read_depth, read_image
 
 KINDS = [".png", ".jpg", ".webp", ".bmp", ".ppm", ".tiff"]
 
@@ -73,6 +73,33 @@ def test_grey_alpha_and_16_bit_become_8_bit_rgb(picture):
     assert np.array_equal(decode_image(rgba), picture)
     deep = cv2.imencode(".png", picture[..., 0].astype(np.uint16) * 256)[1].tobytes()
     assert decode_image(deep).dtype == np.uint8
+
+
+class TestDepth:
+    MILLIMETRES = np.random.default_rng(0).integers(0, 2**16, (48, 64), dtype=np.uint16)
+
+    def test_is_a_png_of_16_bits(self, tmp_path):
+        cv2.imwrite(str(tmp_path / "a.png"), self.MILLIMETRES)
+        depth = read_depth(tmp_path / "a.png")
+        assert depth.dtype == np.uint16
+        np.testing.assert_array_equal(depth, self.MILLIMETRES)
+
+    @pytest.mark.parametrize("other", ["8 bits", "colour"])
+    def test_others_are_none(self, tmp_path, other):
+        cv2.imwrite(
+            str(tmp_path / "a.png"),
+            (self.MILLIMETRES >> 8).astype(np.uint8) if other == "8 bits" else np.dstack([self.MILLIMETRES] * 3),
+        )
+        with pytest.raises(OSError, match="a.png is no depth image: give a grey PNG of 16 bits, millimetres"):
+            read_depth(tmp_path / "a.png")
+
+    def test_a_damaged_or_missing_one_is_an_error_that_names_it(self, tmp_path):
+        with pytest.raises(OSError, match="cannot read .*a.png: No such file"):
+            read_depth(tmp_path / "a.png")
+        data = cv2.imencode(".png", self.MILLIMETRES)[1].tobytes()
+        (tmp_path / "a.png").write_bytes(data[:60])
+        with pytest.raises(OSError, match="cannot read .*a.png: .*; copy or export it again"):
+            read_depth(tmp_path / "a.png")
 
 
 def test_an_image_that_says_its_size_to_the_decoder_alone_may_be_too_large_as_well(monkeypatch):

@@ -110,7 +110,8 @@ def write_samples(folder: Path, piles: Sequence["Pile"], catalogue: "Catalogue",
         if not cv2.imwrite(str(folder / image), pile.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
             raise OSError(f"cannot write {folder / image}")
         depth = folder / DEPTH / f"frame_{index:02d}.png"
-        if not cv2.imwrite(str(depth), (1000 * pile.depth).round().astype(np.uint16)):
+        millimetres = (1000 * pile.depth).round()
+        if not cv2.imwrite(str(depth), np.where(millimetres < 2**16, millimetres, 0).astype(np.uint16)):
             raise OSError(f"cannot write {depth}")
         frames.append({"image": image, "tilt_degrees": round(pile.tilt, 1), "objects": _objects(pile)})
     truth = {
