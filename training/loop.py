@@ -27,6 +27,7 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.weights import ModelSettings, described
 from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16, slower_in_bfloat16
 from training.data.batches import Batch, SceneBatches
+from training.data.ranges import check_not_negative, check_shares
 from training.record import Record
 
 
@@ -100,8 +101,11 @@ class LoopSettings:
         for name in ("steps", "batch_size", "log_every", "checkpoint_every", "sheet_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more, not {self.seed}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
+        check_shares(self, "decay", "ema")
+        check_not_negative(self, "warmup", "weight_decay", "backbone_share", "workers", "seed")
         if self.again < 1:
             raise ValueError(f"again must be 1 or more steps a batch, not {self.again}")
         if self.parts < 1 or self.batch_size % self.parts:

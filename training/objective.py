@@ -12,6 +12,7 @@ from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.centres import centre_loss
 from training.data.batches import Batch, all_layers, union
+from training.data.ranges import check_not_negative, check_shares
 from training.edges import occlusion_edges
 from training.hypotheses import to_teach
 from training.losses import mask_losses
@@ -72,11 +73,8 @@ class ObjectiveSettings:
         check_rows(self.noise_introduction, self.only_layer)
         if self.rows < 1:
             raise ValueError(f"rows must be 1 or more of each image, not {self.rows}")
-        if not 0 <= self.first <= 1:
-            raise ValueError(f"first is a share and must be in 0..1, not {self.first}")
-        if min(self.edges, self.all_layers, self.centres) < 0:
-            weights = f"{self.edges}, {self.all_layers} and {self.centres}"
-            raise ValueError(f"edges, all_layers and centres are weights and must be 0 or more, not {weights}")
+        check_shares(self, "noise_only", "imperfect", "partial", "own", "first")
+        check_not_negative(self, "own_from", "dice", "edges", "all_layers", "centres")
         if self.only and self.only not in PARTS:
             raise ValueError(f'only is "centres", "denoiser", "numbers" or "", not {self.only!r}')
         if self.only and max(self.edges, self.all_layers, self.centres):

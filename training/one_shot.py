@@ -10,6 +10,7 @@ from seqamodal_ros.diffusion.adapter import normalised, signed
 from seqamodal_ros.diffusion.fast import Denoiser, FastNetwork, FastSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from training.data.batches import Batch, all_layers
+from training.data.ranges import check_not_negative, check_shares
 from training.losses import mask_losses
 from training.objective import noisy
 
@@ -50,6 +51,12 @@ class OneShotObjective:
     rows: int = 3
     noise_only: float = 0.85
     dice: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows must be 1 or more of each image, not {self.rows}")
+        check_shares(self, "noise_only")
+        check_not_negative(self, "dice")
 
 
 class OneShotNetwork(FastNetwork):

@@ -2,11 +2,13 @@
 """Prepares data, once, before training: `python -m training.prepare sprites | coco | folders --help`."""
 
 import argparse
+import json
 import re
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+from seqamodal_ros.files import write_whole
 from training.data.packed import fingerprint
 from training.data.readers.annotated import Load
 from training.data.readers.coco import PRESETS, KeyMap, read_coco
@@ -16,6 +18,8 @@ from training.data.readers.processing import Processing, pack_sources
 from training.data.readers.report import report
 from training.data.scene import SPLITS
 from training.data.sprites import render_furniture, render_objects, shrink_pictures
+
+HELD = "scenes.json"  # of a set: the scenes that it was made from, so that a later call keeps them out of other splits
 
 
 def main() -> None:
@@ -84,14 +88,33 @@ def _pack(args: argparse.Namespace) -> None:
         sources = {split: read_prepared(path) for split, path in splits.items()}
         made_from = {split: fingerprint(path.resolve(), list(sources[split]), SPECK) for split, path in splits.items()}
     scenes = {name: _scene(name, args.scene) for names in sources.values() for name in names}
-    _check_disjoint({split: {scenes[name] for name in names} for split, names in sources.items()})
+    held = {split: {scenes[name] for name in names} for split, names in sources.items()}
+    _check_disjoint({**_made_before(args.out, set(SPLITS) - set(held), args.scene), **held})
     paper = PAPER_SETS.get(dataset)
     max_layers = args.max_layers or (paper.max_layers if paper else Processing.max_layers)
     settings = Processing(image_size=args.image_size, max_layers=max_layers, crop=paper is not None and paper.crop)
     for split, images in sources.items():
         about = {"split": split, "made_from": made_from[split], "scene": args.scene}
         subset = paper.test_subset if args.subset is None and paper and split == "test" else args.subset
-        print(report(pack_sources(images, scenes, settings, args.out / split, about, subset, args.seed), dataset))
+        packed = pack_sources(images, scenes, settings, args.out / split, about, subset, args.seed)
+        write_whole(packed.folder / HELD, json.dumps({"named_by": args.scene, "scenes": sorted(held[split])}).encode())
+        print(report(packed, dataset))
+
+
+def _made_before(out: Path, splits: set[str], pattern: str | None) -> dict[str, set[str]]:
+    """The scenes of those of these splits that earlier calls made in a folder; ValueError where they named scenes otherwise."""
+    before = {}
+    for split in sorted(split for split in splits if (out / split).is_dir()):
+        file = out / split / HELD
+        if not file.is_file():
+            print(f"{out / split} does not say which scenes are in it: whether any is in two splits is not known")
+            continue
+        written = json.loads(file.read_text())
+        if written["named_by"] != pattern:
+            given = "without --scene" if written["named_by"] is None else f"with --scene '{written['named_by']}'"
+            raise ValueError(f"{out / split} was made {given}, so scenes cannot be compared: do likewise, or give another --out")
+        before[split] = set(written["scenes"])
+    return before
 
 
 def _read_coco(path: Path, images: Path, keys: KeyMap, preset: str) -> dict[str, Load]:

@@ -10,6 +10,7 @@ from seqamodal_ros.diffusion.fast import FastSettings
 from seqamodal_ros.diffusion.networks import NetworkSettings
 from seqamodal_ros.settings import Settings, from_mapping
 from training.data.compositor import CompositeSettings
+from training.data.ranges import check_shares
 from training.hybrid import HybridSettings
 from training.loop import LoopSettings
 from training.objective import ObjectiveSettings
@@ -42,6 +43,7 @@ class TrainSettings:
     repeated: int = 0
 
     def __post_init__(self) -> None:
+        check_shares(self, "packed")
         if self.repeated < 0:
             raise ValueError(f"repeated is a number of scenes, or 0, not {self.repeated}")
         if (self.repeated > 0) != bool(only_part(self.objective)):
@@ -51,8 +53,6 @@ class TrainSettings:
             )
         if self.repeated and self.loop.again > 1:
             raise ValueError("leave out `loop: {again: ...}` where scenes are `repeated`: they come again already")
-        if not 0 <= self.packed <= 1:
-            raise ValueError(f"packed is a share and must be in 0..1, not {self.packed}")
         network, objective = self.network.kind, self.objective.kind
         if network != objective:
             raise ValueError(

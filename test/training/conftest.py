@@ -11,9 +11,23 @@ import torch
 
 from seqamodal_ros.diffusion.fast import FastSettings
 from training.data.batches import Batch
+from training.data.sprites import Material, load_material
 
 SMALL = FastSettings(64, 16, (8, 8, 16, 16), (8, 16, 16), centre_channels=(8, 8, 16))
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
+TONES = {"train": 0, "val": 20, "test": 40, "unseen": 60}  # fruits of a split are darker by so much, its textures brighter
+
+
+def split_of_texture(image: np.ndarray) -> str:
+    """Which of `data` a texture is of."""
+    return list(TONES)[(int(image.min()) - 90) // 20]
+
+
+def splits_of(material: Material) -> tuple[set[str], set[str]]:
+    """Of which splits of `data` the fruits of a material are, and its textures."""
+    fruits = [sprite for of in material.sprites.get("fruits", {}).values() for sprite in of]
+    tones = {220 - tone: split for split, tone in TONES.items()}
+    return {tones[int(sprite[..., :3].max())] for sprite in fruits}, set(map(split_of_texture, material.textures))
 
 
 def disc(colour: tuple[int, int, int], side: int = 48) -> np.ndarray:
@@ -30,14 +44,15 @@ def data(tmp_path_factory) -> Path:
     """A folder with fruits/, objects/ and textures/, as `load_material` reads it, and rendered/ beside them."""
     root = tmp_path_factory.mktemp("data")
     lossless = [cv2.IMWRITE_WEBP_QUALITY, 101]
-    for split in ("train", "val", "test", "unseen"):
+    for split, tone in TONES.items():
         for name, colour in COLOURS.items():
             path = root / "fruits" / split / name / "0.webp"
             path.parent.mkdir(parents=True)
-            cv2.imwrite(str(path), cv2.cvtColor(disc(colour), cv2.COLOR_RGBA2BGRA), lossless)
+            darker = tuple(max(0, channel - tone) for channel in colour)
+            cv2.imwrite(str(path), cv2.cvtColor(disc(darker), cv2.COLOR_RGBA2BGRA), lossless)
         (root / "textures" / split).mkdir(parents=True)
         grey = np.random.default_rng(0).integers(90, 110, (40, 60, 1), dtype=np.uint8).repeat(3, 2)
-        cv2.imwrite(str(root / "textures" / split / "grey.webp"), grey, lossless)
+        cv2.imwrite(str(root / "textures" / split / "grey.webp"), grey + np.uint8(tone), lossless)
     (root / "objects").mkdir()
     split = {"cup": "train", "mug": "train", "fork": "test"}
     (root / "objects" / "objects.json").write_text(json.dumps({"split": split, "classes": {"vessel": ["cup", "mug"]}}))
@@ -49,8 +64,6 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def material(data):
-    from training.data.sprites import load_material
-
     return load_material(data, data / "rendered", "train")
 
 

@@ -24,6 +24,9 @@ def test_what_is_background_for_sure_does_not_hide_an_error_of_the_rest():
     assert found.error == pytest.approx(0.96 * 0.01 + 0.04 * 0.15)
     assert found.error_likely == pytest.approx(0.15)
     assert reliability(np.array([0.01]), np.array([False])).error_likely is None
+    two_bins = reliability(np.array([0.6] * 4 + [0.9]), np.array([True] * 4 + [False]))
+    assert two_bins.error_likely == pytest.approx((4 * 0.4 + 0.9) / 5)  # of pixels, not of bins
+    assert reliability(np.array([0.15]), np.array([False])).error_likely == pytest.approx(0.15)
     assert "15.0 % of what gets 0.1 or more there" in calibration({"hidden": asdict(found)})[0]
 
 

@@ -11,12 +11,12 @@ import pytest
 from seqamodal_ros.scene.geometry import PADDING, Geometry
 from seqamodal_ros.scene.layers import cumulative_masks, layer_indices, visible_masks
 from training.data.batches import SceneBatches
-from training.data.compositor import CompositeSettings, Compositor
+from training.data.compositor import CompositeSettings, Compositor, evaluation_compositor
 from training.data.painting import bend, retexture, worn
 from training.data.rooms import room
 from training.data.sprites import crop, load_material, shrink_pictures
 
-from .conftest import disc
+from .conftest import disc, splits_of
 
 SETTINGS = CompositeSettings(image_size=128)
 
@@ -84,6 +84,16 @@ def test_objects_are_where_their_masks_say(material):
         coloured = np.ptp(scene.image.astype(int), axis=2) > 60
         union = cv2.resize(scene.amodal.any(axis=0).astype(np.uint8), (128, 128), interpolation=cv2.INTER_NEAREST) > 0
         assert (coloured & union).sum() / (coloured | union).sum() > 0.9
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test", "unseen"])
+def test_what_a_split_is_made_of_is_of_no_other(data, split):
+    """But for the textures of `unseen`, which are those of `test`."""
+    own = {split}, {"test" if split == "unseen" else split}
+    for found in (load_material(data, data / "rendered", split), evaluation_compositor(data, data / "rendered", split).material):
+        assert splits_of(found) == own
+        objects = {"train": {"vessel"}, "test": {"fork"}}.get(split, set())
+        assert set(found.sprites.get("objects", {})) == objects
 
 
 def test_max_layers(material, scenes):

@@ -56,6 +56,8 @@ def test_a_rough_mask_counts_up_to_its_iou():
     """IOU 0.8 is enough at 0.5, 0.55, ... 0.8: seven of ten thresholds."""
     ap, ap_50 = coco_ap([seen(box(0, 8))], [scene(FRONT)])
     assert (ap, ap_50) == pytest.approx((0.7, 1))
+    assert coco_ap([seen(box(0, 6))], [scene(FRONT)]) == pytest.approx((0.3, 1))
+    assert [pickable([seen(box(0, right))], [scene(FRONT)]).shares().precision for right in (4, 5, 6)] == [0, 1, 1]
 
 
 def test_a_false_object_counts_where_it_is_surer():
@@ -107,6 +109,12 @@ def test_objects_that_touch_are_one_and_fit_neither():
     }
 
 
+def test_an_object_that_two_picks_fit_is_found_once():
+    halves = box(0, 5) | box(6, 11)
+    found = pickable([seen(halves)], [scene(halves)])
+    assert (found.right.tolist(), found.found.tolist(), found.shares().recall) == ([2], [1], 1)
+
+
 def visible(scene: LayeredScene) -> list[list[np.ndarray]]:
     return [[obj.visible for obj in scene.objects]]
 
@@ -120,6 +128,17 @@ def test_objects_that_touch_are_merged():
 def test_one_that_is_seen_as_two_is_split():
     found = told_apart(visible(seen(box(0, 4) | box(6, 10))), [scene(box(0, 10))]).shares()
     assert (found.merged, found.split) == (0, 1)
+
+
+def test_one_that_is_merged_counts_as_that_alone_though_it_is_split_too():
+    found = told_apart([[box(0, 6) | box(12, 14), box(7, 10)]], [scene(box(0, 10), box(12, 14))]).shares()
+    assert (found.merged, found.split) == (1, 0)
+
+
+def test_half_of_an_object_is_not_most_of_it():
+    """Neither of both objects that one takes half of, nor of itself in each of them."""
+    found = told_apart([[box(0, 5), box(5, 15)]], [scene(box(0, 10), box(10, 20))]).shares()
+    assert (found.merged, found.split) == (0, 0)
 
 
 def test_one_on_top_of_another_is_neither():
@@ -149,6 +168,10 @@ def test_what_lies_on_what_by_the_share_of_the_hypotheses():
     assert "none does in 0.0 [0.0, 79.3] % of 1." in markdown(figures)
 
 
+def test_two_parts_of_one_object_are_no_pair():
+    assert not any(each.any() for each in occluding_pairs([seen(FRONT, box(0, 15))], [scene(FRONT)]))
+
+
 def test_what_depth_says_against_a_pick():
     """Of two that are free by colour, FRONT lies under BEHIND in truth, which is nearer by depth."""
     alone = box(0, 10, top=13, bottom=20)
@@ -163,7 +186,9 @@ def test_what_depth_says_against_a_pick():
     figures = measure("set", [known], predicted, [truth.layers], [truth.visible])
     assert [row["precision"] for row in figures["pickable_by_depth"]] == [1, 1, 1, 1, None]
     assert "| 0.8 or more, nothing nearer at its edge | 100.0 [" in markdown(figures)
-    assert measure("set", [truth], predicted, [truth.layers], [truth.visible])["pickable_by_depth"] == []
+    for scenes in ([truth], [known, truth]):  # of all images, or not at all
+        told = [each.layers for each in scenes], [each.visible for each in scenes]
+        assert measure("set", scenes, predicted * len(scenes), *told)["pickable_by_depth"] == []
 
 
 def test_the_figures_of_a_set():
@@ -196,6 +221,44 @@ def test_the_figures_of_a_set():
     assert figures["iou_by_image"] == [[1, 1], [0, 0], [0.5]]
     assert worst_first(figures) == [1, 2, 0]
     json.dumps(figures, allow_nan=False)
+
+
+def test_the_figures_of_a_layer_that_is_drawn_in_the_place_of_another():
+    """A corner of the one behind is covered: its hull gives half of that back. Half of it was drawn where the truth was given."""
+    behind = box(5, 15, 5, 15)
+    true = scene(FRONT, behind, occluded_by=[(1, 0)])
+    stack = np.array([behind, FRONT])
+    hypotheses = np.array([[behind] * 3, [FRONT, box(0, 5), box(0, 5)]])
+    predicted = LayeredScene.assemble(stack, stack.astype(np.float32), hypotheses, Geometry.letterbox(SIDE, SIDE))
+    figures = measure("set", [true], [predicted], [np.array([FRONT, box(5, 10, 5, 15)])], [[]])
+    row = figures["layers"][1]
+    assert row["visible_iou"] == 0.75 and 0.8 < row["hull_iou"] < 0.95 and 0.3 < row["hidden_hull"] < 0.8
+    assert (row["best_layer"], row["iou"]) == (1, pytest.approx(25 / 175))
+    assert (row["forced_iou"], row["forced_ap"]) == (0.5, pytest.approx(1 * 0.5 + 0.5 * 100 / 400))
+    assert figures["agreement"] == pytest.approx((1 + 0.5) / 2)  # of the layers
+
+
+def intervals(figures: dict) -> list[list]:
+    """Of a set, and of all that is counted in it."""
+    rows = [figures, *figures["pickable"], *figures["occluding_pairs"].values()]
+    found = [row[key] for row in rows for key in row if key.endswith("_interval")]
+    return [*found, *([row["iou_low"], row["iou_high"]] for row in figures["layers"])]
+
+
+def test_more_views_of_the_same_scenes_make_no_figure_surer():
+    """Four views each of ten scenes, of which every other one is right, say no more than one view each."""
+    right, wrong = seen(FRONT, box(5, 14)), seen(box(0, 15), box(0, 9, 5, 15))
+    found = []
+    for views in (1, 4):
+        scenes, groups = [PAIR] * 10 * views, [*range(10)] * views
+        told = [each.layers for each in scenes], [each.visible for each in scenes]
+        figures = measure("set", scenes, [right, wrong] * 5 * views, *told, groups=groups)
+        other = measure("set", scenes, [right, seen()] * 5 * views, *told, groups=groups)
+        found.append((intervals(figures), re.findall(r"\[.*?\]", difference(figures, other).split("| ---")[-1])))
+    (once, of_difference), (four_times, the_same) = found
+    assert sum(None not in each for each in once) > 8 and len(of_difference) == 2
+    assert all(one == pytest.approx(other) for one, other in zip(once, four_times, strict=True))
+    assert of_difference == the_same
 
 
 def test_what_is_printed_is_markdown():

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import training.begin
 import training.data.packed
 import training.loop
 from seqamodal_ros.diffusion.adapter import normalised
@@ -30,6 +32,7 @@ from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, load_model
+from training.begin import begin
 from training.data.batches import Batch, SceneBatches, union
 from training.data.compositor import CompositeSettings, Compositor
 from training.data.packed import PackedScenes
@@ -37,10 +40,13 @@ from training.data.scene import SceneRules
 from training.hybrid import HybridSettings
 from training.loop import LoopSettings, Run, learning_rate
 from training.objective import ObjectiveSettings
+from training.pretrained import BackboneSettings
 from training.record import Record
 from training.settings import TrainSettings
-from training.sources import check_reached, composites_reach, packed_scenes
+from training.sources import check_reached, composites_reach, packed_scenes, scene_source
 from training.train import method_of
+
+from .conftest import splits_of
 
 SMALL = FastSettings(image_size=64, mask_size=16, encoder_channels=(8, 8, 8, 8), denoiser_channels=(8, 8, 8))
 COMPOSITES = CompositeSettings(image_size=64, mask_size=16, area_min=2)
@@ -120,6 +126,7 @@ def test_settings_that_changed_hold_from_a_resume_on(tmp_path, material):
     for group, asked in zip(resumed.optimiser.param_groups, fresh.optimiser.param_groups, strict=True):
         assert (group["weight_decay"], group["share"]) == (asked["weight_decay"], asked["share"])
     assert [group["share"] for group in resumed.optimiser.param_groups] == [1.0, 0.9]
+    assert {group["weight_decay"] for group in fresh.optimiser.param_groups} == {0.5}
     assert resumed.optimiser.state_dict()["state"]  # its means of gradients go on
 
 
@@ -415,6 +422,57 @@ def test_the_moving_average_follows(tmp_path, material):
     for name, value in fresh.network.state_dict().items():
         assert torch.equal(fresh.ema[name], value)
         assert fresh.ema[name] is not value
+
+
+def test_the_average_follows_the_weights_as_the_settings_say(tmp_path, material):
+    """In the first step by the decay of a beginning, 1/10, in the second by the one that is set, 0.15."""
+    run = Run(tmp_path, FastNetwork(SMALL), replace(LOOP, steps=2, ema=0.15))
+    seen = []
+
+    def losses(*given):
+        seen.append([{name: value.clone() for name, value in of.items()} for of in (run.network.state_dict(), run.ema)])
+        return METHOD.losses(*given)
+
+    run.train(SceneBatches(Compositor(material, COMPOSITES), 2, 2, 0), Schedule.linear(), METHOD._replace(losses=losses))
+    (_, first), (once, second), (twice, third) = *seen, (run.network.state_dict(), run.ema)
+    moved = 0
+    for name, began in first.items():
+        torch.testing.assert_close(second[name], torch.lerp(began, once[name], 0.9))
+        torch.testing.assert_close(third[name], torch.lerp(second[name], twice[name], 0.85))
+        moved += not torch.equal(began, once[name])
+    assert moved
+
+
+def test_a_step_is_clipped_and_slower_in_the_backbone(tmp_path, material):
+    run = train(tmp_path, material, settings=replace(LOOP, steps=1, clip=1e-3, backbone_share=0.25))
+    norm = torch.stack([value.grad.norm() for value in run.network.parameters() if value.grad is not None]).norm()
+    assert norm == pytest.approx(1e-3, rel=1e-2)
+    rate = learning_rate(0, run.settings)
+    assert [group["lr"] for group in run.optimiser.param_groups] == [rate, pytest.approx(0.25 * rate)]
+
+
+def test_rows_and_noise_are_of_the_seed(tmp_path, material):
+    drawn = []
+    losses = METHOD._replace(losses=lambda *given: (drawn.append(torch.initial_seed()), METHOD.losses(*given))[1])
+    for seed in (0, 1):
+        run = Run(tmp_path / str(seed), FastNetwork(SMALL), replace(LOOP, steps=2, seed=seed))
+        run.train(SceneBatches(Compositor(material, COMPOSITES), 2, 2, seed), Schedule.linear(), losses)
+    assert len(set(drawn)) == len(drawn) == 4
+
+
+def test_weights_begin_as_the_seed_and_the_configuration_say(tmp_path, monkeypatch):
+    backbone = BackboneSettings(imagenet=False, frozen_stages=0)
+    first, same, other = (
+        begin(TrainSettings(network=SMALL, composites=COMPOSITES, backbone=backbone, loop=LoopSettings(seed=seed))).state_dict()
+        for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(value, same[name]) for name, value in first.items())
+    assert any(not torch.equal(value, other[name]) for name, value in first.items())
+    monkeypatch.setattr(training.begin, "imagenet_file", lambda: None)
+    monkeypatch.setattr(training.begin, "load_imagenet", lambda *_: None)
+    network = begin(TrainSettings(network=SMALL, composites=COMPOSITES, backbone=BackboneSettings(frozen_stages=2)))
+    learns = [any(value.requires_grad for value in stage.parameters()) for stage in network.encoder.backbone.stages]
+    assert learns == [False] * 2 + [True] * (len(learns) - 2)
 
 
 def test_learning_rate():
@@ -752,6 +810,18 @@ def test_as_many_layers_as_a_source_of_scenes_has_must_be_drawn():
     message = "draws up to 7 layers, scenes of desks, composites have at most 5: set `composites: {max_layers: 5}`"
     with pytest.raises(ValueError, match=re.escape(message)):
         check_reached(7, {"desks": 4, "composites": 5})
+
+
+def test_a_damaged_set_is_not_trained_on(packed):
+    masks = packed / "amodal.npy"
+    masks.write_bytes(masks.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match="amodal.npy is not what it was when the set was made"):
+        packed_scenes([packed], COMPOSITES)
+
+
+def test_composites_to_train_on_are_of_the_material_for_training(data):
+    args = Namespace(data=data, sprites=data / "rendered", packed=None, leave_out_deeper=False)
+    assert splits_of(scene_source(TrainSettings(), args).material) == ({"train"}, {"train"})
 
 
 def test_several_packed_sets_are_one(packed):

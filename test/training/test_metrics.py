@@ -14,6 +14,7 @@ from training.metrics import (
     average_precision,
     best_iou,
     bootstrap_interval,
+    both_found,
     false_layers,
     hidden_iou,
     iou,
@@ -104,8 +105,15 @@ def test_bootstrap_interval():
     values = np.random.default_rng(0).normal(0.5, 0.1, 400)
     low, high = bootstrap_interval(values)
     assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 * 0.1 / 400**0.5, rel=0.2)
+    for side in (values.mean() - low, high - values.mean()):
+        assert side == pytest.approx(1.96 * 0.1 / 400**0.5, rel=0.1)
     assert bootstrap_interval(values) == (low, high)
+
+
+def test_a_scene_of_many_images_counts_as_many_times():
+    """Of twenty scenes of one image, all wrong, and twenty of twenty images, all right, 95 % are right, and not half."""
+    low, high = bootstrap_interval([0] * 20 + [1] * 400, [*range(20), *np.arange(20, 40).repeat(20)])
+    assert 0.85 < low < 20 / 21 < high
 
 
 @pytest.mark.parametrize(
@@ -127,6 +135,13 @@ def test_the_interval_of_a_share_is_wilsons():
     # ten views of each of a hundred scenes, all alike, say no more
     alike = share_interval(([1] * 800 + [0] * 200), [1] * 1000, np.arange(100).repeat(10))
     assert alike == pytest.approx((0.711, 0.867), abs=2e-3)
+
+
+def test_the_interval_of_a_share_is_of_as_many_as_vary_so_much():
+    """Of ten scenes of one each nine, as the share is not known; of scenes that vary less than chance does no more than all."""
+    for part, whole, count in (([1, 0] * 5, [1] * 10, 9), ([1] * 50 + [0, 2] * 5, [2] * 60, 120)):
+        half = 1.96 / 2 / (count + 1.96**2) ** 0.5
+        assert share_interval(part, whole, range(len(part))) == pytest.approx((0.5 - half, 0.5 + half))
 
 
 def test_a_share_of_few_is_worth_little_though_all_are_right():
@@ -172,6 +187,10 @@ def test_hidden_iou_counts_outside_the_visible_region_alone():
     assert hidden_iou(strip(1, 5), amodal, visible) == pytest.approx(3 / 4)  # 2..4 of 2..5
     assert hidden_iou(visible, amodal, visible) == 0
     assert math.isnan(hidden_iou(amodal, amodal, amodal))
+
+
+def test_both_are_found_from_an_iou_of_three_quarters_on():
+    assert both_found(stack(strip(0, 8)), [strip(0, 10)]) and not both_found(stack(strip(0, 7)), [strip(0, 10)])
 
 
 def test_best_iou_asks_for_no_order():

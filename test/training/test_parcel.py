@@ -53,6 +53,14 @@ def test_depth_travels(tmp_path, material, here, monkeypatch):
     assert [scene.depth[0, 0] for scene in PackedScenes(tmp_path / "out" / "sets" / "views", check=True)] == [700, 900]
 
 
+def test_a_damaged_set_is_not_sent(tmp_path, a_set, monkeypatch, capsys):
+    masks = a_set.folder / "amodal.npy"
+    masks.write_bytes(masks.read_bytes()[:-1] + b"?")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "pack", "--packed", a_set.folder, "--out", tmp_path / "parcel")
+    assert "amodal.npy is not what it was when the set was made" in capsys.readouterr().err
+
+
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["parcel", *map(str, arguments)])
     training.parcel.main()

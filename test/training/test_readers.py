@@ -364,6 +364,8 @@ class TestCommand:
         assert one.meta["sha256"] == two.meta["sha256"]
         assert one.source.tolist() != [0, 1, 2, 3]
         assert "read 9, fit for use 9, kept 4" in capsys.readouterr().out
+        self.run(monkeypatch, "coco", "--preset", "acom", *words, "--out", tmp_path / "three", "--seed", 1)
+        assert PackedScenes(tmp_path / "three" / "test").source.tolist() != one.source.tolist()
 
     def test_views_of_a_scene_are_one_source_and_in_one_split(self, tmp_path, monkeypatch, capsys):
         views = write_coco(tmp_path, PRESETS["acom"], files=("a_view0.png", "a_view1.png", "b_view0.png"))
@@ -374,6 +376,24 @@ class TestCommand:
         assert "scenes that are in both train and test: 1, a the first; split by scene" in capsys.readouterr().err
         self.run(monkeypatch, *words, "--split", f"train={views}")
         assert PackedScenes(tmp_path / "sets" / "train").source.tolist() == [0, 0, 1]
+
+    def test_a_scene_of_an_earlier_call_is_in_no_other_split(self, tmp_path, monkeypatch, capsys):
+        views = write_coco(tmp_path, PRESETS["acom"], files=("a_view0.png", "b_view0.png"))
+        same = write_coco(tmp_path, PRESETS["acom"], "b.json", files=("a_view1.png",))
+        other = write_coco(tmp_path, PRESETS["acom"], "c.json", files=("c_view0.png",))
+        words = ["coco", "--preset", "acom", "--images", tmp_path, "--out", tmp_path / "sets", "--scene", "(.*)_view"]
+        self.run(monkeypatch, *words, "--split", f"train={views}")
+        for told in (words, words[:-2]):
+            with pytest.raises(SystemExit):
+                self.run(monkeypatch, *told, "--split", f"test={same}")
+            assert not (tmp_path / "sets" / "test").exists()
+        said = capsys.readouterr().err
+        assert "scenes that are in both train and test: 1, a the first; split by scene" in said
+        assert "train was made with --scene '(.*)_view', so scenes cannot be compared: do likewise, or give another" in said
+        self.run(monkeypatch, *words, "--split", f"test={other}", "--split", f"train={views}")
+        (tmp_path / "sets" / "train" / "scenes.json").unlink()  # as sets that were made before it was written
+        self.run(monkeypatch, *words, "--split", f"val={same}")
+        assert "train does not say which scenes are in it" in capsys.readouterr().out
 
     def test_of_intra_afruit_so_many_test_images_are_drawn_as_in_the_paper_and_all_others_kept(self, tmp_path, monkeypatch):
         assert PAPER_SETS["intra_afruit"].test_subset == 3000

@@ -10,14 +10,20 @@ import cv2
 import numpy as np
 import pytest
 
+import training.data.sets
 import training.synthesize
 from training.data.composites import composite_shard
 from training.data.compositor import SET_COMPOSITES, Compositor
 from training.data.packed import PackedScenes
 from training.data.places import PLACES
-from training.data.sets import mini_sets
+from training.data.renders import RenderSettings
+from training.data.scene import Scene
+from training.data.sets import mini_sets, scanned_set
 from training.data.sheets import contact_sheet
 from training.data.sprites import Material, read_cutouts
+from training.data.statistics import describe
+
+from .conftest import split_of_texture, splits_of
 
 
 @pytest.fixture
@@ -181,3 +187,36 @@ def test_the_stand_in_for_intra_afruit(tmp_path, data):
     assert {packed.meta["split"] for packed in found.values()} == {"train", "val", "test", "unseen"}
     assert len({packed.meta["sha256"]["images"] for packed in found.values()}) == 5
     assert all(packed.folder.parent == tmp_path / "afruit-mini" for packed in found.values())
+
+
+def test_each_stand_in_is_made_of_its_own_split(tmp_path, data, monkeypatch):
+    made = []
+    monkeypatch.setattr(training.data.sets, "composite_set", lambda out, material, *_: made.append((*out.parts[-2:], material)))
+    monkeypatch.setattr(training.data.sets, "scanned_set", lambda *_, enough: range(enough))
+    list(mini_sets(tmp_path, data, data / "rendered", share=0.001, stratified=1, seed=0, image_size=64))
+    assert len(made) == 5 + 4
+    for name, split, material in made:
+        split = split.partition("-")[0]
+        fruits = {split} if name == "afruit-mini" else set()
+        assert splits_of(material) == (fruits, {"test" if split == "unseen" else split})
+        objects = {"train": {"vessel"}, "test": {"fork"}}.get(split, set()) if name == "acom-mini" else set()
+        assert set(material.sprites.get("objects", ())) == objects
+
+
+def test_renders_are_of_the_objects_of_their_split_and_furniture_for_training_alone(tmp_path, data, monkeypatch):
+    made = {}
+    monkeypatch.setattr(training.data.sets, "compact_furniture", lambda *_: {"chair": (tmp_path, "chair")})
+    monkeypatch.setattr(training.data.sets, "render_set", lambda out, *given: made.update({out.name: given[:2]}))
+    for split in ("train", "test"):
+        scanned_set(tmp_path / split, data, split, RenderSettings(), 1, 0, furniture=(tmp_path, tmp_path))
+        assert {split_of_texture(texture) for texture in made[split][1]} == {split}
+    names = {split: {family: set(models) for family, models in given[0].items()} for split, given in made.items()}
+    assert names == {"train": {"objects": {"cup", "mug"}, "furniture": {"chair"}}, "test": {"objects": {"fork"}}}
+
+
+def test_the_occlusion_rate_is_the_share_of_the_object_that_is_hidden():
+    """Of one that is half covered; both are an eighth of the image."""
+    amodal = np.zeros((2, 8, 8), bool)
+    amodal[0, :2, :4] = amodal[1, 1:3, :4] = True
+    told = describe([Scene(np.zeros((8, 8, 3), np.uint8), amodal, np.array([[False, False], [True, False]]))])
+    assert "50% occluded; mean occlusion rate 25% over all, 50% over occluded" in told

@@ -3,7 +3,9 @@
 
 import json
 import sys
+from argparse import Namespace
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +18,14 @@ import training.tables
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
 from seqamodal_ros.diffusion.paper import PaperSettings
 from seqamodal_ros.diffusion.weights import ModelSettings, save_model
-from training.comparison import figures_of
-from training.data.compositor import CompositeSettings, Compositor
+from seqamodal_ros.settings import from_mapping
+from training.begin import build
+from training.comparison import AT_ONCE, Comparison, figures_of
+from training.data.compositor import CompositeSettings, Compositor, evaluation_compositor, in_turns
+from training.data.packed import PackedScenes, fingerprint
 from training.data.scene import Scene
+from training.evaluate import Evaluation
+from training.figures import worst_first
 from training.hybrid import HybridSettings
 from training.loop import LoopSettings
 from training.methods import Layers
@@ -26,6 +33,8 @@ from training.objective import ObjectiveSettings
 from training.one_shot import OneShotSettings
 from training.settings import TrainSettings
 from training.variants import TablesSettings, variants
+
+from .conftest import split_of_texture
 
 COMPOSITES = CompositeSettings(image_size=64, mask_size=16, area_min=2, max_layers=2, counts=(0, 0.3, 0.7))
 CONFIG = {
@@ -42,15 +51,15 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory, material):
-    """A packed set of eight scenes for training, one of six for testing."""
+    """A packed set of eight scenes for training, one of six for testing; two images each are of one scene."""
     root = tmp_path_factory.mktemp("sets")
     compositor = Compositor(material, COMPOSITES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.data.packed, "in_parallel", lambda work, count, _: map(work, range(count)))
         for split, count in (("train", 8), ("test", 6)):
             scenes = [compositor(np.random.default_rng([count, k])) for k in range(count)]
-            about = {"split": split, "settings": asdict(COMPOSITES)}
-            training.data.packed.pack(root / split, about, lambda _, found=scenes: (found, range(len(found)), {}), 1)
+            about, sources = {"split": split, "settings": asdict(COMPOSITES)}, np.arange(count) // 2
+            training.data.packed.pack(root / split, about, lambda _, made=(scenes, sources, {}): made, 1)
     return root
 
 
@@ -171,6 +180,32 @@ def test_images_are_of_a_worse_camera_where_the_configuration_says_so(words, mon
     assert sources[0].worn == 1.0
 
 
+def test_what_is_measured_is_the_average_of_a_run_that_ended_once_for_each_seed_and_scenes(tmp_path, monkeypatch):
+    settings = from_mapping(TablesSettings, CONFIG)
+    scene = Scene(np.zeros((64, 64, 3), np.uint8), np.ones((1, 16, 16), bool), np.zeros((1, 1), bool))
+    average = build(settings.train.network).state_dict()
+    noise = []
+
+    def layers(network, images, *given):
+        assert all(torch.equal(value, average[name]) for name, value in network.state_dict().items())
+        noise.append(given[-2])
+        return [Layers(np.ones((1, 16, 16), bool), np.ones((1, 1, 16, 16), bool))] * len(images)
+
+    def figures(seed: int = 1, count: int = AT_ONCE + 1):
+        return Comparison(settings, tmp_path, "a set", [scene] * count, seed).sequential("ours", 3)
+
+    monkeypatch.setattr(training.comparison, "sequential_layers", layers)
+    checkpoint = Comparison(settings, tmp_path, "a set", [scene], 1).claim("ours") / "checkpoint.pt"
+    state = {"ema": average, "network": {name: 0 * value for name, value in average.items()}, "seconds": 0.0}
+    torch.save({**state, "step": 1}, checkpoint)
+    assert figures() is None  # of two steps
+    torch.save({**state, "step": 2}, checkpoint)
+    assert figures() == figures() and noise == [1, 1 + AT_ONCE]
+    figures(seed=2)
+    figures(count=1)
+    assert noise[2:] == [2, 2 + AT_ONCE, 1]
+
+
 def test_one_shot_models_have_none_of_the_parts_that_a_sequential_one_may_have():
     network = FastSettings(layers=5, centre_channels=(48, 32, 32), hypotheses=5)
     ours = TrainSettings(network=network, objective=ObjectiveSettings(all_layers=1.0, centres=0.5), packed=1.0)
@@ -233,6 +268,7 @@ class TestEvaluate:
         (figures,) = json.loads(first.read_text())["figures"]
         assert figures["images"] == 5
         assert len(figures["iou_by_image"]) == 5
+        assert figures["groups"] == [0, 0, 1, 2, 2]  # of images 0, 1, 2, 4 and 5
         assert figures["seconds"] > 0 and figures["max_layers"] == 2
         assert [row["images"] for row in figures["layers"]][0] == 5
         assert "more than the" not in printed and "; free-running in " in printed
@@ -256,6 +292,21 @@ class TestEvaluate:
         assert "of these images have up to 2 layers, more than the 1 that the model draws." in table.split("| can be picked")[0]
         (figures,) = json.loads((tmp_path / "out.json").read_text())["figures"]
         assert (figures["max_layers"], len(figures["layers"])) == (1, 2)
+
+    def test_what_is_asked_for_is_what_is_measured(self, tmp_path, sets, small_model_16, monkeypatch):
+        called = {}
+        for name in ("free_running", "teacher_forced", "answer_sheet"):
+            of = called.setdefault(name, []), getattr(training.evaluate, name)
+            monkeypatch.setattr(training.evaluate, name, lambda *given, of=of: (of[0].append(given), of[1](*given))[1])
+        monkeypatch.setattr(training.evaluate, "SHOWN", 1)
+        words = ["--model", small_model_16, "--set", sets / "test", "--out", tmp_path / "out.json", "--sheets", tmp_path]
+        run(monkeypatch, training.evaluate, *words, "--seed", 7, "--steps", 3, "--mirror")
+        result = json.loads((tmp_path / "out.json").read_text())
+        assert (result["steps"], result["mirror"], result["seed"]) == (3, True, 7)
+        assert called["free_running"][0][-1] == called["teacher_forced"][0][-1] == 7
+        ranked, test = worst_first(result["figures"][0]), PackedScenes(sets / "test")
+        for sheet, number in ((0, ranked[0]), (2, ranked[-1])):  # the worst, and the best behind the typical ones
+            assert (called["answer_sheet"][sheet][0][0].image == test[number].image).all()
 
     def test_a_lack_of_memory_is_told_in_a_line(self, sets, small_model_16, monkeypatch, capsys):
         import torch
@@ -291,6 +342,37 @@ class TestEvaluate:
         result = json.loads((tmp_path / "out.json").read_text())
         assert [(figures["set"], figures["images"]) for figures in result["figures"]] == [("sample frames", 12)]
 
+    def test_the_seed_is_that_of_composites_and_of_their_noise(self, data, monkeypatch):
+        monkeypatch.setattr(training.evaluate, "read_samples", lambda _: [])
+        measured = []
+        evaluation = object.__new__(Evaluation)  # without a model
+        evaluation.mask_size, evaluation.result = 64, {}
+        evaluation._two_truths, evaluation._bare_textures = lambda _: {}, dict
+        evaluation.of = lambda name, scenes, groups, seed, *_: measured.append((fingerprint([s.layers for s in scenes]), seed))
+        for seed in (1, 2):
+            evaluation.args = arguments(data, count=2, seed=seed)
+            evaluation.composites()
+        assert [seed for _, seed in measured] == [1, 0, 2, 0]  # of sample frames always 0
+        assert measured[0][0] != measured[2][0]
+
+    def test_both_truths_are_looked_for_in_the_second_layer(self, data, monkeypatch):
+        monkeypatch.setattr(training.evaluate, "TWO_TRUTHS", 4)
+        compositor = evaluation_compositor(data, data / "rendered", "test")
+        pairs = in_turns(compositor.two_truths, compositor.material, 4, seed=3)
+        drawn = [np.stack([whole.amodal[[0, 0]], [whole.amodal[1], cut.amodal[1]]]) for whole, cut in pairs]
+        monkeypatch.setattr(training.evaluate, "free_running", lambda *_: [SimpleNamespace(hypotheses=each) for each in drawn])
+        figures = Evaluation._two_truths(SimpleNamespace(args=arguments(data, seed=3), perceiver=None), compositor)
+        assert (figures["both_found"], figures["best_of_3"]) == (1, 1)
+
+    @pytest.mark.parametrize(("split", "layers"), [("test", 0), ("val", 1)])
+    def test_bare_textures_are_those_of_the_split_and_right_where_nothing_is_seen(self, data, monkeypatch, split, layers):
+        shown = []
+        seen = [SimpleNamespace(amodal=np.ones((layers, 4, 4), bool))]
+        monkeypatch.setattr(training.evaluate, "free_running", lambda _, images, *__, **___: (shown.extend(images), seen)[1])
+        found = Evaluation._bare_textures(SimpleNamespace(args=arguments(data, split=split), perceiver=None))
+        assert found["bare_textures_blank"] == 1 - layers
+        assert [split_of_texture(texture) for texture in shown] == [split]
+
     def test_a_family_of_which_no_scene_was_asked_for_has_no_figures(self, tmp_path, model, data, monkeypatch):
         monkeypatch.setattr(training.evaluate, "TWO_TRUTHS", 1)
         words = ["--model", model, "--data", data, "--sprites", data / "rendered", "--count", 1]
@@ -319,6 +401,12 @@ class TestEvaluate:
         with pytest.raises(SystemExit):
             run(monkeypatch, training.evaluate, "--model", small_model, "--set", sets / "test")
         assert "are 16 a side, of the model 32" in capsys.readouterr().err
+
+
+def arguments(data, **changed) -> Namespace:
+    """Of the command line, for the raw material."""
+    given = {"data": data, "sprites": data / "rendered", "split": "test", "image_size": 128, "count": 4, "samples": 3, "seed": 1}
+    return Namespace(**given | changed)
 
 
 @pytest.fixture(scope="module")

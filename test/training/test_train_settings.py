@@ -2,6 +2,7 @@
 """Training configurations: those shipped are read, mistakes are named."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from seqamodal_ros.diffusion.paper import PaperSettings
 from seqamodal_ros.settings import from_mapping
+from training.data.compositor import CompositeSettings
 from training.hybrid import HybridSettings
 from training.settings import TrainSettings, read_settings
 from training.variants import TablesSettings, variants
@@ -47,12 +49,37 @@ def test_the_configuration_of_the_tables_is_read():
         ({"loop": {"sheet_every": 0}}, "sheet_every must be 1 or more, not 0"),
         ({"loop": {"batch_size": 0}}, "batch_size must be 1 or more, not 0"),
         ({"objective": {"rows": 0}}, "rows must be 1 or more of each image, not 0"),
+        ({"composites": {"counts": [1, -1, 1]}}, "counts are shares, 0 or more and not all of them 0, not"),
+        ({"composites": {"counts": [0, 0]}}, "counts are shares, 0 or more and not all of them 0, not"),
+        ({"loop": {"learning_rate": math.nan}}, "learning_rate must be more than 0, not nan"),
+        ({"network": {"kind": "one_shot"}, "objective": {"kind": "one_shot", "noise_only": 70}}, "noise_only is a share"),
+        ({"network": {"kind": "one_shot"}, "objective": {"kind": "one_shot", "dice": -1}}, "dice must be 0 or more, not -1"),
     ],
 )
 def test_settings_that_do_not_fit_each_other(tmp_path, described, message):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(described))
     with pytest.raises(ValueError, match=message):
         read_settings(tmp_path / "mine.yaml")
+
+
+SHARES = {
+    "objective": ("noise_only", "imperfect", "partial", "own", "first"),
+    "composites": [each.name for each in fields(CompositeSettings) if isinstance(each.default, float)],
+    "loop": ("ema", "decay"),
+}
+OTHERS = {
+    "objective": ("own_from", "dice", "edges", "all_layers", "centres"),
+    "composites": ("area_min",),
+    "loop": ("warmup", "weight_decay", "backbone_share", "workers", "learning_rate", "clip"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "of", "said"), [(70, SHARES, "is a share"), (-3, SHARES, "is a share"), (-3, OTHERS, "must")])
+def test_a_percentage_or_a_sign_is_told(tmp_path, wrong, of, said):
+    for part, name in ((part, name) for part, names in of.items() for name in names):
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump({part: {name: wrong}}))
+        with pytest.raises(ValueError, match=f"^{name} {said} .*, not {wrong}"):
+            read_settings(tmp_path / "mine.yaml")
 
 
 def test_what_is_no_yaml_is_told_with_its_name(tmp_path):

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,6 +26,12 @@ def test_both_agree_in_all_that_shows_and_keep_the_rules(pairs):
         assert (whole.occluded_by == cut.occluded_by).all() and whole.occluded_by[1, 0]
         for scene in (whole, cut):
             assert SETTINGS.check(scene.amodal, scene.occluded_by).tolist() == [1, 2]
+
+
+def test_no_part_of_a_pixel_of_what_is_cut_off_shows(pairs):
+    for whole, cut in pairs:
+        well_inside = cv2.erode(whole.amodal[0].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        assert (whole.amodal[1] & ~cut.amodal[1] <= well_inside).all()
 
 
 def test_no_mask_is_near_to_both(pairs):

@@ -13,6 +13,7 @@ import numpy as np
 from seqamodal_ros.scene.geometry import PADDING
 from seqamodal_ros.scene.layers import occlusions
 from training.data.painting import aspect, bend, camera, coarser, heap, inside, lay, recolour, retexture, warp, worn
+from training.data.ranges import check_shares
 from training.data.rooms import room
 from training.data.scene import Rejected, Scene, SceneRules
 from training.data.sprites import Material, load_material
@@ -53,6 +54,13 @@ class CompositeSettings(SceneRules):
     rooms: float = 0.0
     worn: float = 0.0
     two_truths: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares(self, "same_class", "shadow", "letterbox", "recolour", "retexture", "bend", "coarse")
+        check_shares(self, "rooms", "worn", "two_truths")
+        if not (sum(self.counts) > 0 and min(self.counts) >= 0):
+            raise ValueError(f"counts are shares, 0 or more and not all of them 0, not {list(self.counts)}")
 
 
 Drawn = TypeVar("Drawn")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqamodal_ros.scene.layers import layer_indices, layer_masks
+from training.data.ranges import check_not_negative
 
 SPLITS = ("train", "val", "test", "unseen")  # what a set of scenes is for
 
@@ -75,6 +76,9 @@ class SceneRules:
     mask_size: int = 64
     max_layers: int = 5
     area_min: int = 10
+
+    def __post_init__(self) -> None:
+        check_not_negative(self, "area_min")
 
     def check(self, amodal: np.ndarray, occluded_by: np.ndarray) -> np.ndarray:
         """L of Eq. 2, int [N], of N >= 0 objects that keep the rules.
