@@ -64,13 +64,14 @@ inline std::vector<std::uint8_t> to_source(
   const seqamodal_msgs::msg::LayeredMasks & masks, const sensor_msgs::msg::Image & mask)
 {
   const std::size_t width = masks.mask_width, height = masks.mask_height;
-  if (width > LARGEST_SIDE || height > LARGEST_SIDE || mask.encoding != "mono8" || mask.width != width || mask.height != height || mask.step != width ||
-    mask.data.size() != width * height || mask.data.empty())
+  if (width > LARGEST_SIDE || height > LARGEST_SIDE || mask.encoding != "mono8" || mask.width != width ||
+    mask.height != height || mask.step != width || mask.data.size() != width * height || mask.data.empty())
   {
     throw std::invalid_argument("no mono8 mask of mask_width x mask_height pixels");
   }
-  if (masks.source_width < 1 || masks.source_width > LARGEST_SIDE || masks.source_height < 1 || masks.source_height > LARGEST_SIDE ||
-    !(masks.scale_x > 0) || !(masks.scale_y > 0) || !std::isfinite(masks.scale_x + masks.scale_y + masks.offset_x + masks.offset_y))
+  if (masks.source_width < 1 || masks.source_width > LARGEST_SIDE || masks.source_height < 1 ||
+    masks.source_height > LARGEST_SIDE || !(masks.scale_x > 0) || !(masks.scale_y > 0) ||
+    !std::isfinite(masks.scale_x + masks.scale_y + masks.offset_x + masks.offset_y))
   {
     throw std::invalid_argument("no source image of 1 to 16384 pixels a side, or no place of the masks in it");
   }
