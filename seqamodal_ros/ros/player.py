@@ -30,7 +30,7 @@ from seqamodal_ros.ros.command_line import (
 from seqamodal_ros.ros.parameter_services import refuse_unknown_types
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, undisturbed, until_signalled
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
-from seqamodal_ros.scene.image_files import read_depth
+from seqamodal_ros.scene.image_files import DEPTH, read_depth
 from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
@@ -45,7 +45,6 @@ SAY_AFTER = 3.0  # seconds after which it says what it waits for
 FIND_WITHIN = 60.0  # seconds until a perception node must have been found
 SEND_AGAIN_AFTER = 10.0  # seconds without an answer after which a frame counts as lost
 SEND_AT_MOST = 3
-DEPTH = "depth"  # folder in a folder of images: of NAME.jpg it may have NAME.png, see `read_depth`
 STAMPS_KEPT = 100  # of the last images, to know their answers by
 
 

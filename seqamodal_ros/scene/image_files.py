@@ -2,7 +2,7 @@
 """Finds and reads image files. One that was cut short is an error; a JPEG that is damaged inside may pass, see `decode_image`."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,7 @@ LARGEST_PIXELS = 64_000_000  # of an encoded image
 MOST_SEGMENTS = 5_000  # of a JPEG before its pixels: those of the largest profiles are some hundred
 FILL = re.compile(rb"\xff*")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+DEPTH = "depth"  # folder in a folder of images: of NAME.jpg it may have NAME.png, see `read_depth`
 
 
 def find_images(paths: Iterable[Path | str]) -> list[Path]:
@@ -47,15 +48,7 @@ def read_image(path: Path | str) -> np.ndarray:
     Raises:
         OSError: the file cannot be read, is no image, or ends before it does; the message names it.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise OSError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        return decode_image(data)
-    except ValueError as error:
-        remedy = "copy or export it again" if Path(path).suffix.lower() in SUFFIXES else f"give {', '.join(SUFFIXES)} files"
-        raise OSError(f"cannot read {path}: {error}; {remedy}") from error
+    return _read(path, decode_image)
 
 
 def read_depth(path: Path | str) -> np.ndarray:
@@ -64,22 +57,22 @@ def read_depth(path: Path | str) -> np.ndarray:
     Raises:
         OSError: the file cannot be read, or is something else; the message names it.
     """
-    try:
-        data = Path(path).read_bytes()
-        checked_size(data)
-        depth = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if depth is None:
-            raise ValueError("a truncated image, or no image at all")
-        _check_sides(depth.shape[1], depth.shape[0])
-    except OSError as error:
-        raise OSError(f"cannot read {path}: {error.strerror}") from error
-    except cv2.error as error:
-        raise OSError(f"cannot read {path}: no image that OpenCV decodes ({error.err})") from error
-    except ValueError as error:
-        raise OSError(f"cannot read {path}: {error}; copy or export it again") from error
+    depth = _read(path, lambda data: _decoded(data, cv2.IMREAD_UNCHANGED))
     if depth.dtype != np.uint16 or depth.ndim != 2:
         raise OSError(f"{path} is no depth image: give a grey PNG of 16 bits, millimetres")
     return depth
+
+
+def _read(path: Path | str, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise OSError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return decode(data)
+    except ValueError as error:
+        remedy = "copy or export it again" if Path(path).suffix.lower() in SUFFIXES else f"give {', '.join(SUFFIXES)} files"
+        raise OSError(f"cannot read {path}: {error}; {remedy}") from error
 
 
 def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
@@ -95,14 +88,18 @@ def decode_image(data: bytes, upright: bool = True) -> np.ndarray:
     Raises:
         ValueError: the data are no image, or end before it does, or it is too large; of a JPEG or PNG that is known before.
     """
+    return _decoded(data, cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
+
+
+def _decoded(data: bytes, flags: int, conversion: int | None = None) -> np.ndarray:
+    """What OpenCV makes of an encoded image; ValueError as of `decode_image`."""
     checked_size(data)
     try:
-        flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if image is None:
             raise ValueError("a truncated image, or no image at all")
         _check_sides(image.shape[1], image.shape[0])  # of a format that is not asked for its size before
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return image if conversion is None else cv2.cvtColor(image, conversion)
     except cv2.error as error:
         raise ValueError(f"no image that OpenCV decodes ({error.err})") from error
 

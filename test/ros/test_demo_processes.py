@@ -77,6 +77,16 @@ def test_a_video_is_played_to_its_end(tmp_path: Path, eager_model: Path):
     assert len(json.loads((out / "layers.json").read_text())) == 3
 
 
+@pytest.fixture
+def handlers_kept():
+    """As `until_signalled` leaves signals ignored, which is for the end of a process."""
+    kept = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers_kept")
 @pytest.mark.parametrize("endless,code", [(True, 0), (False, 130)], ids=["camera", "folder"])
 def test_an_interrupted_player_of_a_camera_has_done_what_it_should(monkeypatch, endless: bool, code: int):
     class Interrupted:
@@ -88,12 +98,7 @@ def test_an_interrupted_player_of_a_camera_has_done_what_it_should(monkeypatch, 
 
     monkeypatch.setattr(sys, "argv", ["player"])
     monkeypatch.setattr(player, "Player", Interrupted)
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        assert player.main() == code
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+    assert player.main() == code
 
 
 def test_an_image_whose_stamp_comes_again_waits_as_long_as_others_do():
@@ -444,19 +449,15 @@ def test_a_player_that_is_interrupted_says_nothing_and_ends_with_130(start, peer
     assert "Traceback" not in output
 
 
+@pytest.mark.usefixtures("handlers_kept")
 def test_a_signal_in_the_midst_of_rclpy_s_work_is_heard_after_it():
     """Raised there, it was taken for a message that cannot be converted, in one of a few interrupts of a fast player."""
-    kept = {number: signal.getsignal(number) for number in signals.SIGNALS}
     done = []
-    try:
-        with signals.until_signalled([]), pytest.raises(signals.Signalled), signals.ending_at_once():
-            with signals.undisturbed():
-                signal.raise_signal(signal.SIGINT)
-                done.append("work")
-            done.append("more")
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+    with signals.until_signalled([]), pytest.raises(signals.Signalled), signals.ending_at_once():
+        with signals.undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            done.append("work")
+        done.append("more")
     assert done == ["work"]
 
 

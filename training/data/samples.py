@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.image_files import DEPTH
 from seqamodal_ros.scene.layers import layer_indices
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from training.data.piles import Pile
 
 QUALITY = 92  # of the JPEGs
-DEPTH = "depth"  # folder of the depth images
 CAMERA_NAME = "sample_camera"
 
 
