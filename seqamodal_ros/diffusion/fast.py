@@ -206,8 +206,9 @@ class Denoiser(nn.Module):
         self.time = nn.Sequential(nn.Linear(c4, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
         self.numbers: nn.Embedding | None = None
         if hypotheses > 1:
-            self.numbers = nn.Embedding(hypotheses, embedding, padding_idx=0)
-            nn.init.normal_(self.numbers.weight[1:], std=0.3)  # apart from the start, and all near what the network draws
+            self.numbers = nn.Embedding.from_pretrained(torch.zeros(hypotheses, embedding), freeze=False, padding_idx=0)
+            # apart from the start, and all near what the network draws; normal ones, drawn on "meta", bring in PyTorch's compiler
+            nn.init.uniform_(self.numbers.weight[1:], -0.5, 0.5)
         self.masks_in = nn.Conv2d(4 * masks, c2, 3, padding=1)  # the masks, their 2x2 pixels as channels
         self.image_2, self.image_4, self.image_8 = nn.Conv2d(e2, c2, 1), nn.Conv2d(e4, c4, 1), nn.Conv2d(e8, c8, 1)
         self.block_2 = ResidualBlock(c2, c2, embedding)

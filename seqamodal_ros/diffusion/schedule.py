@@ -21,7 +21,8 @@ class Schedule:
     @classmethod
     def linear(cls, steps: int = 1000, beta_first: float = 1e-4, beta_last: float = 0.02) -> "Schedule":
         """beta rises linearly from `beta_first` to `beta_last` (Section 5.2: T = 1000, linear)."""
-        beta = torch.linspace(beta_first, beta_last, steps, dtype=torch.float64)
+        # on the CPU whatever the default device: on "meta" it would have no values, and bring in PyTorch's compiler
+        beta = torch.linspace(beta_first, beta_last, steps, dtype=torch.float64, device="cpu")
         return cls(torch.cumprod(1 - beta, 0))
 
     @property

@@ -117,17 +117,15 @@ def load_model(model: str) -> Model:
     settings, state, rest = _read(data, path)
     try:
         with torch.device("meta"):  # nothing is allocated for a network, of whatever size, that the weights do not fit
-            outline = build_network(settings.network)
+            network = build_network(settings.network)
         if rest is not None:
-            state = _whole(state, _held_by(rest, path, outline.state_dict()), path)
-        outline.load_state_dict(state, assign=True)
+            state = _whole(state, _held_by(rest, path, network.state_dict()), path)
+        network.load_state_dict(state, assign=True)
     except (RuntimeError, TypeError) as error:  # the latter of sizes that no tensor has
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"weights file {path} does not fit the network that it names: {reason}") from error
     if strange := [name for name, value in state.items() if not value.isfinite().all()]:  # masks of NaN look like an empty table
         raise ValueError(f"weights file {path} holds what is no number in {strange[0]}: get it again, or train it anew")
-    network = build_network(settings.network)
-    network.load_state_dict(state)
     network.eval().requires_grad_(False)
     return Model(network, settings, f"{path.stem}@sha256:{found}")
 

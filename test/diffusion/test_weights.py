@@ -4,6 +4,8 @@
 import hashlib
 import json
 import resource
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import seqamodal_ros.diffusion.weights as weights
 from seqamodal_ros.diffusion.fast import FastNetwork, FastSettings
+from seqamodal_ros.diffusion.networks import build_network
 from seqamodal_ros.diffusion.paper import PaperNetwork, PaperSettings
 from seqamodal_ros.diffusion.sequence import SequenceSettings
 from seqamodal_ros.diffusion.weights import METADATA_KEY, ModelSettings, load_model, save_model
@@ -281,6 +284,27 @@ def test_nothing_is_allocated_for_a_network_that_the_weights_do_not_fit(models, 
     rewrite(path, {"network": {"encoder_channels": [channels] * 4, "denoiser_channels": [channels] * 3}})
     with pytest.raises(ValueError, match="does not fit the network that it names"):
         load_model(str(path))
+
+
+def test_no_compiler_is_brought_in():
+    """PyTorch's imports with it for some operations on its "meta" device: 80 MB and a second of every start."""
+    seen = "Perceiver.load('default', runtime='torch')(numpy.zeros((48, 64, 3), numpy.uint8))"
+    told = "print({'sympy', 'torch._dynamo'} & {*sys.modules})"
+    program = f"import sys, numpy; from seqamodal_ros import Perceiver; {seen}; {told}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "set()\n", done.stderr
+
+
+@pytest.mark.parametrize("settings", [FastSettings(layers=5, centre_channels=(8, 8, 8), hypotheses=5), PAPER])
+def test_what_is_loaded_is_all_there(models, settings):
+    """Nothing of it stays on the "meta" device, where it is outlined before it is known to fit."""
+    path = models / "other.safetensors"
+    network = build_network(settings)
+    save_model(path, network.state_dict(), ModelSettings(settings))
+    loaded = load_model(str(path)).network
+    assert not any(tensor.is_meta for tensor in loaded.state_dict().values())
+    assert loaded.state_dict().keys() == network.state_dict().keys()
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
 def test_masks_that_no_memory_holds(models):
