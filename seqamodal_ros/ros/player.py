@@ -30,7 +30,7 @@ from seqamodal_ros.ros.command_line import (
 from seqamodal_ros.ros.parameter_services import refuse_unknown_types
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, undisturbed, until_signalled
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
-from seqamodal_ros.scene.image_files import DEPTH, read_depth
+from seqamodal_ros.scene.image_files import DEPTH, find_images, read_depth
 from seqamodal_ros.scene.sources import is_camera, shots
 from seqamodal_ros.share import share_folder
 
@@ -75,6 +75,8 @@ class Player(Node):
         self._infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=1))
         self._depth_folder = self.source / DEPTH
         self._depths = self.create_publisher(Image, "depth", QoSProfile(depth=1)) if self._depth_folder.is_dir() else None
+        if self._depths is not None and not any(self._depth_path(image.name).is_file() for image in find_images([self.source])):
+            self.get_logger().warning(f"no image of {self.source} has depth in {self._depth_folder}: of NAME.jpg it is NAME.png")
         masks = MessageTypes.ros().layered_masks
         self._masks = self.create_subscription(masks, "seqamodal/layered_masks", self._on_masks, QoSProfile(depth=5))
         self._sent: deque[tuple[int, int]] = deque(maxlen=STAMPS_KEPT)
@@ -123,7 +125,7 @@ class Player(Node):
         Raises:
             OSError: it cannot be read, or is of another size.
         """
-        path = self._depth_folder / f"{Path(name).stem}.png"
+        path = self._depth_path(name)
         if self._depths is None or not path.is_file():
             return None
         depth = read_depth(path)
@@ -131,6 +133,9 @@ class Player(Node):
             sides = [f"{each.shape[1]}x{each.shape[0]}" for each in (depth, pixels)]
             raise OSError(f"{path} has {sides[0]} pixels, its image {sides[1]}: give depth that is registered to the image")
         return depth
+
+    def _depth_path(self, name: str) -> Path:
+        return self._depth_folder / f"{Path(name).stem}.png"
 
     def _send(self, pixels: np.ndarray, depth: np.ndarray | None, name: str) -> None:
         sent: set[tuple[int, int]] = set()

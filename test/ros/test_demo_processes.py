@@ -371,6 +371,15 @@ def test_a_folder_s_depth_images_are_played_beside_its_images(start, peer, make_
     np.testing.assert_array_equal(image_array(heard[0]), millimetres)
 
 
+def test_a_folder_of_depth_images_of_other_names_is_told_at_once(start, tmp_path: Path):
+    write_images(tmp_path / "in", 2)
+    (tmp_path / "in" / "depth").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "depth" / "depth_0.png"), np.ones((48, 64), np.uint16))
+    process = start("player", f"source:={tmp_path / 'in'}")
+    told = f"no image of {tmp_path / 'in'} has depth in {tmp_path / 'in' / 'depth'}: of NAME.jpg it is NAME.png"
+    assert any(told in line for line in iter(process.stdout.readline, ""))
+
+
 def test_two_recorders_in_one_folder_are_refused_the_second_time(start, peer, tmp_path: Path):
     pytest.importorskip("rosbags", reason="the recorder needs rosbags: `pip install -r requirements/demo.txt`")
     first = start("recorder", f"out:={tmp_path / 'out'}")
