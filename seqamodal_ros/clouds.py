@@ -215,17 +215,20 @@ def scene_cloud(
         field: makes a sensor_msgs/PointField.
     """
     fx, fy, cx, cy = camera
-    v, u = np.nonzero((label > 0) & ~np.isnan(depth))
-    z = depth[v, u]
+    height, width = label.shape
+    at = np.flatnonzero((label > 0) & ~np.isnan(depth))  # one index for each point: two, and three channels at once, take long
+    v, u = np.divmod(at.astype(np.int32), np.int32(width))
+    z = depth.ravel()[at]
     with np.errstate(over="ignore", invalid="ignore"):  # a senseless depth or focal length may be finite all the same
-        xyz = np.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], axis=1).astype(np.float32)
-    finite = np.isfinite(xyz).all(axis=1)
-    u, v, xyz = u[finite], v[finite], xyz[finite]
-    points = np.zeros(len(xyz), POINT)
-    points["xyz"] = xyz
-    red, green, blue = image[v, u].astype(np.uint32).T
+        x = (((np.arange(width) - cx) / fx)[u] * z).astype(np.float32)
+        y = (((np.arange(height) - cy) / fy)[v] * z).astype(np.float32)
+    finite = np.isfinite(x) & np.isfinite(y) & np.isfinite(z)
+    at, x, y, z = at[finite], x[finite], y[finite], z[finite]
+    points = np.zeros(len(at), POINT)
+    points["xyz"][:, 0], points["xyz"][:, 1], points["xyz"][:, 2] = x, y, z
+    red, green, blue = (image[..., channel].ravel()[at].astype(np.uint32) for channel in range(3))
     points["rgb"] = red << 16 | green << 8 | blue
-    points["object"] = label[v, u]
+    points["object"] = label.ravel()[at]
     layers = np.array([0, *(obj.layer for obj in scene.objects)], np.uint16)  # ids run from 1
     points["layer"] = layers[points["object"]]
     cloud.height, cloud.width = 1, len(points)

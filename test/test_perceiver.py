@@ -118,7 +118,7 @@ class TestSeeing:
         cold = Perceiver.load(str(centred_model), "cpu", mirror=mirror)
         np.testing.assert_array_equal(warm(image).hypotheses, cold(image).hypotheses)
 
-    @pytest.mark.parametrize(("num_samples", "rows"), [(2, [2, 1]), (4, [3, 4, 1, 2])])
+    @pytest.mark.parametrize(("num_samples", "rows"), [(2, [1, 2]), (4, [1, 2, 3, 4])])
     def test_warming_up_a_model_that_tells_hypotheses_apart(self, numbered_model, num_samples, rows):
         """The first step is of as many as there are numbers; those that saw nothing then are not asked again."""
         called = []
@@ -128,7 +128,7 @@ class TestSeeing:
         assert called == rows
         called.clear()
         scene = warm(picture(48, 64), num_samples)
-        assert set(called) <= set(rows) and {rows[0], num_samples} <= set(called) and len(scene.amodal)
+        assert set(called) <= set(rows) and {min(num_samples, 3), num_samples} <= set(called) and len(scene.amodal)
 
     @pytest.mark.parametrize("steps", [1, 2])
     @pytest.mark.parametrize("mirror", [False, True])
@@ -166,7 +166,7 @@ class TestSeeing:
     def test_warming_up_ends_where_a_further_batch_size_costs_nothing_more(self, small_model, monkeypatch):
         from seqamodal_ros.runtimes import blank_calls
 
-        monkeypatch.setattr(blank_calls, "SIZES", 2)
+        monkeypatch.setattr(blank_calls, "PIECES", ((1,), (3, 1)))
         rows = []
         perceiver = Perceiver.load(str(small_model), "cpu", sampling_steps=1)
         perceiver.model.network.denoiser.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))

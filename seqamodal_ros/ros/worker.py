@@ -90,7 +90,9 @@ class Frame:
         """float32 [PATCHES, PATCHES, 3]: mean grey levels of what is looked at."""
         x, y, width, height = self.looked_at
         seen = self.image[y : y + height, x : x + width]
-        return cv2.resize(seen, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA).astype(np.float32)
+        # first across, which mostly divides without a rest: both at once take three times as long then
+        across = cv2.resize(seen, (PATCHES, height), interpolation=cv2.INTER_AREA)
+        return cv2.resize(across, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,24 +249,31 @@ class Worker:
             return Answer(frame, error=NotDrawn(str(_let_go(error))))
 
     def _work(self) -> None:
-        while (taken := self._mailbox.take()) is not None:
-            if not taken:
-                self._let_rest()
-                continue
-            its_round = max(its_round for its_round, _ in taken)
-            if its_round != self._round_at_work:
-                self._stillness = Stillness()  # what was cancelled, or reset, begins anew
-            self._round_at_work = its_round
-            frames = [frame for its_round, frame in taken if its_round == self._round_at_work and frame.wanted()]
-            frames = [frame for frame in frames if self._in_time(frame) and self._readable(frame)]  # the former again below
-            alike: dict[tuple[int, int], list[Frame]] = {}
-            for frame in frames:  # both may have been changed between two of them
-                alike.setdefault((frame.num_samples, frame.seed), []).append(frame)
-            for (samples, _), some in alike.items():
-                most = together(self.perceiver.device, len(some), samples)
-                for first in range(0, len(some), most):
-                    if part := [frame for frame in some[first : first + most] if self._in_time(frame)]:
-                        self._answer(part)
+        while self._take_up(self._mailbox.take()):  # which holds nothing of a frame while it waits for the next
+            pass
+
+    def _take_up(self, taken: list[tuple[int, Frame]] | None) -> bool:
+        """See and answer what was taken out of the mailbox, or rest where that is nothing; False of None, at its end."""
+        if taken is None:
+            return False
+        if not taken:
+            self._let_rest()
+            return True
+        its_round = max(its_round for its_round, _ in taken)
+        if its_round != self._round_at_work:
+            self._stillness = Stillness()  # what was cancelled, or reset, begins anew
+        self._round_at_work = its_round
+        frames = [frame for its_round, frame in taken if its_round == self._round_at_work and frame.wanted()]
+        frames = [frame for frame in frames if self._in_time(frame) and self._readable(frame)]  # the former again below
+        alike: dict[tuple[int, int], list[Frame]] = {}
+        for frame in frames:  # both may have been changed between two of them
+            alike.setdefault((frame.num_samples, frame.seed), []).append(frame)
+        for (samples, _), some in alike.items():
+            most = together(self.perceiver.device, len(some), samples)
+            for first in range(0, len(some), most):
+                if part := [frame for frame in some[first : first + most] if self._in_time(frame)]:
+                    self._answer(part)
+        return True
 
     def _in_time(self, frame: Frame) -> bool:
         """Whether it can be begun yet; where it cannot, that is the frame's answer."""
@@ -316,6 +325,8 @@ class Worker:
                 if answer.frame.overlay and answer.scene is not None and self._round_at_work == self._round:
                     self._tell([self._draw(answer.frame, answer.scene)])
             return
+        finally:
+            self._wanted = lambda: True
         if len(frames) == 1:
             self._tell([Answer(frames[0], error=failure)])
         else:  # what is too much together may do one by one

@@ -12,15 +12,15 @@ from seqamodal_ros.diffusion.schedule import Schedule
 from seqamodal_ros.diffusion.shared_start import shares_start
 from seqamodal_ros.diffusion.weights import Model
 from seqamodal_ros.runtimes.cuda_graphs import MOST
-from seqamodal_ros.runtimes.openvino import SIZES
+from seqamodal_ros.runtimes.openvino import PIECES
 
 
 def most_sizes(device: str) -> int:
     """Batch sizes of a kind of call after which a further one has nothing left to compile or to record.
 
-    OpenVINO has one of any size after those that it compiles for; of CUDA graphs no more are kept.
+    OpenVINO computes larger batches in the same pieces; of CUDA graphs no more are kept.
     """
-    return MOST if device == "cuda" else SIZES + 1
+    return MOST if device == "cuda" else max(map(max, PIECES))
 
 
 @torch.inference_mode()
@@ -64,12 +64,12 @@ def call_blank(
 
 
 def _rows(network: CentredNetwork, steps: int, device: str, samples: int, images: int) -> Iterable[int]:
-    """Batch sizes that the denoiser meets, likely ones first; some come twice."""
+    """Batch sizes that the denoiser meets, some of them twice: likely ones first, or, where any may come, small ones."""
     counts = range(1, images + 1)
     if not shares_start(network, steps):
         return [count * samples for count in counts]
     distinct = min(samples, network.hypotheses)
     sizes = [*(count * distinct for count in counts), *(count * samples for count in counts)]
     if device == "cpu" and distinct > 1:  # `SharedStart` asks no more for hypotheses that saw nothing, whichever they are
-        sizes += range(1, images * samples)
+        sizes = sorted({*sizes, *range(1, images * samples)})
     return sizes

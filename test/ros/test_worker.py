@@ -424,6 +424,23 @@ def test_what_a_batch_took_is_let_go_before_its_frames_are_seen_one_by_one():
     worker.stop()
 
 
+def test_no_image_is_held_once_it_was_answered():
+    """One of 4K takes 25 MB, and none may come for hours."""
+    held = Held()
+    for seed in (1, 13):  # seen, and failed
+        image = np.zeros((4, 4, 3), np.uint8)
+        of_it = ref(image)
+        held.worker.submit(Frame(None, image, 1, seed))
+        del image
+        held.perceiver.go_on.release()
+        assert len(held.answers()) == 1
+        until = time.monotonic() + WITHIN
+        while of_it() is not None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert of_it() is None
+    held.worker.stop()
+
+
 def test_a_gpu_that_does_not_tell_its_memory_any_more_does_not_end_the_thread():
     class Lost(Counting):
         told = True

@@ -21,7 +21,7 @@ from seqamodal_ros.runtimes import choice, exported
 from seqamodal_ros.runtimes.bfloat16 import computes_bfloat16, slower_in_bfloat16
 from seqamodal_ros.runtimes.choice import network_on
 from seqamodal_ros.runtimes.exported import CARD, DENOISER, export_folder, read_card
-from seqamodal_ros.runtimes.openvino import SIZES
+from seqamodal_ros.runtimes.openvino import PIECES
 
 pytest.importorskip("onnxscript", reason="needs the exporter: `pip install -r requirements/runtimes.txt`")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: `pip install -r requirements/runtimes.txt`")
@@ -145,12 +145,12 @@ def test_images_of_a_batch_are_seen_as_if_alone(cache, small_model, runtime, tol
         assert (scene.amodal != alone.amodal).mean() <= tolerance
 
 
-def test_openvino_compiles_for_each_batch_size_up_to_a_number_of_them(cache, small_model, monkeypatch):
+def test_openvino_computes_batches_in_pieces_that_it_compiles_once(cache, small_model, monkeypatch):
     openvino = sys.modules["openvino"]
     compile_model, compiled, told = openvino.Core.compile_model, [], []
 
     def counted(core, model, *others):
-        compiled.append(model)
+        compiled.append(model.input(0).shape[0])
         told.append(others[-1]["INFERENCE_PRECISION_HINT"])
         return compile_model(core, model, *others)
 
@@ -158,18 +158,23 @@ def test_openvino_compiles_for_each_batch_size_up_to_a_number_of_them(cache, sma
     model = load_model(str(small_model))
     network, name, precision = network_on(model, "cpu", "openvino")
     assert name == "openvino"
-    assert len(compiled) == 2  # the encoder and the denoiser, once, as the runtime was tried
-    del compiled[1:]
-    sizes = [*range(1, SIZES + 4), 2]  # the first and the last are known
+    assert compiled == [1, 1]  # the encoder and the denoiser, once, as the runtime was tried
+    blank = torch.zeros(20, 1, 32, 32)
+    noise, noisiest = torch.randn(20, 1, 32, 32, generator=torch.Generator().manual_seed(0)), torch.full((20,), 999)
+    images = torch.rand(5, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.inference_mode():
-        for size in sizes:
-            image = torch.rand(size, 3, 128, 128) * 2 - 1
-            for got, wanted in zip(network.encode(image), model.network.encode(image), strict=True):
-                assert got.shape == wanted.shape
-                assert (got - wanted).abs().max() <= BFLOAT16 * wanted.abs().max()
+        for size in (1, 2, 3, 4, 5):
+            wanted, features = model.network.encode(images[:size]), network.encode(images[:size])
+            for got, right in zip(features, wanted, strict=True):
+                assert got.shape == right.shape
+                assert (got - right).abs().max() <= BFLOAT16 * right.abs().max()
+        for rows in (1, 2, 3, 4, 5, 6, 7, 11, 20):
+            given = noise[:rows], noisiest[:rows], blank[:rows] - 1, tuple(each[:1].expand(rows, -1, -1, -1) for each in wanted)
+            got, right = network.denoise(*given), model.network.denoise(*given)
+            assert got.shape == right.shape
+            assert (got - right).abs().max() <= BFLOAT16 * right.abs().max()
     assert set(told) == {{"bfloat16": "bf16", "float32": "f32"}[precision]}
-    assert len(compiled) == SIZES + 1  # one more is of any size
-    assert [each.is_dynamic() for each in compiled] == [False] * SIZES + [True]
+    assert compiled == [1, 1, 2, 2, 3, 6]
 
 
 def test_objects_are_told_apart_whatever_the_runtime(centred_model, cache_with_centres):
@@ -417,12 +422,12 @@ def test_an_export_that_openvino_reads_and_cannot_compile_gets_the_next_best(cac
 
 
 def test_openvino_compiles_nothing_in_a_frame_after_warming_up(numbered_model, cache_of_numbered, monkeypatch):
-    """With several cameras of which any may come alone, and more batch sizes than it compiles for."""
+    """With several cameras of which any may come alone."""
     perceiver = Perceiver.load(str(numbered_model), "cpu", runtime="openvino", sampling_steps=2, area_min=4)
     assert perceiver.runtime == "openvino"
     perceiver.warm_up(num_samples=4, images=3)
     parts = (perceiver.network.network._encoder, perceiver.network.network._denoiser, *perceiver.network.network._centres)
-    assert [len(each._compiled) for each in parts] == [3, SIZES + 1, SIZES + 1]
+    assert [{*each._compiled} for each in parts] == [{*pieces} for pieces in PIECES]
 
     def compiles(*given):
         raise AssertionError("a frame waits for a compiler")
