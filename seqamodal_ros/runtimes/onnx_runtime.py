@@ -31,6 +31,8 @@ class OnnxRuntimeNetwork(WithTraitsOf):
         self.precision = "float32"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
+        # else the threads of one part, which wait by spinning, keep the cores from the next
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._encoder, self._denoiser, *self._centres = (
             onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"]) for name in card.parts
         )
