@@ -216,7 +216,7 @@ def scene_cloud(
     """
     fx, fy, cx, cy = camera
     height, width = label.shape
-    at = np.flatnonzero((label > 0) & ~np.isnan(depth))  # one index for each point: two, and three channels at once, take long
+    at = np.flatnonzero((label > 0) & ~np.isnan(depth))  # one flat index is faster than two, and than three channels at once
     v, u = np.divmod(at.astype(np.int32), np.int32(width))
     z = depth.ravel()[at]
     with np.errstate(over="ignore", invalid="ignore"):  # a senseless depth or focal length may be finite all the same

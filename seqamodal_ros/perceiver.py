@@ -170,8 +170,8 @@ class Perceiver:
     def warm_up(self, num_samples: int = 3, images: int = 1) -> None:
         """Make the network calls that frames take, of nothing: the first of each batch size is slower than those that follow.
 
-        OpenVINO compiles for it, a GPU records a CUDA graph; no frame of so many images and hypotheses meets a new one then,
-        on a GPU until it rests.
+        OpenVINO compiles for the pieces of batches, a GPU records a CUDA graph of each. Frames of so many images and hypotheses
+        then find nothing of that left to do, on a GPU until it rests.
 
         Args:
             num_samples: K, hypotheses of a layer, 1..64.

@@ -49,7 +49,7 @@ def _allowed(frame: "Frame") -> float:
     """Grey levels by which a patch may differ: the mean over fewer pixels has as much more noise as the root of their share."""
     _, _, width, height = frame.looked_at
     patches = len(frame.patches)
-    pixels = width * height / patches**2 if min(width, height) >= patches else 1.0  # where one is less wide nothing is averaged
+    pixels = max(1.0, width / patches) * max(1.0, height / patches)  # of a patch; along a side of fewer nothing is averaged
     return frame.stillness * max(1.0, math.sqrt(USUAL / pixels))
 
 

@@ -18,7 +18,8 @@ from seqamodal_ros.runtimes.openvino import PIECES
 def most_sizes(device: str) -> int:
     """Batch sizes of a kind of call after which a further one has nothing left to compile or to record.
 
-    OpenVINO computes larger batches in the same pieces; of CUDA graphs no more are kept.
+    OpenVINO computes larger batches in the same pieces, and other runtimes on a CPU prepare nothing for a size; of CUDA graphs no
+    more are kept.
     """
     return MOST if device == "cuda" else max(map(max, PIECES))
 
@@ -64,12 +65,12 @@ def call_blank(
 
 
 def _rows(network: CentredNetwork, steps: int, device: str, samples: int, images: int) -> Iterable[int]:
-    """Batch sizes that the denoiser meets, some of them twice: likely ones first, or, where any may come, small ones."""
+    """Batch sizes that the denoiser meets, likely ones first; some come twice."""
     counts = range(1, images + 1)
     if not shares_start(network, steps):
         return [count * samples for count in counts]
     distinct = min(samples, network.hypotheses)
     sizes = [*(count * distinct for count in counts), *(count * samples for count in counts)]
     if device == "cpu" and distinct > 1:  # `SharedStart` asks no more for hypotheses that saw nothing, whichever they are
-        sizes = sorted({*sizes, *range(1, images * samples)})
+        sizes = [samples, *range(1, images * samples + 1)]
     return sizes

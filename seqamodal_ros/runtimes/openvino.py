@@ -89,7 +89,7 @@ class Part:
         return answers[0] if len(answers) == 1 else tuple(map(torch.cat, zip(*answers, strict=True)))
 
     def _cut(self, rows: int) -> Iterator[slice]:
-        """The largest pieces first, so that one image's are the same among those of others."""
+        """The rows of each piece, the largest pieces first."""
         start = 0
         for size in self._pieces:
             while rows - start >= size:

@@ -297,7 +297,7 @@ def test_no_compiler_is_brought_in():
 
 @pytest.mark.parametrize("settings", [FastSettings(layers=5, centre_channels=(8, 8, 8), hypotheses=5), PAPER])
 def test_what_is_loaded_is_all_there(models, settings):
-    """Nothing of it stays on the "meta" device, where it is outlined before it is known to fit."""
+    """Nothing stays on the "meta" device, where a network is outlined before its weights are known to fit."""
     path = models / "other.safetensors"
     network = build_network(settings)
     save_model(path, network.state_dict(), ModelSettings(settings))
@@ -305,6 +305,13 @@ def test_what_is_loaded_is_all_there(models, settings):
     assert not any(tensor.is_meta for tensor in loaded.state_dict().values())
     assert loaded.state_dict().keys() == network.state_dict().keys()
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    side, size = settings.image_size if isinstance(settings, FastSettings) else settings.mask_size, settings.mask_size
+    blank, image = torch.zeros(1, 1, size, size), torch.rand(1, 3, side, side)
+    drawn = [
+        each.eval().denoise(blank, torch.tensor([999]), blank, each.encode(image)[: each.conditions])
+        for each in (network, loaded)
+    ]
+    torch.testing.assert_close(*drawn, atol=1e-2, rtol=0)  # the file is in float16
 
 
 def test_masks_that_no_memory_holds(models):

@@ -169,7 +169,7 @@ def test_openvino_computes_batches_in_pieces_that_it_compiles_once(cache, small_
                 assert got.shape == right.shape
                 assert (got - right).abs().max() <= BFLOAT16 * right.abs().max()
         for rows in (1, 2, 3, 4, 5, 6, 7, 11, 20):
-            given = noise[:rows], noisiest[:rows], blank[:rows] - 1, tuple(each[:1].expand(rows, -1, -1, -1) for each in wanted)
+            given = noise[:rows], noisiest[:rows], blank[:rows] - 1, tuple(each[:1].expand(rows, -1, -1, -1) for each in features)
             got, right = network.denoise(*given), model.network.denoise(*given)
             assert got.shape == right.shape
             assert (got - right).abs().max() <= BFLOAT16 * right.abs().max()
