@@ -70,7 +70,6 @@ def _rows(network: CentredNetwork, steps: int, device: str, samples: int, images
     if not shares_start(network, steps):
         return [count * samples for count in counts]
     distinct = min(samples, network.hypotheses)
-    sizes = [*(count * distinct for count in counts), *(count * samples for count in counts)]
     if device == "cpu" and distinct > 1:  # `SharedStart` asks no more for hypotheses that saw nothing, whichever they are
-        sizes = [samples, *range(1, images * samples + 1)]
-    return sizes
+        return [distinct, samples, *range(1, images * samples + 1)]
+    return [*(count * distinct for count in counts), *(count * samples for count in counts)]
