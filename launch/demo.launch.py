@@ -16,15 +16,14 @@ from launch.actions import (
 )
 from launch.events import matches_action
 from launch.events.process import SignalProcess
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from seqamodal_ros.ros.demo import check_source
-from seqamodal_ros.ros.fastdds import profile_variable
+from seqamodal_ros.ros.fastdds import with_profile
 
-PROFILE = profile_variable()
 # perception.launch.py's arguments that player and recorder do not follow: without effect here
 NOT_OF_THE_DEMO = {
     **{topic: topic for topic in ("image", "camera_info", "depth")},
@@ -47,11 +46,16 @@ def checked(context: LaunchContext) -> None:
     check_source(*(LaunchConfiguration(argument).perform(context) for argument in ("source", "out")))
 
 
+def profile_set(context: LaunchContext) -> list[Action]:
+    """The Fast DDS profile for the player too: shared memory is the sender's."""
+    profile = PathJoinSubstitution([FindPackageShare("seqamodal_ros"), "config", "fastdds.xml"]).perform(context)
+    return [SetEnvironmentVariable(name, value) for name, value in with_profile(context.environment, profile).items()]
+
+
 def generate_launch_description() -> LaunchDescription:
     share = FindPackageShare("seqamodal_ros")
     perception = PathJoinSubstitution([share, "launch", "perception.launch.py"])
     parameters = PathJoinSubstitution([share, "config", "demo.yaml"])
-    profile = PathJoinSubstitution([share, "config", "fastdds.xml"])  # for the player too: the shared memory is the sender's
     recorder = Node(
         package="seqamodal_ros",
         executable="recorder",
@@ -67,7 +71,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("out", default_value="demo_out", description="folder for pictures, page, layers.json and bag"),
             DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
             OpaqueFunction(function=checked),
-            SetEnvironmentVariable(PROFILE, EnvironmentVariable(PROFILE, default_value=profile)),
+            OpaqueFunction(function=profile_set),
             IncludeLaunchDescription(perception, launch_arguments=NOT_OF_THE_DEMO.items()),
             recorder,
             Node(

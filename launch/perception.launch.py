@@ -24,7 +24,7 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from seqamodal_ros.ros.fastdds import profile_variable
+from seqamodal_ros.ros.fastdds import with_profile
 
 RESTARTS, PERIOD = 3, 3600.0  # a node that died is started anew so many times within so many seconds
 PAUSE = 1.0  # seconds before it is
@@ -34,7 +34,6 @@ TOPICS = {
     "camera_info": "topic of the camera's calibration, for clouds",
     "depth": "topic of the depth images, registered to the image, for clouds",
 }
-PROFILE = profile_variable()
 CONFIG = PathJoinSubstitution([FindPackageShare("seqamodal_ros"), "config"])
 OVERRIDES = {
     "model": "a name in models/manifest.yaml, or the path of a .safetensors file",
@@ -69,14 +68,13 @@ def perception_node(context: LaunchContext) -> list[Action]:
             overrides[name] = value == "true"
     if region := given["region"]:
         overrides["region"] = _whole_numbers("region", region)
-    # whole frames fit into this profile's shared memory; a profile that the user has set stays
-    profile = context.environment.get(PROFILE) or PathJoinSubstitution([CONFIG, "fastdds.xml"]).perform(context)
+    profile = PathJoinSubstitution([CONFIG, "fastdds.xml"]).perform(context)  # whole frames fit into its shared memory
     # all of it as it is now: a node that is started again must not be another one, whatever was launched since
     started = {
         "namespace": LaunchConfiguration("namespace").perform(context),
         "parameters": [str(params_file), *([overrides] if overrides else [])],
         "remappings": [(topic, LaunchConfiguration(topic).perform(context)) for topic in TOPICS],
-        "additional_env": {PROFILE: profile},
+        "additional_env": with_profile(context.environment, profile),
     }
     # the groups around this file are left by then, and what they pushed is gone: namespaces, SetParameter, SetRemap
     configurations, environment = _copied(context.launch_configurations), dict(context.environment)
@@ -133,20 +131,18 @@ def kept_alive(context: LaunchContext, make: Callable[[LaunchContext], Lifecycle
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments and the node, with a Fast DDS profile of its own."""
-    return LaunchDescription(
-        [
-            *(DeclareLaunchArgument(topic, default_value=topic, description=text) for topic, text in TOPICS.items()),
-            DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
-            DeclareLaunchArgument(
-                "params_file",
-                default_value=PathJoinSubstitution([CONFIG, "perception.yaml"]),
-                description="YAML file with the node's parameters",
-            ),
-            *(
-                DeclareLaunchArgument(name, default_value="", description=f"{text} (empty: as the file says)")
-                for name, text in (OVERRIDES | REGION | SWITCHES).items()
-            ),
-            OpaqueFunction(function=perception_node),
-        ]
-    )
+    """Arguments and the node, in a group: else what is launched after it would take its arguments, such as `params_file`."""
+    arguments = [
+        *(DeclareLaunchArgument(topic, default_value=topic, description=text) for topic, text in TOPICS.items()),
+        DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
+        DeclareLaunchArgument(
+            "params_file",
+            default_value=PathJoinSubstitution([CONFIG, "perception.yaml"]),
+            description="YAML file with the node's parameters",
+        ),
+        *(
+            DeclareLaunchArgument(name, default_value="", description=f"{text} (empty: as the file says)")
+            for name, text in (OVERRIDES | REGION | SWITCHES).items()
+        ),
+    ]
+    return LaunchDescription([GroupAction([*arguments, OpaqueFunction(function=perception_node)])])

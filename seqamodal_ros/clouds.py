@@ -180,18 +180,25 @@ def seconds_apart(stamp: Any, other: Any) -> float:
 def pinhole(info: Any, width: int, height: int) -> Pinhole:
     """(fx, fy, cx, cy) in pixels, of a sensor_msgs/CameraInfo for rectified images of this size.
 
-    They come from P, as in depth_image_proc; from K where the driver leaves P empty. Lens distortion is not undone.
+    They come from P, as in depth_image_proc; from K where the driver leaves P empty. Lens distortion is not undone. Where the
+    image is a binned one, or a region of the camera's, they are reduced to it as by image_geometry, unless the driver did so.
 
     Raises:
         InvalidMessage: it is of another size, or not calibrated.
     """
-    if (info.width, info.height) != (width, height):
-        raise InvalidMessage(f"camera_info is of {info.width}x{info.height}, the image of {width}x{height} pixels")
+    left, top, by_x, by_y = 0, 0, 1, 1
+    size = info.width, info.height
+    if size != (width, height):  # the message's size and matrices are then those of the whole sensor
+        left, top, by_x, by_y = info.roi.x_offset, info.roi.y_offset, max(info.binning_x, 1), max(info.binning_y, 1)
+        size = (info.roi.width or info.width) // by_x, (info.roi.height or info.height) // by_y
+    if size != (width, height):
+        raise InvalidMessage(f"camera_info is of {size[0]}x{size[1]}, the image of {width}x{height} pixels")
     matrix, columns = (info.p, 4) if info.p[0] > 0 else (info.k, 3)
     fx, cx, fy, cy = (float(matrix[index]) for index in (0, 2, columns + 1, columns + 2))
-    if not all(map(math.isfinite, (fx, fy, cx, cy))) or fx <= 0 or fy <= 0:
+    camera = fx / by_x, fy / by_y, (cx - left) / by_x, (cy - top) / by_y
+    if not all(map(math.isfinite, camera)) or camera[0] <= 0 or camera[1] <= 0:
         raise InvalidMessage("camera_info has no focal length: calibrate the camera")
-    return fx, fy, cx, cy
+    return camera
 
 
 def scene_cloud(

@@ -76,10 +76,10 @@ class Perceiver:
             max_layers, area_min, majority_null, sampling_steps, mirror: as in `SequenceSettings` and `ModelSettings`;
                 None keeps the model's own.
             runtime: what computes the network: "torch" in float32, "torch-bf16" with bfloat16 where the hardware has it, on a
-                GPU as CUDA graphs; "onnxruntime" or "openvino" what the command `export` wrote, on the CPU; "auto" the fastest
-                that is there. One that is named and not there is told in a warning, and the next best takes its place. Rounding
-                differs among them. An export leaves one thread to PyTorch, in the whole process,
-                until a model is loaded by PyTorch on the CPU.
+                GPU as CUDA graphs; "onnxruntime" or "openvino" what the command `export` wrote, on the CPU; "auto" an export
+                if there is one, else "torch", on a GPU "torch-bf16". One that is named and not there is told in a warning, and
+                the next best takes its place. Rounding differs among them. An export leaves one thread to PyTorch, in the whole
+                process, until a model is loaded by PyTorch on the CPU.
             before_call: runs before each network call; what it raises ends the inference (cancellation, heartbeat).
 
         Raises:

@@ -136,7 +136,9 @@ class TestMasksWithDepth:
 
 
 def info(width: int = WIDTH, height: int = HEIGHT, fx: float = 50.0) -> SimpleNamespace:
-    return SimpleNamespace(width=width, height=height, k=[fx, 0, 31.5, 0, 60.0, 23.5, 0, 0, 1], p=[0.0] * 12)
+    roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
+    k = [fx, 0, 31.5, 0, 60.0, 23.5, 0, 0, 1]
+    return SimpleNamespace(width=width, height=height, k=k, p=[0.0] * 12, binning_x=0, binning_y=0, roi=roi)
 
 
 def test_the_camera_must_fit_the_image_and_be_calibrated():
@@ -149,6 +151,21 @@ def test_the_camera_must_fit_the_image_and_be_calibrated():
     for fx in (0.0, float("nan")):
         with pytest.raises(InvalidMessage, match="calibrate"):
             pinhole(info(fx=fx), WIDTH, HEIGHT)
+
+
+def test_of_a_binned_image_or_a_region_the_camera_is_reduced_to_it_as_by_image_geometry():
+    binned = info(4 * WIDTH, 2 * HEIGHT)
+    binned.binning_x, binned.binning_y = 4, 2
+    assert pinhole(binned, WIDTH, HEIGHT) == (12.5, 30.0, 31.5 / 4, 23.5 / 2)
+    binned.roi = SimpleNamespace(x_offset=8, y_offset=6, width=2 * WIDTH, height=HEIGHT)
+    assert pinhole(binned, WIDTH // 2, HEIGHT // 2) == (12.5, 30.0, 23.5 / 4, 17.5 / 2)
+    binned.p = [48.0, 0, 40.0, 0, 0, 52.0, 22.0, 0, 0, 0, 1, 0]
+    assert pinhole(binned, WIDTH // 2, HEIGHT // 2) == (12.0, 26.0, 8.0, 8.0)
+    reduced_by_the_driver = info()
+    reduced_by_the_driver.binning_x = reduced_by_the_driver.binning_y = 2
+    assert pinhole(reduced_by_the_driver, WIDTH, HEIGHT) == pinhole(info(), WIDTH, HEIGHT)
+    with pytest.raises(InvalidMessage, match=f"camera_info is of {WIDTH // 2}x{HEIGHT // 2}, the image of {WIDTH}x{HEIGHT}"):
+        pinhole(binned, WIDTH, HEIGHT)
 
 
 @pytest.fixture

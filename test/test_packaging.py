@@ -171,6 +171,13 @@ def test_parts_import_what_the_table_says():
     assert parts - {"__init__"} <= set(MAY_IMPORT), "a new part needs its line in MAY_IMPORT and in docs/architecture.md"
 
 
+def test_each_part_imports_only_what_stands_below_it_in_the_page_s_table():
+    rows = re.findall(r"^\| `seqamodal_ros/(\w+)", (ROOT / "docs" / "architecture.md").read_text(), re.M)
+    assert {*rows} >= {*MAY_IMPORT} - {*FOR_ALL, "seqamodal_ros", "__main__", "training", "benchmarks", "examples", "launch"}
+    for above, part in enumerate(rows):
+        assert not {*MAY_IMPORT[part].split()} & {*rows[:above]}, part
+
+
 @pytest.mark.parametrize(
     ("file", "line"),
     [

@@ -124,7 +124,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add_model(parser)
     add("--runtime", default="auto", choices=RUNTIMES,
-        help="what computes it; auto: the fastest at hand; a missing one gives way, with a warning (default: auto)")  # fmt: skip
+        help="what computes it; auto: what `export` wrote, else torch, on a GPU torch-bf16; "
+             "one that is missing gives way, with a warning (default: auto)")  # fmt: skip
     add_region(parser)
     add("--sampling-steps", type=number(1, 1000), metavar="N", help="network calls a layer (default: the model's own)")
     add("--no-mirror", dest="mirror", action="store_const", const=False,

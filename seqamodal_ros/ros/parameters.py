@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 
 from seqamodal_ros.perceiver import DEVICES, LARGEST_NUM_SAMPLES, RUNTIMES
 from seqamodal_ros.ros.command_line import with_defaults
-from seqamodal_ros.ros.parameter_services import refuse_unknown_types
+from seqamodal_ros.ros.service_guards import refuse_unknown_types
 from seqamodal_ros.ros.worker import Region
 from seqamodal_ros.scene.geometry import FITS, LARGEST_SIDE
 
@@ -72,7 +72,7 @@ SPECS: dict[str, Spec] = {
     "device": Spec("auto", "Where the network runs; auto takes cuda where there is one.", choices=DEVICES, before_configure=True),
     "runtime": Spec(
         "auto",
-        "What computes the network; onnxruntime and openvino need what `export` wrote; auto: the fastest that is there.",
+        "What computes the network; auto: what `export` wrote for openvino or onnxruntime, else torch, on a GPU torch-bf16.",
         choices=RUNTIMES,
         before_configure=True,
     ),
@@ -105,7 +105,8 @@ SPECS: dict[str, Spec] = {
         before_configure=True,
     ),
     "num_samples": Spec(3, "K, the hypotheses of each layer.", 1, LARGEST_NUM_SAMPLES),
-    "seed": Spec(0, "Of the noise; the same for every frame, so that a still scene stays still.", 0, 2**63 - 1),
+    # rqt_reconfigure shows no further parameter where a range goes beyond 32 bits
+    "seed": Spec(0, "Of the noise; the same for every frame, so that a still scene stays still.", 0, 2**31 - 1),
     "stillness": Spec(
         2.0,
         "Grey levels by which a patch, of 32 a side, may differ from the image that was seen last and count as noise: "

@@ -23,6 +23,7 @@ from seqamodal_ros.ros.command_line import UNUSABLE, WRONG_VALUES, only_ros_argu
 from seqamodal_ros.ros.diagnostics import Counters, memory, status
 from seqamodal_ros.ros.library_log import to_ros
 from seqamodal_ros.ros.parameters import Parameters, meanings
+from seqamodal_ros.ros.service_guards import refuse_unfit_transitions
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, until_signalled
 from seqamodal_ros.ros.watchdog import Watchdog
 from seqamodal_ros.ros.worker import NotDrawn, TooLate, Worker, together
@@ -55,6 +56,7 @@ class PerceptionNode(LifecycleNode):
 
     def __init__(self, **kwargs: Any):
         super().__init__("seqamodal", **kwargs)
+        refuse_unfit_transitions(self)
         self.parameters = Parameters(self)
         self.parameters.outside = lambda camera, region: self.cameras[camera].outside(region)
         warn_of_unknown_parameters(self, of_topics=False)

@@ -27,7 +27,7 @@ from seqamodal_ros.ros.command_line import (
     warn_of_unknown_parameters,
     with_defaults,
 )
-from seqamodal_ros.ros.parameter_services import refuse_unknown_types
+from seqamodal_ros.ros.service_guards import refuse_unknown_types
 from seqamodal_ros.ros.signals import Signalled, ending_at_once, undisturbed, until_signalled
 from seqamodal_ros.scene.geometry import LARGEST_SIDE
 from seqamodal_ros.scene.image_files import DEPTH, find_images, read_depth

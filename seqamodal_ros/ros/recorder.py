@@ -29,7 +29,7 @@ from seqamodal_ros.ros.command_line import (
     warn_of_unknown_parameters,
     with_defaults,
 )
-from seqamodal_ros.ros.parameter_services import refuse_unknown_types
+from seqamodal_ros.ros.service_guards import refuse_unknown_types
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.captions import counted
 from seqamodal_ros.scene.page import PAGE, Page

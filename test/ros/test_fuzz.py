@@ -380,7 +380,7 @@ def test_any_header_is_good_or_invalid(frame_id, sec, nanosec):
 @example({**GOOD_INFO, "k": (TINY, 50.0, 31.5, 23.5)}, [1.2])
 @example(GOOD_INFO, [3e38])
 def test_any_calibration_and_depth_give_a_cloud_of_finite_points_or_invalid(fields, values):
-    camera = or_invalid(pinhole, camera_info(SimpleNamespace(), fields), 64, 48)
+    camera = or_invalid(pinhole, camera_info(CameraInfo(), fields), 64, 48)
     assert (camera is not None) == calibrated(fields)
     if camera is None:
         return

@@ -19,7 +19,7 @@ pytest.importorskip("seqamodal_msgs", reason="needs seqamodal_msgs: `make build`
 
 from rclpy.executors import SingleThreadedExecutor
 
-from seqamodal_ros.ros.fastdds import profile_variable
+from seqamodal_ros.ros.fastdds import profile_variable, with_profile
 from seqamodal_ros.share import share_folder
 
 NO_LAUNCH = "launch_ros is not installed; source a ROS that has it to run this"
@@ -33,6 +33,23 @@ def test_the_profile_of_fast_dds_goes_by_the_name_that_its_version_knows(monkeyp
     assert profile_variable() == f"{name}_DEFAULT_PROFILES_FILE"
 
 
+@pytest.mark.parametrize(
+    "environment,expected",
+    [
+        ({}, {"FASTDDS_DEFAULT_PROFILES_FILE": "ours.xml"}),
+        ({"ROS_DISTRO": "jazzy"}, {"FASTRTPS_DEFAULT_PROFILES_FILE": "ours.xml"}),
+        ({"FASTDDS_DEFAULT_PROFILES_FILE": ""}, {"FASTDDS_DEFAULT_PROFILES_FILE": "ours.xml"}),
+        ({"FASTDDS_DEFAULT_PROFILES_FILE": "/etc/own.xml"}, {}),
+        ({"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}, {}),
+        ({"ROS_DISTRO": "humble", "ROS_LOCALHOST_ONLY": "1"}, {}),
+        ({"ROS_DISTRO": "humble", "ROS_LOCALHOST_ONLY": "0"}, {"FASTRTPS_DEFAULT_PROFILES_FILE": "ours.xml"}),
+        ({"ROS_DISTRO": "jazzy", "ROS_LOCALHOST_ONLY": "1"}, {"FASTRTPS_DEFAULT_PROFILES_FILE": "ours.xml"}),
+    ],
+)
+def test_our_profile_is_set_where_its_user_has_not_chosen_how_messages_travel(environment, expected):
+    assert with_profile(environment, "ours.xml") == expected
+
+
 ENVIRONMENT_OF_THE_NODE = """
 from launch import LaunchContext
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
@@ -40,35 +57,52 @@ from seqamodal_ros.ros.fastdds import profile_variable
 from seqamodal_ros.share import share_folder
 
 context = LaunchContext()
+
+def nodes(entities):
+    for entity in entities:
+        if type(entity).__name__ == "LifecycleNode":
+            yield entity
+        else:
+            yield from nodes(entity.execute(context) or [])
+
 path = str(share_folder("launch") / "perception.launch.py")
-for entity in get_launch_description_from_python_launch_file(path).entities:
-    found = entity.execute(context)
-(node,) = [each for each in found if type(each).__name__ == "LifecycleNode"]
-node._perform_substitutions(context)
-for name, text in node.process_description.additional_env:
-    if context.perform_substitution(name[0]) == profile_variable():
-        print(context.perform_substitution(text[0]))
+for node in nodes(get_launch_description_from_python_launch_file(path).entities):
+    node._perform_substitutions(context)
+    added = {context.perform_substitution(name[0]): text[0] for name, text in node.process_description.additional_env}
+    text = added.get(profile_variable())
+    print(context.perform_substitution(text) if text else context.environment.get(profile_variable(), "none"))
 """
 
 
-@pytest.mark.parametrize("given", ["", "/etc/own.xml"])
-def test_a_profile_that_the_user_has_set_stays(given: str):
+@pytest.mark.parametrize(
+    "given,expected",
+    [
+        ({}, "config/fastdds.xml"),
+        ({profile_variable(): "/etc/own.xml"}, "/etc/own.xml"),
+        ({"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}, "none"),
+    ],
+    ids=["neither", "profile", "transports"],
+)
+def test_the_launched_node_has_the_profile_or_what_its_user_has_set(given: dict[str, str], expected: str):
     """In a process of its own, as launch changes Python's logging."""
     pytest.importorskip("launch_ros", reason=NO_LAUNCH)
-    command, env = [sys.executable, "-c", ENVIRONMENT_OF_THE_NODE], {**os.environ, profile_variable(): given}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    env = {**os.environ, **given}
+    if profile_variable() not in given:
+        env.pop(profile_variable(), None)
+    done = subprocess.run([sys.executable, "-c", ENVIRONMENT_OF_THE_NODE], capture_output=True, text=True, timeout=60, env=env)
     (said,) = done.stdout.splitlines()
-    assert said == given or not given and said.endswith("config/fastdds.xml"), done.stderr
+    assert said.endswith(expected), done.stderr
 
 
 def service(launch_file: str, arguments: dict[str, str], within: str = "included") -> str:
-    """A script that runs a launch file as `ros2 launch` does; `within` is an action with it in it."""
+    """A script that runs a launch file as `ros2 launch` does; `within` are actions, it among them."""
     return textwrap.dedent(
         f"""
         from launch import LaunchDescription, LaunchService
-        from launch.actions import GroupAction, IncludeLaunchDescription
+        from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, LogInfo, Shutdown
         from launch_ros.actions import PushRosNamespace, SetParameter, SetRemap
         from launch.launch_description_sources import AnyLaunchDescriptionSource
+        from launch.substitutions import LaunchConfiguration
         source = AnyLaunchDescriptionSource({str(share_folder("launch") / launch_file)!r})
         included = IncludeLaunchDescription(source, launch_arguments={list(arguments.items())!r})
         service = LaunchService(noninteractive=True)
@@ -220,6 +254,16 @@ def test_arguments_reach_the_node(tmp_path: Path):
         "use_sim_time": True,
         "region": [10, 0, 40, 40],
     }
+
+
+def test_what_is_launched_after_it_does_not_take_its_arguments():
+    """Such as the params_file of Nav2, whose launch files have arguments of the same names."""
+    pytest.importorskip("launch_ros", reason=NO_LAUNCH)
+    within = 'included, DeclareLaunchArgument("params_file", default_value="theirs"), '
+    within += 'LogInfo(msg=["params_file is ", LaunchConfiguration("params_file")]), Shutdown()'
+    command = [sys.executable, "-c", service("perception.launch.py", {}, within)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+    assert "params_file is theirs" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_model_that_is_not_there_is_told_in_one_clear_line_and_the_node_waits():

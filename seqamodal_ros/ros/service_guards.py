@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look at what the services of a node's parameters are asked: rclpy raises for some of it, and whoever spins the node ends."""
+"""A look at what a node's parameter and lifecycle services are asked: rclpy raises for some of it, and whoever spins it ends."""
 
 from collections.abc import Callable
 from typing import Any
 
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.node import Node
@@ -17,6 +18,25 @@ def refuse_unknown_types(node: Node) -> None:
     for service in node.services:
         if service.srv_type in (SetParameters, SetParametersAtomically):
             service.callback = _of_known_types(service.callback)
+
+
+def refuse_unfit_transitions(node: Node) -> None:
+    """Have a lifecycle node refuse a transition that does not fit its state, as rclpy itself does since Kilted."""
+    for service in node.services:
+        if service.srv_type is ChangeState:
+            service.callback = _that_fits(service.callback, node)
+
+
+def _that_fits(callback: Callable[[Any, Any], Any], node: Node) -> Callable[[Any, Any], Any]:
+    def answer(request: Any, response: Any) -> Any:
+        try:
+            return callback(request, response)
+        except RuntimeError as error:  # RCLError is one; what a transition itself raises does not come this far
+            node.get_logger().error(f"refused transition {request.transition.label or request.transition.id}: {error}")
+            response.success = False
+            return response
+
+    return answer
 
 
 def _of_known_types(callback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
