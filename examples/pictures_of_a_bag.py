@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from seqamodal_ros.bags.codec import IMAGE, LAYERED_MASKS, Codec
-from seqamodal_ros.bags.reading import Bag, image_topic, open_bag
+from seqamodal_ros.bags.reading import Bag, TopicError, image_topic, open_bag
 from seqamodal_ros.messages import compressed_rgb, image_rgb, message_to_scene, stamp_of, unstamped
 from seqamodal_ros.scene.pictures import overlay, write_image
 
@@ -65,10 +65,15 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     number = 0
-    for number, (stamp, picture) in enumerate(pictures(args.bag, args.image, args.masks), 1):
-        path = args.out / f"{number:04d}_{stamp}.png"  # numbered, as stamps come again where a bag was recorded in a loop
-        write_image(path, picture)
-        print(path)
+    try:
+        for number, (stamp, picture) in enumerate(pictures(args.bag, args.image, args.masks), 1):
+            path = args.out / f"{number:04d}_{stamp}.png"  # numbered, as stamps come again where a bag was recorded in a loop
+            write_image(path, picture)
+            print(path)
+    except TopicError as error:
+        sys.exit(f"--image: {error}")
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(str(error))
     if not number:
         sys.exit("no image of that topic has masks in the bag")
 

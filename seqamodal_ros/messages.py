@@ -27,6 +27,14 @@ ENCODINGS: dict[str, tuple[type, int]] = {
     "rgba8": (np.uint8, 4),
     "bgra8": (np.uint8, 4),
     "mono8": (np.uint8, 1),
+    "bayer_rggb8": (np.uint8, 1),
+    "bayer_bggr8": (np.uint8, 1),
+    "bayer_gbrg8": (np.uint8, 1),
+    "bayer_grbg8": (np.uint8, 1),
+    "yuv422": (np.uint8, 2),
+    "uyvy": (np.uint8, 2),
+    "yuv422_yuy2": (np.uint8, 2),
+    "yuyv": (np.uint8, 2),
     "mono16": (np.uint16, 1),
     "16UC1": (np.uint16, 1),
     "32FC1": (np.float32, 1),
@@ -38,7 +46,16 @@ COLOURS: dict[str, int | None] = {
     "rgba8": cv2.COLOR_RGBA2RGB,
     "bgra8": cv2.COLOR_BGRA2RGB,
     "mono8": cv2.COLOR_GRAY2RGB,
+    "bayer_rggb8": cv2.COLOR_BayerBG2RGB,  # OpenCV names a pattern by its second row, from the second column on
+    "bayer_bggr8": cv2.COLOR_BayerRG2RGB,
+    "bayer_gbrg8": cv2.COLOR_BayerGR2RGB,
+    "bayer_grbg8": cv2.COLOR_BayerGB2RGB,
+    "yuv422": cv2.COLOR_YUV2RGB_UYVY,
+    "uyvy": cv2.COLOR_YUV2RGB_UYVY,
+    "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2,
+    "yuyv": cv2.COLOR_YUV2RGB_YUY2,
 }
+LEAST_BAYER = 3  # pixels a side, from which on OpenCV tells colours
 
 BUILD_MESSAGES = (
     "the message package seqamodal_msgs is not built or not sourced: run `colcon build` in the repository, or in an outer "
@@ -135,7 +152,7 @@ def image_rgb(message: Any) -> np.ndarray:
     except ImportError:
         known = ", ".join(COLOURS)
         raise InvalidMessage(
-            f"encoding {message.encoding!r} is not supported without cv_bridge; publish one of {known}, or install cv_bridge"
+            f"encoding {message.encoding!r} is not supported: no colour, or of cv_bridge, which is missing; known: {known}"
         ) from None
     try:
         pixels = np.ascontiguousarray(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
@@ -157,7 +174,11 @@ def _layout(message: Any) -> tuple[np.dtype, int, int]:
     width, height, encoding = message.width, message.height, message.encoding
     if encoding not in ENCODINGS:
         raise InvalidMessage(f"encoding {encoding!r} is not supported; publish one of {', '.join(ENCODINGS)}")
+    if encoding.startswith("bayer_") and min(width, height) < LEAST_BAYER:
+        raise InvalidMessage(f"a Bayer pattern of {width}x{height} pixels tells no colours: {LEAST_BAYER} a side are the least")
     kind, channels = ENCODINGS[encoding]
+    if channels == 2 and width % 2:
+        raise InvalidMessage(f"pixels of {encoding} come in pairs: the width must be even, not {width}")
     dtype: np.dtype = np.dtype(kind)
     row = width * channels * dtype.itemsize
     if message.step < row:

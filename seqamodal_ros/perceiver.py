@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import operator
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -30,7 +31,7 @@ LARGEST_NUM_SAMPLES = 64
 
 
 class Perceiver:
-    """Sees layered scenes in images; make one with `Perceiver.load`. Not for use by two threads at once.
+    """Sees layered scenes in images; make one with `Perceiver.load`. Calls of several threads wait for one another.
 
     Attributes:
         model: the weights that it was loaded with, and its settings.
@@ -51,6 +52,10 @@ class Perceiver:
         self._fit = fit
         self._schedule = Schedule.linear()
         self._before_call = before_call
+        self._at_work = threading.RLock()  # runtimes answer one call at a time; `before_call` may call again
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Perceiver holds a network on its device: load one in each process, instead of sending it there")
 
     @classmethod
     def load(
@@ -163,8 +168,9 @@ class Perceiver:
         import torch
 
         if self._device == "cuda":
-            self._network = None
-            self.model.network.to("cpu")
+            with self._at_work:
+                self._network = None
+                self.model.network.to("cpu")
             torch.cuda.empty_cache()
 
     def warm_up(self, num_samples: int = 3, images: int = 1) -> None:
@@ -187,7 +193,8 @@ class Perceiver:
         if images < 1:
             raise ValueError(f"images must be 1 or more, not {images}")
         most = most_sizes(self._device)
-        call_blank(self.network, self.model, self._device, num_samples, images, most, self._before_call)
+        with self._at_work:
+            call_blank(self.network, self.model, self._device, num_samples, images, most, self._before_call)
 
     def __call__(
         self,
@@ -229,12 +236,6 @@ class Perceiver:
         Raises:
             TypeError, ValueError: as of `__call__`; or there are not as many regions as images.
         """
-        import torch
-
-        from seqamodal_ros.diffusion.adapter import normalised
-        from seqamodal_ros.diffusion.proposals import drawer, numbered, proposer
-        from seqamodal_ros.diffusion.sequence import run, sequence
-
         num_samples, seed = _checked_samples(num_samples), check_whole("seed", seed)
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed must be in 0..2**64 - 1, not {seed}")
@@ -245,6 +246,19 @@ class Perceiver:
             raise ValueError(f"regions must be one for each image, {len(images)}, not {len(regions)}")
         if not len(images):
             return []
+        with self._at_work:
+            return self._see(images, num_samples, seed, regions)
+
+    def _see(
+        self, images: Sequence[np.ndarray], num_samples: int, seed: int, regions: Sequence[tuple[int, int, int, int] | None]
+    ) -> list[LayeredScene]:
+        """`batch`, of checked arguments and one or more images."""
+        import torch
+
+        from seqamodal_ros.diffusion.adapter import normalised
+        from seqamodal_ros.diffusion.proposals import drawer, numbered, proposer
+        from seqamodal_ros.diffusion.sequence import run, sequence
+
         began = time.monotonic()
         settings = self.model.settings
         size = settings.network.mask_size
@@ -327,7 +341,10 @@ class Perceiver:
     def _geometry(self, image: np.ndarray, region: tuple[int, int, int, int] | None) -> Geometry:
         height, width = image.shape[:2]
         if region is not None:
-            return Geometry.region(width, height, *region)
+            if len(region) != 4:
+                raise ValueError(f"a region is x, y, width and height, four numbers, not {tuple(region)}")
+            x, y, across, down = (check_whole("each number of a region", number) for number in region)
+            return Geometry.region(width, height, x, y, across, down)
         return Geometry.letterbox(width, height) if self._fit == "letterbox" else Geometry.centre_crop(width, height)
 
 

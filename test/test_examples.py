@@ -49,7 +49,9 @@ def depth_image(values: np.ndarray, encoding: str = "16UC1") -> SimpleNamespace:
 
 
 def info(width: int = WIDTH, height: int = HEIGHT) -> SimpleNamespace:
-    return SimpleNamespace(header=HEADER, width=width, height=height, k=[90.0, 0, 63.5, 0, 91.0, 47.5, 0, 0, 1], p=[0.0] * 12)
+    whole = {"binning_x": 0, "binning_y": 0, "roi": SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)}
+    matrices = {"k": [90.0, 0, 63.5, 0, 91.0, 47.5, 0, 0, 1], "p": [0.0] * 12}
+    return SimpleNamespace(header=HEADER, width=width, height=height, **matrices, **whole)
 
 
 class TestToMoveItPro:
@@ -189,6 +191,13 @@ def test_a_bag_gives_a_picture_of_each_image_that_has_masks(tmp_path, scene, mon
         small = kinds[IMAGE](headers[1], 2, 2, "rgb8", 0, 6, np.zeros(12, np.uint8))
         writer.write(c, 1, codec.store.serialize_cdr(small, IMAGE))
     out = tmp_path / "out"
+    monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/b", "--out", str(out)])
+    monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--out", str(out)])
+    with pytest.raises(SystemExit, match="^--image: .* name one: /a "):
+        example("pictures_of_a_bag").main()
+    monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "gone"), "--out", str(out)])
+    with pytest.raises(SystemExit, match="no such bag: "):
+        example("pictures_of_a_bag").main()
     monkeypatch.setattr("sys.argv", ["pictures_of_a_bag", str(tmp_path / "bag"), "--image", "/b", "--out", str(out)])
     with pytest.raises(SystemExit, match="name one of the topics with masks, --masks TOPIC: /again, /masks"):
         example("pictures_of_a_bag").main()

@@ -50,6 +50,8 @@ def image(pixels: np.ndarray, kind: str, **changes) -> SimpleNamespace:
 )
 def test_any_layout_of_rows_and_bytes_is_read_alike(encoding, width, height, padding, swap, seed):
     dtype, channels = ENCODINGS[encoding]
+    if "bayer" in encoding or channels == 2:  # whose colours come from several pixels
+        width, height = 2 * width + 2, height + 2
     shape = (height, width) if channels == 1 else (height, width, channels)
     pixels = np.random.default_rng(seed).integers(0, 255, shape).astype(dtype)
     stored = pixels.byteswap() if swap else pixels
@@ -86,6 +88,23 @@ def test_an_rgb_image_is_the_messages_own_data_but_never_more_than_its_pixels(pa
     assert not rgb.flags.writeable
 
 
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_a_bayer_pattern_tells_colours(pattern):
+    colour, pixels = (200, 120, 30), np.zeros((6, 8), np.uint8)
+    for place, name in enumerate(pattern):
+        pixels[place // 2 :: 2, place % 2 :: 2] = colour["rgb".index(name)]
+    rgb = image_rgb(image(pixels, f"bayer_{pattern}8"))
+    assert rgb.shape == (6, 8, 3) and (rgb == colour).all()
+
+
+@pytest.mark.parametrize("encoding,first", [("yuv422", "u"), ("uyvy", "u"), ("yuv422_yuy2", "y"), ("yuyv", "y")])
+def test_two_pixels_share_a_colour(encoding, first):
+    y, u, v = 81, 90, 240  # red, by BT.601
+    pair = [[u, y], [v, y]] if first == "u" else [[y, u], [y, v]]
+    rgb = image_rgb(image(np.tile(np.array(pair, np.uint8), (4, 3, 1)), encoding))
+    assert rgb.shape == (4, 6, 3) and np.abs(rgb.astype(int) - (255, 0, 0)).max() <= 2
+
+
 def test_grey_becomes_three_equal_channels():
     rgb = image_rgb(image(np.full((2, 3), 7, np.uint8), "mono8"))
     assert rgb.shape == (2, 3, 3) and (rgb == 7).all()
@@ -99,7 +118,9 @@ def test_grey_becomes_three_equal_channels():
         ({"width": 10**9}, "1..16384"),
         ({"step": 2}, "step"),
         ({"data": b"\0" * 5}, "5 bytes"),
-        ({"encoding": "yuv422"}, "yuv422"),
+        ({"encoding": "rgb16"}, "rgb16"),
+        ({"encoding": "yuv422"}, "the width must be even, not 3"),
+        ({"encoding": "bayer_rggb8"}, "3x2 pixels tells no colours"),
         ({"encoding": ""}, "encoding"),
         ({"encoding": "32FC1"}, "32FC1"),
     ],
@@ -121,7 +142,7 @@ class Bridge:
 @pytest.mark.parametrize("step,ok", [(6, True), (4, False)])
 def test_other_encodings_go_through_cv_bridge_and_are_checked_after_it(monkeypatch, step, ok):
     monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=Bridge))
-    message = image(np.zeros((2, 3), np.uint8), "mono8", encoding="yuv422", step=step, data=b"\7" * (2 * step))
+    message = image(np.zeros((2, 3), np.uint8), "mono8", encoding="8UC2", step=step, data=b"\7" * (2 * step))
     if ok:
         assert image_rgb(message).shape == (2, 3, 3)
     else:
@@ -132,7 +153,7 @@ def test_other_encodings_go_through_cv_bridge_and_are_checked_after_it(monkeypat
 def test_what_cv_bridge_raises_is_an_invalid_message(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=Bridge))
     with pytest.raises(InvalidMessage, match="cannot convert"):
-        image_rgb(image(np.zeros((2, 3), np.uint8), "mono8", encoding="yuv422", data=b"\7"))
+        image_rgb(image(np.zeros((2, 3), np.uint8), "mono8", encoding="8UC2", data=b"\7"))
 
 
 @pytest.mark.parametrize(("layers", "status", "words"), [(0, 2, "cannot tell: 97% of the image is white"), (1, 0, "")])

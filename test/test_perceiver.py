@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one door, with a small network of random weights; with the shipped model too where it is there."""
 
+import itertools
 import os
+import pickle
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -386,6 +390,25 @@ class TestCancellation:
         assert_same(perceiver(image), expected)
 
 
+def test_calls_of_several_threads_wait_for_one_another(small_model):
+    """OpenVINO would give one of them the other's answer."""
+    begun: list[int] = []
+
+    def before_call() -> None:
+        begun.append(threading.get_ident())
+        time.sleep(0.002)  # others could come between
+
+    perceiver = Perceiver.load(str(small_model), "cpu", before_call=before_call)
+    tasks = [lambda: perceiver(picture(40, 40), 1), lambda: perceiver.batch([picture(40, 40)], 1), lambda: perceiver.warm_up(1)]
+    threads = [threading.Thread(target=task) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    turns = [who for who, _ in itertools.groupby(begun)]
+    assert len(begun) > 3 and len(turns) == 3
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("image", "message"),
@@ -439,6 +462,14 @@ class TestErrors:
             perceiver(picture(8, 8), region=(0, 0, 9, 8))
         with pytest.raises(ValueError, match="regions must be one for each image, 1, not 2"):
             perceiver.batch([picture(8, 8)], regions=[None, None])
+        with pytest.raises(TypeError, match="each number of a region must be a whole number, not 0.5"):
+            perceiver(picture(8, 8), region=(0, 0.5, 4, 4))
+        with pytest.raises(ValueError, match=r"a region is x, y, width and height, four numbers, not \(1, 2, 3\)"):
+            perceiver(picture(8, 8), region=(1, 2, 3))
+
+    def test_it_is_not_sent_to_other_processes(self, perceiver):
+        with pytest.raises(TypeError, match="load one in each process"):
+            pickle.dumps(perceiver)
 
     @pytest.mark.parametrize(
         ("settings", "message"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens recorded bags and finds the topic with images; nothing of a bag is ever written to."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import yaml
 from seqamodal_ros.bags.codec import COMPRESSED, IMAGE
 
 STORAGES = {".mcap": "mcap", ".db3": "sqlite3"}
+MCAP_END = b"\x89MCAP0\r\n"
 
 
 class BagError(ValueError):
@@ -126,11 +128,24 @@ def open_bag(path: Path) -> Iterator[Bag]:
         raise BagError(f"{path} cannot be read as a bag: rosbags does not know {error}, {what}") from error
     except Exception as error:  # ReaderError, and those of YAML, struct and SQLite
         reason = error if str(error) else type(error).__name__
-        raise BagError(f"{path} cannot be read as a bag: {reason}") from error
+        raise BagError(f"{path} cannot be read as a bag: {_cut_off(path) or reason}") from error
     try:
         yield _described(path, reader)
     finally:
         reader.close()
+
+
+def _cut_off(path: Path) -> str:
+    """What to do where a recorder was killed before it had written the end of a file; "" where none was."""
+    if path.is_dir() and not (path / "metadata.yaml").stat().st_size:
+        return "its metadata.yaml is empty: remove it, and `ros2 bag reindex` writes it anew"
+    for each in [path] if path.is_file() else sorted(path.iterdir()):
+        if each.suffix == ".mcap":
+            with each.open("rb") as file:
+                file.seek(-min(len(MCAP_END), each.stat().st_size), os.SEEK_END)
+                if file.read() != MCAP_END:
+                    return f"{each.name} has no end, as where its recorder was killed: `mcap recover {each.name} -o NEW` helps"
+    return ""
 
 
 def _described(path: Path, reader: Any) -> Bag:

@@ -104,7 +104,7 @@ class Geometry:
         seen = image[down.source, across.source]  # no more: padding a long, thin image first would take gigabytes
         if across.even and down.even:
             interpolation = cv2.INTER_AREA if size < self.side else cv2.INTER_LINEAR
-            target[:] = cv2.resize(seen, target.shape[1::-1], interpolation=interpolation)
+            target[:] = resized(seen, target.shape[1::-1], interpolation)
         elif size > self.side:
             way = np.array(
                 [[across.step, 0, across.first + across.step / 2 - 0.5], [0, down.step, down.first + down.step / 2 - 0.5]]
@@ -113,7 +113,7 @@ class Geometry:
             target[:] = cv2.warpAffine(seen, way, target.shape[1::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
         else:
             height, width = (min(each, FINER * side) for each, side in zip(seen.shape[:2], target.shape[:2], strict=True))
-            fine = cv2.resize(seen, (width, height), interpolation=cv2.INTER_AREA)
+            fine = resized(seen, (width, height), cv2.INTER_AREA)
             target[:] = across.means(down.means(fine, 0), 1).round()
         return square
 
@@ -184,6 +184,13 @@ class Geometry:
         # matrix products would do, too, but BLAS threads go on spinning, on the cores that the next frame wants
         wide = across.blend(np.asarray(mask, np.float32), 1, columns)  # first, as whole rows are copied faster than columns
         return (rows, columns), down.blend(wide, 0, rows)
+
+
+def resized(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    """`cv2.resize` of an image [H, W, 3] to a width and height; of one pixel, too, which the OpenCV of ROS 2 Humble refuses."""
+    if image.shape[:2] == (1, 1):
+        return image.repeat(size[1], axis=0).repeat(size[0], axis=1)
+    return cv2.resize(image, size, interpolation=interpolation)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,8 +38,8 @@ def nearer_beside(scene: LayeredScene, metres: np.ndarray) -> dict[int, tuple[in
 
     Args:
         scene: of one image.
-        metres: float [H, W], depth along the optical axis, registered to that image; NaN where unknown (REP 118). What is unknown
-            says nothing: an object without depth stays free.
+        metres: float [H, W], depth along the optical axis, registered to that image; NaN (REP 118) or 0 where unknown. What is
+            unknown says nothing: an object without depth stays free.
 
     Returns:
         Of each free object with something nearer along `LENGTH` of its outline or more, by its id, the ids of the objects that
@@ -56,7 +56,7 @@ def nearer_beside(scene: LayeredScene, metres: np.ndarray) -> dict[int, tuple[in
     free = free_objects(scene.objects)
     side = FINE * scene.amodal.shape[2]
     depth = geometry.nearest(metres, side)
-    depth[np.isinf(depth)] = np.nan
+    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan  # cameras say 0 where they do not know
     shown = {obj.id: _enlarged(obj.visible, side) for obj in scene.objects} if free else {}
     found = {}
     for obj in free:

@@ -11,7 +11,7 @@ import numpy as np
 
 from seqamodal_ros.files import write_whole
 from seqamodal_ros.scene.captions import CANNOT_TELL, layer_facts, ordinal, scene_facts
-from seqamodal_ros.scene.geometry import Geometry
+from seqamodal_ros.scene.geometry import Geometry, resized
 from seqamodal_ros.scene.layers import visible_masks
 from seqamodal_ros.scene.scene import LayeredScene, SceneObject
 from seqamodal_ros.scene.status import Status, status_of
@@ -172,7 +172,7 @@ def _resized(image: np.ndarray, scene: LayeredScene) -> tuple[np.ndarray, Layere
     geometry = scene.geometry.resized(PANEL_SIDE)
     shrinks = geometry.side < scene.geometry.side
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (geometry.width, geometry.height), interpolation=interpolation), replace(scene, geometry=geometry)
+    return resized(image, (geometry.width, geometry.height), interpolation), replace(scene, geometry=geometry)
 
 
 def _layer_panel(image: np.ndarray, scene: LayeredScene, index: int, amodal: np.ndarray, visible: np.ndarray) -> np.ndarray:

@@ -141,7 +141,14 @@ class LayeredScene:
         return np.array([_agreement(*layer) for layer in zip(self.amodal, self.hypotheses, strict=True)], np.float32)
 
     def to_source(self, mask: np.ndarray) -> np.ndarray:
-        """A mask [h, w] at the size of the source image, [H, W]: bilinear; bool is thresholded at 0.5, float stays float."""
+        """A mask [h, w] at the size of the source image, [H, W]: bilinear; bool is thresholded at 0.5, float stays float.
+
+        Raises:
+            ValueError: it is not one mask of the scene's size.
+        """
+        if mask.shape != self.amodal.shape[1:]:
+            height, width = self.amodal.shape[1:]
+            raise ValueError(f"a mask of the scene has {height}x{width} pixels, as `amodal[0]`; this array has {mask.shape}")
         return self.geometry.to_source(mask)
 
     def label(self) -> np.ndarray:

@@ -599,9 +599,17 @@ class TestWhatIsWrong:
         bag = write_bag(tmp_path / "in", storage, {"/image": [image(k) for k in range(9)]})
         (file,) = bag.glob("in.*")
         file.write_bytes(file.read_bytes()[:5000])
+        remedy = "in.mcap has no end, as where its recorder was killed: `mcap recover in.mcap" if storage == "mcap" else ""
+        for given in (bag, file):
+            code, _, err = process(given, tmp_path / "out")
+            assert code == 2
+            assert f"cannot be read as a bag: {remedy}" in error(err)
+
+    def test_an_empty_description(self, process, tmp_path, bag):
+        (bag / "metadata.yaml").write_text("")
         code, _, err = process(bag, tmp_path / "out")
         assert code == 2
-        assert "cannot be read as a bag: " in error(err)
+        assert "its metadata.yaml is empty: remove it, and `ros2 bag reindex` writes it anew" in error(err)
 
     def test_a_definition_in_an_encoding_that_nobody_knows(self, process, tmp_path):
         """As rosbag2 writes it of a type that has no file."""

@@ -24,9 +24,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from seqamodal_ros.clouds import POINT, depth_metres, pinhole, scene_cloud
 from seqamodal_ros.messages import LARGEST_SIDE, InvalidMessage, byte_array, check_header, compressed_rgb, image_array, image_rgb
 
-CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "yuyv": 2, "bayer_grbg8": 1}
 DEPTH_BYTES = {"32FC1": 4, "16UC1": 2}
-OTHERS = ["", "RGB8", "Mono8", "rgb8 ", "rgb16", "mono16", "yuv422", "bayer_rggb8", "8UC3", "16uc1", "64FC1", "\0", "é"]
+OTHERS = ["", "RGB8", "Mono8", "rgb8 ", "rgb16", "mono16", "nv21", "bayer_rggb16", "8UC3", "16uc1", "64FC1", "\0", "é"]
 SIDES = [0, 1, 2, 7, 64, LARGEST_SIDE, LARGEST_SIDE + 1, 2**31 - 1, 2**31, 2**32 - 1]
 MOST_DATA = 1 << 20  # bytes; a message that states more gets fewer
 OVER_DDS = 30  # examples, each of some messages and an answer
@@ -91,6 +91,8 @@ def stamped(message: Any, header: dict) -> Any:
 def whole(message: Any, sizes: dict[str, int]) -> bool:
     """Whether an image message holds the pixels that it states."""
     if message.encoding not in sizes or not all(1 <= side <= LARGEST_SIDE for side in (message.width, message.height)):
+        return False
+    if message.encoding == "yuyv" and message.width % 2 or "bayer" in message.encoding and min(message.width, message.height) < 3:
         return False
     row = message.width * sizes[message.encoding]
     return message.step >= row and len(message.data) >= message.step * (message.height - 1) + row

@@ -144,6 +144,12 @@ def test_what_is_unknown_says_nothing(scene, metres):
     assert nearer_beside(scene, metres) == {}
 
 
+def test_zero_is_unknown_too(scene, metres):
+    """As cameras and PNG files have it; holes lie at outlines, where it would be nearer than anything."""
+    metres[scene.label() == 0] = 0
+    assert nearer_beside(scene, metres) == {}
+
+
 def test_an_object_that_falls_between_pixels_of_the_source_has_no_outline(make_scene, rectangles):
     scene = make_scene(rectangles((0, 0, 1, 5)), geometry=Geometry.letterbox(4, 4), area_min=4)
     assert len(scene.objects) == 1 and nearer_beside(scene, np.ones((4, 4), np.float32)) == {}

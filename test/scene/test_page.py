@@ -257,6 +257,8 @@ def corners(part: str) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (37, 53), (2000, 10)])
 def test_any_image_size(write, make_scene, rectangles, size):
+    if size == (1, 1) and tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 6):
+        pytest.skip("the OpenCV of ROS 2 Humble takes no colour image of one pixel")
     height, width = size
     scene = make_scene(rectangles((0, 0, 20, 20), (10, 10, 32, 32)), width=width, height=height)
     text = write(("a", scene))

@@ -142,6 +142,9 @@ def test_label_where_two_visible_masks_meet_at_one_half(make_scene, rectangles):
 def test_to_source_keeps_bool_bool_and_float_float(make_scene, rectangles):
     scene = make_scene(rectangles((0, 0, 10, 10)), geometry=Geometry.letterbox(50, 40))
     assert scene.to_source(scene.amodal[0]).dtype == bool
+    for wrong in (scene.amodal, scene.to_source(scene.amodal[0]), scene.amodal[0][:-1]):
+        with pytest.raises(ValueError, match=r"a mask of the scene has 32x32 pixels, as `amodal\[0\]`; this array has \("):
+            scene.to_source(wrong)
     soft = scene.to_source(scene.probability[0])
     assert soft.dtype == np.float32
     assert soft.shape == (40, 50)

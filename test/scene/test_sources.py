@@ -120,7 +120,10 @@ def in_new_process(source: Path) -> list[str]:
     """All lines that a process writes which says what a source gives: FFmpeg, too, has its say on its stderr."""
     command = [sys.executable, "-c", READ, str(source)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=True)
-    return done.stdout.splitlines()
+    lines = done.stdout.splitlines()
+    if tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 6):  # Humble's cannot keep FFmpeg quiet
+        return [line for line in lines if not line.startswith("[")]
+    return lines
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100], ids=["empty", "nonsense"])

@@ -57,7 +57,7 @@ def test_specks_alone(make_scene, rectangles):
 
 
 def test_the_values_are_the_messages():
-    masks = pytest.importorskip("seqamodal_msgs.msg", reason="needs seqamodal_msgs: `make build`").LayeredMasks
+    masks = pytest.importorskip("seqamodal_msgs.msg._layered_masks", reason="needs seqamodal_msgs: `make build`").LayeredMasks
     assert {each.name: each.value for each in Status} == {each.name: getattr(masks, each.name) for each in Status}
 
 
