@@ -63,11 +63,11 @@ def main() -> None:
     parser.add_argument("--masks", help="topic of the layered masks, likewise")
     parser.add_argument("--out", type=Path, default=Path("pictures"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     number = 0
     try:
         for number, (stamp, picture) in enumerate(pictures(args.bag, args.image, args.masks), 1):
             path = args.out / f"{number:04d}_{stamp}.png"  # numbered, as stamps come again where a bag was recorded in a loop
+            args.out.mkdir(parents=True, exist_ok=True)
             write_image(path, picture)
             print(path)
     except TopicError as error:

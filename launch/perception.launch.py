@@ -131,7 +131,7 @@ def kept_alive(context: LaunchContext, make: Callable[[LaunchContext], Lifecycle
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments and the node, in a group: else what is launched after it would take its arguments, such as `params_file`."""
+    """Arguments and the node, in a group: else what is launched after it would take its defaults, such as `params_file`."""
     arguments = [
         *(DeclareLaunchArgument(topic, default_value=topic, description=text) for topic, text in TOPICS.items()),
         DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),

@@ -85,7 +85,8 @@ class Perceiver:
                 if there is one, else "torch", on a GPU "torch-bf16". One that is named and not there is told in a warning, and
                 the next best takes its place. Rounding differs among them. An export leaves one thread to PyTorch, in the whole
                 process, until a model is loaded by PyTorch on the CPU.
-            before_call: runs before each network call; what it raises ends the inference (cancellation, heartbeat).
+            before_call: runs before each network call; what it raises ends the inference (cancellation, heartbeat). Other
+                threads' calls wait meanwhile: it must not wait for one of them.
 
         Raises:
             ImportError: torch is not installed.
@@ -151,10 +152,11 @@ class Perceiver:
 
         from seqamodal_ros.runtimes.choice import network_on
 
-        if self._network is None:
-            with torch.inference_mode(False):  # what is moved in it could not be moved away again
-                self._network, self.runtime, self.precision = network_on(self.model, self._device, self.runtime, self._source)
-        return self._network
+        with self._at_work:
+            if self._network is None:
+                with torch.inference_mode(False):  # what is moved in it could not be moved away again
+                    self._network, self.runtime, self.precision = network_on(self.model, self._device, self.runtime, self._source)
+            return self._network
 
     @property
     def gpu_memory(self) -> int | None:
@@ -171,7 +173,7 @@ class Perceiver:
             with self._at_work:
                 self._network = None
                 self.model.network.to("cpu")
-            torch.cuda.empty_cache()
+                torch.cuda.empty_cache()
 
     def warm_up(self, num_samples: int = 3, images: int = 1) -> None:
         """Make the network calls that frames take, of nothing: the first of each batch size is slower than those that follow.
@@ -213,7 +215,7 @@ class Perceiver:
             region: x, y, width, height in source pixels, to look at a part of the image alone.
 
         Raises:
-            TypeError: the image is no uint8 array, `num_samples` or `seed` no whole number.
+            TypeError: the image is no uint8 array; `num_samples`, `seed` or a number of the region is no whole one.
             ValueError: the image's shape, the region, `num_samples` or `seed` is out of range.
         """
         return self.batch([image], num_samples, seed, regions=[region])[0]
@@ -246,11 +248,12 @@ class Perceiver:
             raise ValueError(f"regions must be one for each image, {len(images)}, not {len(regions)}")
         if not len(images):
             return []
+        geometries = [self._geometry(*pair) for pair in zip(images, regions, strict=True)]
         with self._at_work:
-            return self._see(images, num_samples, seed, regions)
+            return self._see(images, geometries, num_samples, seed)
 
     def _see(
-        self, images: Sequence[np.ndarray], num_samples: int, seed: int, regions: Sequence[tuple[int, int, int, int] | None]
+        self, images: Sequence[np.ndarray], geometries: Sequence[Geometry], num_samples: int, seed: int
     ) -> list[LayeredScene]:
         """`batch`, of checked arguments and one or more images."""
         import torch
@@ -262,7 +265,6 @@ class Perceiver:
         began = time.monotonic()
         settings = self.model.settings
         size = settings.network.mask_size
-        geometries = [self._geometry(*pair) for pair in zip(images, regions, strict=True)]
         squares = [g.to_model(i, settings.network.image_size) for g, i in zip(geometries, images, strict=True)]
         inside = [g.inside(size) for g in geometries]
         with torch.inference_mode():

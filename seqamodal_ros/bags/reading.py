@@ -4,7 +4,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 from seqamodal_ros.bags.codec import COMPRESSED, IMAGE
 
 STORAGES = {".mcap": "mcap", ".db3": "sqlite3"}
-MCAP_END = b"\x89MCAP0\r\n"
+MCAP_MAGIC = b"\x89MCAP0\r\n"  # at both ends of a file
 
 
 class BagError(ValueError):
@@ -139,11 +139,11 @@ def _cut_off(path: Path) -> str:
     """What to do where a recorder was killed before it had written the end of a file; "" where none was."""
     if path.is_dir() and not (path / "metadata.yaml").stat().st_size:
         return "its metadata.yaml is empty: remove it, and `ros2 bag reindex` writes it anew"
-    for each in [path] if path.is_file() else sorted(path.iterdir()):
-        if each.suffix == ".mcap":
-            with each.open("rb") as file:
-                file.seek(-min(len(MCAP_END), each.stat().st_size), os.SEEK_END)
-                if file.read() != MCAP_END:
+    for each in [path] if path.is_file() else sorted(path.glob("*.mcap")):
+        with suppress(OSError), each.open("rb") as file:  # what cannot be read has another reason
+            if file.read(len(MCAP_MAGIC)) == MCAP_MAGIC:
+                file.seek(-len(MCAP_MAGIC), os.SEEK_END)
+                if file.read() != MCAP_MAGIC:
                     return f"{each.name} has no end, as where its recorder was killed: `mcap recover {each.name} -o NEW` helps"
     return ""
 

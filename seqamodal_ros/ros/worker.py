@@ -20,6 +20,7 @@ from seqamodal_ros.ros import malloc
 from seqamodal_ros.ros.heartbeat import LOADING, Heartbeat
 from seqamodal_ros.ros.mailbox import Mailbox
 from seqamodal_ros.ros.stillness import Stillness
+from seqamodal_ros.scene.geometry import resized
 from seqamodal_ros.scene.pictures import overlay
 from seqamodal_ros.scene.scene import LayeredScene
 
@@ -91,7 +92,7 @@ class Frame:
         x, y, width, height = self.looked_at
         seen = self.image[y : y + height, x : x + width]
         # first across, which mostly divides without a rest: both at once take three times as long then
-        across = cv2.resize(seen, (PATCHES, height), interpolation=cv2.INTER_AREA)
+        across = resized(seen, (PATCHES, height), cv2.INTER_AREA)
         return cv2.resize(across, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 

@@ -38,8 +38,8 @@ def nearer_beside(scene: LayeredScene, metres: np.ndarray) -> dict[int, tuple[in
 
     Args:
         scene: of one image.
-        metres: float [H, W], depth along the optical axis, registered to that image; NaN (REP 118) or 0 where unknown. What is
-            unknown says nothing: an object without depth stays free.
+        metres: float [H, W], depth along the optical axis, registered to that image; NaN (REP 118) or not above 0 where unknown.
+            What is unknown says nothing: an object without depth stays free.
 
     Returns:
         Of each free object with something nearer along `LENGTH` of its outline or more, by its id, the ids of the objects that
@@ -52,7 +52,7 @@ def nearer_beside(scene: LayeredScene, metres: np.ndarray) -> dict[int, tuple[in
     if metres.shape != (geometry.height, geometry.width):
         raise ValueError(f"depth is an array of {metres.shape}, the image of {(geometry.height, geometry.width)}")
     if not np.issubdtype(metres.dtype, np.floating):
-        raise ValueError(f"depth is of {metres.dtype}: give metres as floating point numbers, NaN where unknown")
+        raise ValueError(f"depth is of {metres.dtype}: give metres as floating point numbers, NaN or 0 where unknown")
     free = free_objects(scene.objects)
     side = FINE * scene.amodal.shape[2]
     depth = geometry.nearest(metres, side)
