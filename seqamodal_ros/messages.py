@@ -152,7 +152,8 @@ def image_rgb(message: Any) -> np.ndarray:
     except ImportError:
         known = ", ".join(COLOURS)
         raise InvalidMessage(
-            f"encoding {message.encoding!r} is not supported: no colour, or of cv_bridge, which is missing; known: {known}"
+            f"encoding {message.encoding!r} is not supported: it has no colour, or needs cv_bridge, which is not installed; "
+            f"those that need nothing: {known}"
         ) from None
     try:
         pixels = np.ascontiguousarray(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
