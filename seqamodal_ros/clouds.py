@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqamodal_ros.messages import InvalidMessage, byte_array, image_array, unstamped
+from seqamodal_ros.scene.nearer import unmeasured
 from seqamodal_ros.scene.scene import LayeredScene
 
 MAX_SKEW = 0.05  # seconds between the stamps of an image and its depth image, for consumers of masks
@@ -30,7 +31,7 @@ def depth_metres(message: Any) -> np.ndarray:
         raise InvalidMessage(f"a depth image must be 32FC1 (metres) or 16UC1 (millimetres), not {message.encoding!r}")
     values = image_array(message)
     metres = values / np.float32(1000) if message.encoding == "16UC1" else values
-    metres[~(np.isfinite(metres) & (metres > 0))] = np.nan
+    metres[unmeasured(metres)] = np.nan
     return metres
 
 

@@ -56,7 +56,7 @@ def nearer_beside(scene: LayeredScene, metres: np.ndarray) -> dict[int, tuple[in
     free = free_objects(scene.objects)
     side = FINE * scene.amodal.shape[2]
     depth = geometry.nearest(metres, side)
-    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan  # cameras say 0 where they do not know
+    depth[unmeasured(depth)] = np.nan
     shown = {obj.id: _enlarged(obj.visible, side) for obj in scene.objects} if free else {}
     found = {}
     for obj in free:
@@ -64,6 +64,11 @@ def nearer_beside(scene: LayeredScene, metres: np.ndarray) -> dict[int, tuple[in
         if _longest(nearer) >= LENGTH * FINE:
             found[obj.id] = tuple(sorted(number for number, mask in shown.items() if (mask & nearer).any()))
     return found
+
+
+def unmeasured(metres: np.ndarray) -> np.ndarray:
+    """bool [H, W]: where depth, float [H, W], is none: NaN or infinite (REP 118), or not above 0, as cameras say it."""
+    return ~(np.isfinite(metres) & (metres > 0))
 
 
 def _enlarged(mask: np.ndarray, side: int) -> np.ndarray:
