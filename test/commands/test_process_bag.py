@@ -583,6 +583,10 @@ class TestWhatIsWrong:
         code, _, err = process(tmp_path / "notes.txt", tmp_path / "out")
         assert code == 2
         assert "notes.txt is no bag: give the folder with metadata.yaml, or a .mcap or .db3 file" in error(err)
+        (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+        code, _, err = process(tmp_path / "old.bag", tmp_path / "out")
+        assert code == 2
+        assert "old.bag is a bag of ROS 1: `rosbags-convert --src old.bag --dst NEW`" in error(err)
         assert not (tmp_path / "out.part").exists()
 
     @pytest.mark.parametrize("name", ["a.mcap", "a.db3", "empty.mcap", "empty.db3", "folder/metadata.yaml"])
