@@ -115,7 +115,7 @@ def open_bag(path: Path) -> Iterator[Bag]:
     if path.is_dir() and not (path / "metadata.yaml").is_file():
         raise BagError(f"{path} is no bag: it holds no metadata.yaml (`ros2 bag reindex` writes one where a recorder was killed)")
     if path.is_file() and path.suffix == ".bag":
-        raise BagError(f"{path} is a bag of ROS 1: `rosbags-convert --src {path.name} --dst NEW`, of rosbags, makes one of ROS 2")
+        raise BagError(f"{path} is a bag of ROS 1: make one of ROS 2 by rosbags-convert, which comes with rosbags")
     if path.is_file() and path.suffix not in STORAGES:
         raise BagError(f"{path} is no bag: give the folder with metadata.yaml, or a .mcap or .db3 file")
     for each in [path] if path.is_file() else path.iterdir():

@@ -586,7 +586,7 @@ class TestWhatIsWrong:
         (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
         code, _, err = process(tmp_path / "old.bag", tmp_path / "out")
         assert code == 2
-        assert "old.bag is a bag of ROS 1: `rosbags-convert --src old.bag --dst NEW`" in error(err)
+        assert "old.bag is a bag of ROS 1: make one of ROS 2 by rosbags-convert" in error(err)
         assert not (tmp_path / "out.part").exists()
 
     @pytest.mark.parametrize("name", ["a.mcap", "a.db3", "empty.mcap", "empty.db3", "folder/metadata.yaml"])
