@@ -106,7 +106,8 @@ def load_model(model: str) -> Model:
     """
     path, expected = _resolve(model)
     if not path.is_file():
-        raise FileNotFoundError(f"weights file {path} is missing: get it again (`git checkout -- models`), or name another model")
+        how = "get it again (`git checkout -- models`)" if expected else "give the path of a .safetensors file"
+        raise FileNotFoundError(f"weights file {path.absolute()} is missing: {how}, or name another model")
     data = _contents(path)  # once: what is checked is what is taken
     found = hashlib.sha256(data).hexdigest()
     if expected is not None and found != expected:

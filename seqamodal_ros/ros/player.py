@@ -65,9 +65,9 @@ class Player(Node):
         self.period = 1 / rate
         self.listeners = declared(self, PARAMETERS, "listeners")
         self.frame_id = declared(self, PARAMETERS, "frame_id")
+        self.loop = declared(self, PARAMETERS, "loop")
         warn_of_unknown_parameters(self)
         refuse_unknown_types(self)
-        self.loop = declared(self, PARAMETERS, "loop")
         self.endless = self.loop or is_camera(self.source)
         self._shots = shots(self.source, self.period)
         self._camera_info = read_camera_info(self.source / "camera_info.yaml")

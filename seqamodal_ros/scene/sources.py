@@ -38,9 +38,8 @@ def shots(source: Path, period: float) -> Generator[Shot, None, None]:
             source, _open(source, f"cannot open the camera {source}: is it plugged in and free, and are you in group video?")
         )
     if source.is_file() and source.suffix.lower() not in SUFFIXES:
-        return _video(
-            source, _open(source, f"cannot read {source}: no image, nor a video that OpenCV opens; convert it to MP4"), period
-        )
+        what = "no image, nor a video that OpenCV opens: it may be cut short or damaged, else convert it to MP4"
+        return _video(source, _open(source, f"cannot read {source}: {what}"), period)
     return _images(find_images([source]))
 
 

@@ -340,7 +340,7 @@ class TestModels:
     def test_missing_weights(self, predict, images, tmp_path):
         code, _, err = predict(images, model=tmp_path / "none.safetensors")
         assert code == 2
-        assert "none.safetensors is missing: get it again" in one_line(err)
+        assert "none.safetensors is missing: give the path of a .safetensors file" in one_line(err)
 
     def test_truncated_weights(self, predict, images, small_model, tmp_path):
         path = tmp_path / "cut.safetensors"

@@ -232,8 +232,9 @@ def test_a_missing_file(models, tmp_path):
     (models / "small.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="is missing: get it again"):
         load_model("small")
-    with pytest.raises(FileNotFoundError, match="is missing"):
-        load_model(str(tmp_path / "none.safetensors"))
+    path = tmp_path / "none.safetensors"
+    with pytest.raises(FileNotFoundError, match=f"^weights file {path} is missing: give the path of a .safetensors"):
+        load_model(str(path))
 
 
 def test_a_missing_manifest(models):

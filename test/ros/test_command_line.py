@@ -89,11 +89,13 @@ def test_the_player_tells_what_it_waits_for():
 
 
 def test_a_parameter_that_there_is_not_is_told():
-    unknown, known = ["-p", "sourc:=samples", "-p", "qos_overrides./image.publisher.depth:=2"], ["-p", "source:=/no/such"]
+    unknown = ["-p", "sourc:=samples", "-p", "qos_overrides./image.publisher.depth:=2"]
+    known = ["-p", "source:=/no/such", "-p", "loop:=true"]
     done = ended("player", "--ros-args", *unknown, *known)
     assert done.returncode == 1  # for the source
     assert "there is no parameter 'sourc': its value is ignored; did you mean 'source'?" in done.stderr
     assert "there is no parameter 'qos_overrides./image.publisher.depth': its value is ignored" in done.stderr
+    assert done.stderr.count("there is no parameter") == 2
 
 
 @pytest.mark.parametrize("name", [*NODES, "pick_order"])

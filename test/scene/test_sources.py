@@ -130,7 +130,8 @@ def in_new_process(source: Path) -> list[str]:
 def test_what_is_no_video_is_one_clear_error(tmp_path, content):
     path = tmp_path / "film.mp4"
     path.write_bytes(content)
-    assert in_new_process(path) == [f"cannot read {path}: no image, nor a video that OpenCV opens; convert it to MP4"]
+    what = "no image, nor a video that OpenCV opens: it may be cut short or damaged, else convert it to MP4"
+    assert in_new_process(path) == [f"cannot read {path}: {what}"]
 
 
 def test_a_damaged_mp4_is_one_clear_error(tmp_path):
