@@ -21,7 +21,7 @@ from sensor_msgs.msg import Image
 from seqamodal_ros.clouds import MasksWithDepth, registered_metres
 from seqamodal_ros.commands.arguments import INTERRUPTED, Parser, complain, print_nowhere
 from seqamodal_ros.messages import MessageTypes, message_to_scene
-from seqamodal_ros.ros.command_line import UNUSABLE, WRONG_VALUES, own_arguments
+from seqamodal_ros.ros.command_line import UNUSABLE, WRONG_VALUES, own_arguments, warn_of_unknown_parameters
 from seqamodal_ros.ros.signals import until_signalled
 from seqamodal_ros.scene.captions import counted
 from seqamodal_ros.scene.nearer import nearer_beside
@@ -51,6 +51,7 @@ class Listener(Node):
 
     def __init__(self, layered_masks: Any, with_depth: bool) -> None:
         super().__init__("pick_order", start_parameter_services=False)  # it has no parameters
+        warn_of_unknown_parameters(self)
         self._received: deque[Any] = deque()  # where depth is not wanted
         self._pairs = MasksWithDepth(_fail) if with_depth else None
         self._came = False  # masks, since the last call of `next_message` began

@@ -19,7 +19,7 @@ LONGEST = 1280  # pixels of the image's longer side on the page; a longer one is
 QUALITY = 82  # of its JPEG
 TRACED = 640  # units of the drawing's longer side, in which outlines have whole coordinates
 TOLERANCE = 0.75  # of an outline, in the same units: less than a tenth of the pixel of a mask of 64
-HEADINGS = ("Object", "Layer", "Score", "Visible", "Uncer&shy;tainty", "Occluded by", "Pick")
+HEADINGS = ("Object", "Layer", "Score", "Visible", "Uncer&shy;tainty of its hidden part", "Occluded by", "Pick")
 
 
 def frame_html(number: int, name: str, image: np.ndarray, scene: LayeredScene) -> str:
@@ -198,7 +198,7 @@ def _controls(key: str, scene: LayeredScene) -> str:
     return (
         '<div class="controls">'
         + _slider(f"{key}-layer", "Layer", of_layer)
-        + _slider(f"{key}-sample", "Hypothesis", of_sample)
+        + _slider(f"{key}-sample", "Hypothesis of one layer", of_sample)
         + "</div>"
     )
 

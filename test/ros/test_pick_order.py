@@ -113,6 +113,12 @@ def test_no_message_is_one_clear_line(launch):
     assert error.startswith("pick_order: no message on /nowhere within 0.5 s: nobody publishes it") and error.count("\n") == 1
 
 
+def test_a_parameter_is_told_as_it_takes_none(launch):
+    process = launch(*COMMAND, "--timeout", "0.1", "--ros-args", "-r", "seqamodal/layered_masks:=/nowhere", "-p", "target:=4")
+    _, error = process.communicate(timeout=60)
+    assert "[pick_order]: there is no parameter 'target': its value is ignored" in error
+
+
 def test_following_goes_on_until_it_is_ended(launch, peer, masks):
     process = launch(*COMMAND, "--follow", "--target", "4")
     assert process.stderr.readline() == "pick_order: listening on /seqamodal/layered_masks, Ctrl-C ends\n"
