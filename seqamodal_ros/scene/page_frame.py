@@ -19,7 +19,7 @@ LONGEST = 1280  # pixels of the image's longer side on the page; a longer one is
 QUALITY = 82  # of its JPEG
 TRACED = 640  # units of the drawing's longer side, in which outlines have whole coordinates
 TOLERANCE = 0.75  # of an outline, in the same units: less than a tenth of the pixel of a mask of 64
-HEADINGS = ("Object", "Layer", "Score", "Visible", "Uncer&shy;tainty of its hidden part", "Occluded by", "Pick")
+HEADINGS = ("Object", "Layer", "Score", "Visible", "Uncer&shy;tainty", "Occluded by", "Pick")
 
 
 def frame_html(number: int, name: str, image: np.ndarray, scene: LayeredScene) -> str:
@@ -221,7 +221,7 @@ def _objects(scene: LayeredScene) -> str:
     headings = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
     rows = "\n".join(_row(scene, obj) for obj in scene.objects)
     doubtful = any(share < 1 for shares in scene.occluder_shares.values() for share in shares.values())
-    note = f'<p class="facts">{BRACKETS.capitalize()}.</p>\n' if doubtful else ""
+    notes = "Uncertainty is of the hidden part." + (f" {BRACKETS.capitalize()}." if doubtful else "")
     return f"""<table>
 <caption>Objects</caption>
 <thead><tr>{headings}</tr></thead>
@@ -229,7 +229,8 @@ def _objects(scene: LayeredScene) -> str:
 {rows}
 </tbody>
 </table>
-{note}<h3>Pick order</h3>
+<p class="facts">{notes}</p>
+<h3>Pick order</h3>
 <ol class="picks">{picks}</ol>"""
 
 
