@@ -48,7 +48,6 @@ def main(argv: list[str] | None = None) -> int:
         images = find_images(arguments.images)
         names = _names(images)
         _refuse_overwriting(images, names, out)
-        _make(out)
         perceiver = Perceiver.load(
             arguments.model,
             arguments.device,
@@ -57,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             mirror=arguments.mirror,
             runtime=arguments.runtime,
         )
+        _make(out)
         if not (out / PAGE).exists():
             Page().write(out / PAGE)  # by which the next run knows the folder for ours, even where this one is killed
     except (ImportError, OSError, RuntimeError, ValueError) as error:  # PyTorch's lack of memory is a RuntimeError

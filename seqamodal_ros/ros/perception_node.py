@@ -111,6 +111,7 @@ class PerceptionNode(LifecycleNode):
         self._cancel("the node was deactivated")
         if self._worker is not None:
             self._worker.rest()
+        self.get_logger().info("deactivated: images are ignored, the model stays in memory")
         return super().on_deactivate(state)
 
     @_remembered
@@ -118,6 +119,7 @@ class PerceptionNode(LifecycleNode):
         """Give the model's memory back."""
         self._release()
         malloc.give_back()
+        self.get_logger().info("cleaned up: the model's memory is given back")
         return TransitionCallbackReturn.SUCCESS
 
     @_remembered

@@ -341,6 +341,7 @@ class TestModels:
         code, _, err = predict(images, model=tmp_path / "none.safetensors")
         assert code == 2
         assert "none.safetensors is missing: give the path of a .safetensors file" in one_line(err)
+        assert not (tmp_path / "out").exists()
 
     def test_truncated_weights(self, predict, images, small_model, tmp_path):
         path = tmp_path / "cut.safetensors"

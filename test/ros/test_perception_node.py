@@ -354,11 +354,13 @@ def test_deactivate_stops_answers_and_activate_brings_them_back(bench):
     assert b.peer.masks[0].header.stamp.sec == 2
 
 
-def test_cleanup_lets_the_model_change(bench):
+def test_cleanup_lets_the_model_change(bench, capfd):
     b = bench()
     assert not b.node.set_parameters([Parameter("max_layers", value=1)])[0].successful
     assert b.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert b.node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    said = capfd.readouterr().err
+    assert "deactivated: images are ignored" in said and "cleaned up: " in said
     assert b.node.set_parameters([Parameter("max_layers", value=1)])[0].successful
     assert b.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert b.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
