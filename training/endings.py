@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from seqamodal_ros.commands.arguments import one_line
+from seqamodal_ros.commands.arguments import INTERRUPTED, one_line
 
 
 def need_folder(parser: argparse.ArgumentParser, path: Path | None, option: str) -> None:
@@ -19,11 +19,13 @@ def need_folder(parser: argparse.ArgumentParser, path: Path | None, option: str)
 
 @contextmanager
 def told(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """End the command with a line, not a traceback, where its files, its options or the device's memory do not do."""
+    """End the command with a line, not a traceback: where files, options or the device's memory do not do, or after Ctrl-C."""
     try:
         yield
     except (ImportError, OSError, ValueError, torch.OutOfMemoryError) as error:
         parser.error(one_line(error))
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED, f"{parser.prog}: interrupted\n")
 
 
 def tell_weights(path: Path, sha256: str, *about: str) -> None:

@@ -168,7 +168,10 @@ class Evaluation:
         if deepest > drawn:
             print(f"scenes of {self.args.set} have up to {deepest} layers, the model draws {drawn}: it cannot draw the others")
         chosen = evenly(len(packed), self.args.count)
-        name = f"{self.args.set.absolute().parent.name} {self.args.set.name}"
+        folder = self.args.set.resolve()
+        name = f"{folder.parent.name} {folder.name}"
+        if self.others is not None and self._other(name) is None:
+            raise ValueError(f"{self.args.against} has no figures of {name!r}: give a file of the same set")
         self.of(name, [packed[k] for k in chosen], [int(packed.source[k]) for k in chosen], self.args.seed)
 
     def _bare_textures(self) -> dict[str, Any]:

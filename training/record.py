@@ -76,4 +76,7 @@ class Record:
 def _read(path: Path) -> list[dict[str, float]]:
     """The lines of a log; none where there is none, and not a last one that a full disk or a kill cut off."""
     lines = path.read_text().split("\n")[:-1] if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and the run goes on without its losses so far") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from seqamodal_ros.commands.arguments import whole_number
 from seqamodal_ros.scene.pictures import write_image
 from training.data.catalogue import Catalogue
 from training.data.compositor import evaluation_compositor, in_turns
@@ -133,9 +134,14 @@ def main() -> None:
     render.add_argument(
         "--split", choices=["train", "val", "test"], default="train", help="of the objects (default: %(default)s)"
     )
-    render.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
     render.add_argument(
-        "--tables", type=int, default=50, help="of about 70 views each, 40 with --muva, 25 with --desks (default: %(default)s)"
+        "--image-size", type=whole_number(16, 2048), default=256, help="side of the images, pixels (default: %(default)s)"
+    )
+    render.add_argument(
+        "--tables",
+        type=whole_number(1, 10**6),
+        default=50,
+        help="of about 70 views each, 40 with --muva, 25 with --desks (default: %(default)s)",
     )
     render.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     composite = commands.add_parser("composite", help="a set of composites: cut-outs laid on textures (Intra-AFruit's recipe)")
@@ -146,29 +152,32 @@ def main() -> None:
     composite.add_argument("--family", choices=["fruits", "objects"], default="fruits", help="of the raw material")
     composite.add_argument("--split", choices=SPLITS, default="train", help="what the set is for (default: %(default)s)")
     composite.add_argument("--mixed", action="store_true", help="classes mixed within an image (Inter-AMix); else one class each")
-    composite.add_argument("--count", type=int, default=1000, help="images (default: %(default)s)")
+    composite.add_argument("--count", type=whole_number(1, 10**9), default=1000, help="images (default: %(default)s)")
     composite.add_argument("--stratified", action="store_true", help="as many images of each depth, 1 to 5 layers")
-    composite.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
+    composite.add_argument(
+        "--image-size", type=whole_number(16, 2048), default=256, help="side of the images, pixels (default: %(default)s)"
+    )
     composite.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     composite.add_argument("--out", type=Path, required=True, help="folder for the set; one that was interrupted goes on")
     minis = commands.add_parser("minis", help="stand-ins for Intra-AFruit, ACom and MUVA: afruit-mini, acom-mini, muva-mini")
     minis.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
     minis.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare sprites filled")
     minis.add_argument("--share", type=float, default=0.1, help="of the papers' numbers of images (default: %(default)s)")
-    minis.add_argument("--stratified", type=int, default=600, help="images of each depth (default: %(default)s)")
-    minis.add_argument("--image-size", type=int, default=256, help="side of the images, pixels (default: %(default)s)")
+    minis.add_argument(
+        "--stratified", type=whole_number(1, 10**9), default=600, help="images of each depth (default: %(default)s)"
+    )
+    minis.add_argument(
+        "--image-size", type=whole_number(16, 2048), default=256, help="side of the images, pixels (default: %(default)s)"
+    )
     minis.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     minis.add_argument("--out", type=Path, required=True, help="folder of the three; what was interrupted goes on")
     stats = commands.add_parser("stats", help="how hard the composites of a split are, beside the papers' sets")
     stats.add_argument("--data", type=Path, required=True, help="folder with fruits/, objects/ and textures/")
     stats.add_argument("--sprites", type=Path, required=True, help="folder that training.prepare sprites filled")
     stats.add_argument("--split", choices=SPLITS, default="test", help="default: %(default)s")
-    stats.add_argument("--count", type=int, default=500, help="composites (default: %(default)s)")
+    stats.add_argument("--count", type=whole_number(1, 10**9), default=500, help="composites (default: %(default)s)")
     stats.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     args = parser.parse_args()
-    for name in ("count", "tables"):
-        if getattr(args, name, 1) < 1:
-            parser.error(f"--{name} must be at least 1, not {getattr(args, name)}")
     try:
         if args.command == "stats":
             compositor = evaluation_compositor(args.data, args.sprites, args.split)

@@ -415,6 +415,12 @@ def test_lines_of_steps_that_a_kill_took_back_are_dropped(tmp_path):
     assert [(line["step"], line["loss"]) for line in lines] == [(50, 1.0), (100, 1.0), (150, 0.5)]
 
 
+def test_a_damaged_log_is_named(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 50, "lo\n{"step": 100, "loss": 1.0}\n')
+    with pytest.raises(ValueError, match="log.jsonl is damaged .*: remove it, and the run goes on"):
+        Record(tmp_path, 120, [])
+
+
 def test_the_moving_average_follows(tmp_path, material):
     run = train(tmp_path, material)
     assert any(not torch.equal(run.ema[name], value) for name, value in run.network.state_dict().items())

@@ -75,6 +75,19 @@ def test_they_are_named_by_their_path_and_a_metre_long(folders):
     assert np.ptp(corners, axis=0).max() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("coding", ["utf-8", "latin-1"])
+def test_names_may_have_letters_of_other_languages_and_backslashes_between_folders(folders, coding):
+    """As exporters on Windows write them."""
+    tins = folders[0] / "tins"
+    (tins / "bön").mkdir()
+    (tins / "red.mtl").rename(tins / "bön" / "rot grün.mtl")
+    (tins / "red.obj").write_bytes(("mtllib bön\\rot grün.mtl\nusemtl paint\n" + BOX).encode(coding))
+    cv2.imwrite(str(tins / "bön" / "rot.png"), np.full((8, 8, 3), 77, np.uint8))
+    (tins / "bön" / "rot grün.mtl").write_text("newmtl paint\nmap_Kd .\\rot.png\n")
+    (tins / "red.obj").rename(tins / "RED.OBJ")
+    assert (read_own_meshes(folders[0])["tins/RED"].parts[0].texture == 77).all()
+
+
 @pytest.mark.parametrize("named", ["dark wood.png", "-s 2 2 1 wood.png"])
 def test_a_texture_may_have_spaces_in_its_name_or_options_before_it(folders, named):
     tins = folders[0] / "tins"

@@ -144,6 +144,17 @@ def test_an_unfinished_set_of_something_else_is_not_gone_on_with(tmp_path, scene
         packed_set(tmp_path / "set", scenes, about={"split": "test"})
 
 
+def test_a_set_begun_on_a_full_disk_goes_on(tmp_path, scenes, monkeypatch):
+    def full(path, data):
+        raise OSError(f"cannot write {path}: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.data.packed.write_whole", full)
+        with pytest.raises(OSError, match="cannot write .*about.json"):
+            packed_set(tmp_path / "set", scenes)
+    assert len(packed_set(tmp_path / "set", scenes)) == len(scenes)
+
+
 def test_empty_shards_are_passed_over_and_an_empty_set_is_refused(tmp_path, scenes):
     def nothing(index):
         return [], [], {"missing image": 2}

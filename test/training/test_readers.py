@@ -234,8 +234,9 @@ class TestCoco:
         content = json.loads(file.read_text())
         content["images"][0] |= {"width": W, "height": H}
         content["images"][1] |= {"width": W, "height": 2 * H}
+        content["images"].append({"id": 7, "file_name": "x.png", "width": None, "height": H})  # not known, so not compared
         file.write_text(json.dumps(content))
-        right, wrong = read_coco(file, tmp_path, PRESETS["kins"]).values()
+        right, wrong, _ = read_coco(file, tmp_path, PRESETS["kins"]).values()
         assert right().amodal.shape == (3, H, W)
         with pytest.raises(Rejected, match="image of another size than its file of annotations says"):
             wrong()
@@ -255,6 +256,22 @@ class TestCoco:
         file.write_text(json.dumps(content))
         with pytest.raises(ValueError, match=f"an entry lacks the key '{key}'; it has"):
             read_coco(file, tmp_path, PRESETS["kins"])
+
+    def test_an_image_id_that_is_none(self, tmp_path):
+        file = write_coco(tmp_path, PRESETS["kins"])
+        content = json.loads(file.read_text())
+        content["annotations"][0]["image_id"] = [0]
+        file.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"image_id must be a number or a name, not \[0\]"):
+            read_coco(file, tmp_path, PRESETS["kins"])
+
+    def test_layers_that_are_no_numbers_or_begin_elsewhere(self, tmp_path):
+        words = read_coco(write_coco(tmp_path, PRESETS["acom"], layer="two"), tmp_path, PRESETS["acom"])
+        with pytest.raises(ValueError, match="annotations of .*0.png: 'layer' must be a whole number, not one of .'two'"):
+            words["0.png"]()
+        from_one = read_coco(write_coco(tmp_path, replace(PRESETS["acom"], layer_base=1)), tmp_path, PRESETS["acom"])
+        with pytest.raises(Rejected, match="no object in layer 0, which is to be the first .--key layer_base."):
+            from_one["0.png"]()
 
     def test_a_file_of_another_kind_is_refused(self, tmp_path):
         (tmp_path / "a.json").write_text("[1, 2]")
@@ -348,7 +365,22 @@ class TestCommand:
         assert "nothing to put into" in capsys.readouterr().err
         (tmp_path / "elsewhere.png").rename(tmp_path / "2.png")
         self.run(monkeypatch, *words, "--images", tmp_path)
-        assert "test: read 1, fit for use 1, kept 1" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "test: read 1, fit for use 1, kept 1" in said
+        assert f"{tmp_path / 'sets' / 'train'} was there and is as it was: remove it where images or masks have changed" in said
+        assert f"{tmp_path / 'sets' / 'test'} was there" not in said
+
+    def test_files_of_one_name_in_two_folders_are_two_images(self, tmp_path, monkeypatch, capsys):
+        """As KITTI numbers those for training and those for testing, each from 0."""
+        for split in ("train", "test"):
+            (tmp_path / split).mkdir()
+            file = write_coco(tmp_path / split, PRESETS["kins"])
+            words = ["--images", tmp_path / split, "--split", f"{split}={file}", "--out", tmp_path / "sets"]
+            self.run(monkeypatch, "coco", "--preset", "kins", *words)
+        assert len(PackedScenes(tmp_path / "sets" / "test")) == 2
+        with pytest.raises(SystemExit):
+            self.run(monkeypatch, "coco", "--preset", "kins", *words[:2], "--split", f"val={file}", *words[4:])
+        assert "scenes that are in both test and val: 2, 0.png the first; split by scene" in capsys.readouterr().err
 
     def test_another_key_and_a_seeded_subset(self, tmp_path, monkeypatch, capsys):
         files = [f"{k}.png" for k in range(9)]
@@ -413,7 +445,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (["--split", "test={file}"], "scenes that are in both train and test: 2, 0.png the first; split by scene"),
+            (["--split", "test={file}"], "scenes that are in both train and test: 2, 0.png the first; split by scene, or give"),
             (["--split", "train=other.json"], "give each of train, val, test, unseen at most once"),
             (["--split", "training=other.json"], "give each of train, val, test, unseen at most once"),
             (["--split", "test"], "--split takes NAME=VALUE, not 'test'"),
@@ -421,6 +453,10 @@ class TestCommand:
             (["--split", "test=absent.json"], "No such file or directory: 'absent.json'"),
             (["--key", "layer=depth"], "preset acom: {file}: no annotation has the key 'depth'; they have image_id, layer, segm"),
             (["--key", "layer=depth"], "Give the right one by --key layer=KEY"),
+            (["--key", "layer_base=a"], "--key layer_base=a: layers count from 0 or from 1"),
+            (["--image-size", "0"], "must be a whole number in 16..2048, not '0'"),
+            (["--subset", "-2"], "must be a whole number in 1..1000000000, not '-2'"),
+            (["--max-layers", "0"], "must be a whole number in 1..100, not '0'"),
             (["--scene", "view"], "--scene view does not fit the name of the image 0.png"),
             (["--scene", "(("], "--scene (( is no regular expression"),
             (["--scene", "(a_)?"], "--scene (a_)? does not fit the name of the image 0.png"),

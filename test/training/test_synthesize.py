@@ -96,6 +96,8 @@ def test_a_shard_is_the_same_whatever_others_are_made(material):
     [
         (["--data", "somewhere"], "give --cutouts and --textures, or --data and --sprites"),
         (["--textures", "absent"], "no textures under absent"),
+        (["--image-size", "0"], "must be a whole number in 16..2048, not '0'"),
+        (["--count", "0"], "must be a whole number in 1..1000000000, not '0'"),
     ],
 )
 def test_mistakes_are_told_in_a_line(own, monkeypatch, capsys, words, message):
@@ -103,6 +105,13 @@ def test_mistakes_are_told_in_a_line(own, monkeypatch, capsys, words, message):
         run(monkeypatch, own, "--out", own / "set", *words)
     assert message in capsys.readouterr().err
     assert not (own / "set").exists()
+
+
+def test_a_tiny_texture_is_refused(own, monkeypatch, capsys):
+    cv2.imwrite(str(own / "textures" / "dot.png"), np.zeros((1, 9, 3), np.uint8))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, own, "--out", own / "set")
+    assert "dot.png is 9x1 pixels, too small for a texture: remove it" in capsys.readouterr().err
 
 
 def test_a_cutout_without_a_transparent_background_is_refused(own, monkeypatch, capsys):

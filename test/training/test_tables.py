@@ -2,6 +2,7 @@
 """The tables, on small models that are really trained, for two steps each."""
 
 import json
+import shutil
 import sys
 from argparse import Namespace
 from dataclasses import asdict, replace
@@ -274,10 +275,26 @@ class TestEvaluate:
         assert "more than the" not in printed and "; free-running in " in printed
         run(monkeypatch, training.evaluate, *words, "--samples", 1, "--against", first, "--out", second)
         assert "minus small@sha256:" in capsys.readouterr().out
+        monkeypatch.chdir(sets / "test")  # however the set is named
+        run(monkeypatch, training.evaluate, "--model", small_model_16, "--set", ".", "--count", 5, "--against", first)
+        assert "minus small@sha256:" in capsys.readouterr().out
         monkeypatch.setattr(training.evaluate, "free_running", None)  # told before anything is measured
         with pytest.raises(SystemExit):
             run(monkeypatch, training.evaluate, *words[:-1], 4, "--against", first)
         assert "are of other images: measure both models on the same" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            run(monkeypatch, training.evaluate, *words[:3], shutil.copytree(sets / "test", tmp_path / "else"), "--against", first)
+        assert f"{first} has no figures of '{tmp_path.name} else': give a file of the same set" in capsys.readouterr().err
+
+    def test_it_is_interrupted_in_a_line(self, sets, small_model_16, monkeypatch, capsys):
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(training.evaluate, "free_running", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            run(monkeypatch, training.evaluate, "--model", small_model_16, "--set", sets / "test")
+        assert ended.value.code == 130
+        assert capsys.readouterr().err.endswith(": interrupted\n")
 
     def test_layers_that_the_model_cannot_draw_are_told(self, tmp_path, sets, small_model_16, monkeypatch, capsys):
         from seqamodal_ros.diffusion.weights import load_model, save_model

@@ -178,7 +178,7 @@ def read_model(read: ReadBytes, name: str) -> Model:
         elif keyword == "usemtl":
             material = " ".join(values)
         elif keyword == "mtllib":
-            materials |= _read_materials(read, posixpath.join(folder, " ".join(values)))
+            materials |= _read_materials(read, posixpath.join(folder, " ".join(values).replace("\\", "/")))
     arrays = {key: np.array(rows, np.float64).reshape(len(rows), 2 if key == "vt" else 3) for key, rows in columns.items()}
     parts = tuple(_part(arrays, np.array(triangles), materials.get(key, _Material())) for key, triangles in corners.items())
     if not any(len(part.faces) for part in parts):
@@ -194,7 +194,7 @@ def read_own_meshes(folder: Path) -> dict[str, Model]:
         ValueError: one cannot be read, or holds no face.
     """
     found = {}
-    for path in sorted(folder.rglob("*.obj")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".obj"):
         try:
             model = read_model(folder_reader(path.parent), path.name).placed(1.0, upright=True, half=False)
         except (IndexError, ValueError) as error:
@@ -214,7 +214,11 @@ class _Material:
 
 def _statements(text: bytes) -> list[list[str]]:
     """The words of each line that is neither empty nor a comment."""
-    lines = (line.split() for line in text.decode("latin-1").splitlines())
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError:  # of older exporters
+        decoded = text.decode("latin-1")
+    lines = (line.split() for line in decoded.splitlines())
     return [words for words in lines if words and not words[0].startswith("#")]
 
 
@@ -260,8 +264,11 @@ def _read_materials(read: ReadBytes, name: str) -> dict[str, _Material]:
 
 
 def _file_named(values: list[str]) -> str:
-    """What a statement names: all of its words, or the last, where options, which begin with a dash, stand before it."""
-    return values[-1] if values[0].startswith("-") else " ".join(values)
+    """What a statement names: all of its words, or the last, where options, which begin with a dash, stand before it.
+
+    Exporters on Windows write backslashes between folders.
+    """
+    return (values[-1] if values[0].startswith("-") else " ".join(values)).replace("\\", "/")
 
 
 def _box(parts: tuple[Part, ...]) -> np.ndarray:

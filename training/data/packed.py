@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from seqamodal_ros.files import write_whole
 from seqamodal_ros.scene.layers import layer_indices
 from training.data.scene import Scene
 from training.data.workers import in_parallel
@@ -167,10 +168,11 @@ def pack(
         return found
     unfinished = folder.with_name(folder.name + ".part")
     begun = unfinished / "about.json"
-    if begun.is_file() and json.loads(begun.read_text()) != described:
+    if not begun.is_file():
+        unfinished.mkdir(parents=True, exist_ok=True)
+        write_whole(begun, json.dumps(described).encode())
+    elif json.loads(begun.read_text()) != described:
         raise FileExistsError(f"{unfinished} was begun from something else: remove it, or give another --out")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    begun.write_text(json.dumps(described))
     kept = used = 0
     for count in in_parallel(partial(_make, unfinished, work, described.get("split") != "train"), shards, folder.name):
         kept, used = kept + count, used + 1

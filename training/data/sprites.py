@@ -17,6 +17,7 @@ from training.data.workers import in_parallel
 
 FURNITURE, PICTURES = "furniture", "pictures"  # folders of their sprites, and the names of the families
 CUTOUTS = (".png", ".webp")  # formats with an alpha channel
+SMALLEST_TEXTURE = 8  # pixels of its shorter side
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,15 @@ def load_material(data: Path, rendered: Path, split: str, family: str | None = N
 
 
 def read_textures(folder: Path) -> list[np.ndarray]:
-    """Every picture under a folder, uint8 [h, w, 3] RGB; a FileNotFoundError where there is none."""
+    """Every picture under a folder, uint8 [h, w, 3] RGB; FileNotFoundError where there is none, ValueError where one is tiny."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".webp", ".png", ".jpg", ".jpeg"))
     if not paths:
         raise FileNotFoundError(f"no textures under {folder}: check the folder")
-    return [_read_image(path, cv2.IMREAD_COLOR) for path in paths]
+    textures = [_read_image(path, cv2.IMREAD_COLOR) for path in paths]
+    for path, texture in zip(paths, textures, strict=True):
+        if min(texture.shape[:2]) < SMALLEST_TEXTURE:
+            raise ValueError(f"{path} is {texture.shape[1]}x{texture.shape[0]} pixels, too small for a texture: remove it")
+    return textures
 
 
 def read_cutouts(folder: Path) -> dict[str, list[np.ndarray]]:

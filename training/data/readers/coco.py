@@ -70,10 +70,12 @@ def read_coco(annotations: Path, images: Path, keys: KeyMap) -> dict[str, Load]:
     by_image: dict[Any, list[dict[str, Any]]] = {}
     for entry in entries:
         regions = [entry] if keys.regions is None else _of(entry, keys.regions, annotations)
-        by_image.setdefault(_of(entry, "image_id", annotations), []).extend(regions)
+        by_image.setdefault(_hashable(entry, "image_id", annotations), []).extend(regions)
     _check_keys([region for regions in by_image.values() for region in regions], keys, annotations)
     for key in ("id", "file_name"):
-        if twice := [value for value, count in Counter(_of(image, key, annotations) for image in listed).items() if count > 1]:
+        if twice := [
+            value for value, count in Counter(_hashable(image, key, annotations) for image in listed).items() if count > 1
+        ]:
             raise ValueError(f"{annotations} lists {key} {twice[0]} more than once: give each image one entry")
     names = {image["id"]: str(image["file_name"]) for image in listed}
     if strays := sorted(map(str, by_image.keys() - names.keys())):
@@ -114,16 +116,32 @@ def _annotated(path: Path, regions: bytes, keys: KeyMap, folder: Path, size: tup
         layers, order = _numbers(things, keys.layer, path, 1 - keys.layer_base), _numbers(things, keys.order, path)
     except (TypeError, ValueError) as error:
         raise ValueError(f"annotations of {path}: {error}") from error
+    if layers is not None and layers.min() > 1:
+        raise Rejected(f"no object in layer {keys.layer_base}, which is to be the first (--key layer_base)")
     return Annotated(image, amodal, visible, layers, order)
 
 
 def _listed_size(image: dict[str, Any]) -> tuple[int, int] | None:
     """Height and width, where the file says them."""
-    return (int(image["height"]), int(image["width"])) if {"height", "width"} <= image.keys() else None
+    height, width = image.get("height"), image.get("width")
+    return None if height is None or width is None else (int(height), int(width))
 
 
 def _numbers(things: list[dict[str, Any]], key: str | None, where: Path, add: int = 0) -> np.ndarray | None:
-    return None if key is None else np.array([int(_of(thing, key, where)) + add for thing in things])
+    if key is None:
+        return None
+    written = [_of(thing, key, where) for thing in things]
+    try:
+        return np.array([int(value) + add for value in written])
+    except (TypeError, ValueError):
+        raise ValueError(f"{key!r} must be a whole number, not one of {written[:5]}") from None
+
+
+def _hashable(entry: dict[str, Any], key: str, where: Path) -> int | str:
+    value = _of(entry, key, where)
+    if not isinstance(value, (int, str)):
+        raise ValueError(f"{where}: {key} must be a number or a name, not {value!r}")
+    return value
 
 
 def _of(entry: dict[str, Any], key: str, where: Path) -> Any:
