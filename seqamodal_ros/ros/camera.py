@@ -28,6 +28,7 @@ from seqamodal_ros.ros.worker import Answer, Frame, NotDrawn, Region, Source, To
 from seqamodal_ros.scene.scene import LayeredScene
 
 WARN_EVERY = 5.0  # seconds between log lines of one kind; every bad message is counted all the same
+REPEAT_EVERY = 60.0  # seconds between log lines that say the same
 QUIET = 5.0  # seconds without an image that are told, where images have not been slower
 LATEST_PAUSES = 5
 FASTDDS_REMEDY = ": start the camera's driver with the Fast DDS profile, too (docs/node.md)"
@@ -77,7 +78,7 @@ class Camera:
         """Counters at zero, nothing told."""
         self.counters, self.pace = Counters(), Pace()
         self.problem = ""  # the latest thing that went wrong, until it is told
-        self._logged: dict[str, float] = {}  # when each kind of problem was, seconds
+        self._logged: dict[str, tuple[float, str]] = {}  # when each kind of problem was, seconds, and its reason
         self.last_stamp: Time | None = None  # of the image that was answered last
         self.frame_id = ""  # of the image that came last with a good header
         self.last_image: float | None = None  # when one came last, good or bad, seconds of the monotonic clock
@@ -86,12 +87,21 @@ class Camera:
     def activated(self) -> None:
         """From now on images are waited for."""
         self._active_since = time.monotonic()
+        self._unfed_logged = -math.inf  # when it was said that no images come, since some did, seconds
         self.size: Size | None = None  # of the image that could be read last
         self._pauses: deque[float] = deque(maxlen=LATEST_PAUSES)  # between images, seconds
 
-    @property
     def unfed(self) -> str:
-        """What is wrong where no images come; nothing where all is well, or images were as slow before."""
+        """What is wrong where no images come, logged where it lasts; nothing where all is well, or images were as slow before."""
+        reason, now = self._why_unfed(), time.monotonic()
+        if not reason:
+            self._unfed_logged = -math.inf
+        elif now - self._active_since > QUIET and now - self._unfed_logged >= REPEAT_EVERY:  # a camera may start after its node
+            self._unfed_logged = now
+            self._warn(reason)
+        return reason
+
+    def _why_unfed(self) -> str:
         topic, waits = self.images.topic_name, time.monotonic() - max(self._active_since, self.last_image or 0.0)
         publishers, refused = publishers_of(self._node, self.images)
         if not publishers:
@@ -257,9 +267,13 @@ class Camera:
         return region
 
     def _tell(self, kind: str, reason: str) -> None:
-        """Keep a problem for diagnostics; log it, unless one of its kind was logged just now."""
+        """Keep a problem for diagnostics; log it, unless one of its kind was logged just now, or the same not long ago."""
         self.problem = f"{kind}: {reason}"
         now = time.monotonic()
-        if now - self._logged.get(kind, -math.inf) >= WARN_EVERY:
-            self._logged[kind] = now
-            self._node.get_logger().warning(f"{self.name}: {self.problem}" if self.name else self.problem)
+        since, before = self._logged.get(kind, (-math.inf, ""))
+        if now - since >= (REPEAT_EVERY if reason == before else WARN_EVERY):
+            self._logged[kind] = now, reason
+            self._warn(self.problem)
+
+    def _warn(self, text: str) -> None:
+        self._node.get_logger().warning(f"{self.name}: {text}" if self.name else text)

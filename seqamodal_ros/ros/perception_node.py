@@ -34,6 +34,8 @@ DOUBLE_AFTER = 25  # reports in a row that see a node of our name: one that was 
 TIMELESS_AFTER = 3  # reports in a row without a simulation's time: the first comes before the executor has heard any
 FAILURES = 10  # in a row, on a GPU: an error that stays with the process, as where the GPU was lost
 
+WAITS = "unconfigured: configure and activate it, or start it with autostart set to true"
+
 Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
 
 
@@ -76,7 +78,9 @@ class PerceptionNode(LifecycleNode):
 
     def autostart(self) -> None:
         """Configure and activate, where the parameter says so; a refusal is logged by `on_configure`."""
-        if self.parameters.get("autostart") and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        if not self.parameters.get("autostart"):
+            self.get_logger().info(WAITS)
+        elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -127,6 +131,7 @@ class PerceptionNode(LifecycleNode):
         """As cleanup, for good."""
         self._release()
         self._finalized, self._refused = True, ""
+        self.get_logger().info("shut down for good: end this process, and start another to go on")
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -256,8 +261,7 @@ class PerceptionNode(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         if self._worker is None:
             state = "finalized" if self._finalized else "unconfigured"
-            or_set = "" if self.parameters.get("autostart") else ", or set autostart to true"
-            waits = "" if self._finalized or self._refused or fatal else f"unconfigured: configure and activate it{or_set}"
+            waits = "" if self._finalized or self._refused or fatal else WAITS
             both = "; ".join(filter(None, (problem, self._refused, waits)))
             message.status = [status(name, state, both, Counters(), memory(), fatal or bool(self._refused))]
         else:
@@ -276,7 +280,7 @@ class PerceptionNode(LifecycleNode):
                 if camera.last_image is not None:
                     details["since_image_s"] = f"{time.monotonic() - camera.last_image:.1f}"
                 named = f"{name}: {camera.name}" if camera.name else name
-                both = "; ".join(filter(None, (problem, camera.unfed if self._active else "", camera.problem)))
+                both = "; ".join(filter(None, (problem, camera.unfed() if self._active else "", camera.problem)))
                 message.status.append(status(named, state, both, camera.counters, details, fatal, camera.frame_id))
                 camera.problem = ""
         self._diagnostics.publish(message)

@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from seqamodal_ros.clouds import MAX_SKEW, keep_latest, registered, scene_cloud, seconds_apart
 from seqamodal_ros.messages import InvalidMessage, unstamped
-from seqamodal_ros.ros.quality import publishers_of
+from seqamodal_ros.ros.quality import publishers_of, sent_before
 from seqamodal_ros.ros.worker import Frame
 from seqamodal_ros.scene.scene import LayeredScene
 
@@ -160,8 +160,11 @@ class Points:
         self._publisher.publish(scene_cloud(scene, label, image, depth, camera, cloud, PointField))
 
     def _missing(self, what: str, subscription: Subscription) -> str:
-        """That none has come, and of those who publish it whom this node cannot hear."""
-        return "; ".join([f"no {what} has come", *publishers_of(self._node, subscription)[1]])
+        """That none has come, and why: whom of those who publish it this node cannot hear, or who sent it before it listened."""
+        publishers, refused = publishers_of(self._node, subscription)
+        if not publishers:
+            return f"no {what} has come: nobody publishes {subscription.topic_name}"
+        return "; ".join([f"no {what} has come", *refused, *sent_before(self._node, subscription)])
 
     def destroy(self) -> None:
         """Take the topics away."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.qos import QoSCompatibility, QoSDurabilityPolicy, qos_check_compatible
 from rclpy.subscription import Subscription
 
 try:
@@ -24,6 +24,17 @@ def publishers_of(node: Node, subscription: Subscription) -> tuple[int, list[str
             why = why.replace("ERROR: ", "").strip(";")
             refused.append(f"the QoS of {each.node_name} on {subscription.topic_name} is incompatible with this node's: {why}")
     return len(publishers), refused
+
+
+def sent_before(node: Node, subscription: Subscription) -> list[str]:
+    """Of each publisher that keeps its messages for late subscribers, where this one takes none, a line that says what to do."""
+    if subscription.qos_profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL:
+        return []
+    topic = subscription.topic_name
+    publishers = node.get_publishers_info_by_topic(subscription.topic)
+    kept = [each.node_name for each in publishers if each.qos_profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL]
+    to_set = f"set qos_overrides.{topic}.subscription.durability to transient_local, and its .reliability to reliable"
+    return [f"{name} may have sent it before this node listened: {to_set}" for name in kept]
 
 
 def subscribe_counting_lost(node: Node, lost: Callable[[int], None], *arguments: Any, **options: Any) -> Subscription:

@@ -7,6 +7,7 @@ from typing import Any
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from rclpy.time import Time
 from rclpy.timer import Timer
@@ -23,6 +24,7 @@ Outcome = Any  # LayeredMasks, or a string: why there are none
 ENDING = "the node is being cleaned up"
 TOO_MANY = "too many requests wait already: call again when they are answered"
 ANSWER_WITHIN = 10.0  # seconds, where the request names no timeout
+BURST = 50  # requests that may come at once and are all answered, if only that too many wait; they may hold images
 LONGEST_WAIT = 600.0  # seconds: a caller who is gone holds a place for as long
 
 
@@ -53,7 +55,10 @@ class SegmentService:
         self._for_camera: list[tuple[Time, Any, Future]] = []  # what waits for the camera's next image: since when, request
         # a group of its own: in the node's, a request that waits would keep every other callback waiting
         group = ReentrantCallbackGroup()
-        self._service = node.create_service(SegmentImage, f"~/{prefix}segment", self._on_request, callback_group=group)
+        burst = QoSProfile(depth=BURST)
+        self._service = node.create_service(
+            SegmentImage, f"~/{prefix}segment", self._on_request, qos_profile=burst, callback_group=group
+        )
 
     def offer(self, header: Any, source: Source, region: Region) -> None:
         """An image of the camera, to be seen in a region: it is the answer to whoever has waited since before its stamp.

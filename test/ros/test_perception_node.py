@@ -164,7 +164,8 @@ def test_a_camera_that_falls_silent_is_told_but_not_one_that_is_slow(bench, monk
     assert b.wait(lambda: "no image on /image for" in heard[-1].message)
     assert b.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert b.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-    assert b.camera.unfed == ""  # it waits anew
+    assert b.camera.unfed() == ""  # it waits anew
+    assert b.said().count("no image on /image for") == 3  # once for each time: at first, before the slow ones, after them
 
 
 def test_a_node_that_nobody_configures_says_so(bench):
@@ -172,6 +173,7 @@ def test_a_node_that_nobody_configures_says_so(bench):
     heard = listen_to_diagnostics(b)
     assert b.wait(lambda: heard)
     assert heard[-1].level == DiagnosticStatus.WARN and "configure and activate it" in heard[-1].message
+    assert b.says("unconfigured: configure and activate it, or start it with autostart set to true")
 
 
 def test_diagnostics_come_while_simulated_time_stands(bench):

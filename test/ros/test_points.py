@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 
 from seqamodal_ros.clouds import POINT
 from seqamodal_ros.messages import fill_image, message_to_scene
-from seqamodal_ros.ros.camera import WARN_EVERY
+from seqamodal_ros.ros.camera import REPEAT_EVERY, WARN_EVERY
 from seqamodal_ros.ros.points import DepthMatch
 
 
@@ -118,9 +118,28 @@ def test_many_misfits_are_all_counted_and_told_in_one_line_until_a_while_has_pas
     told = capfd.readouterr().err.count("no cloud: ")
     assert 1 <= told <= 1 + (time.monotonic() - began) // WARN_EVERY
     assert b.camera.counters.without_points == 10 and len(camera.clouds) == 1
-    b.camera._logged["no cloud"] -= WARN_EVERY
+    since, before = b.camera._logged["no cloud"]
+    assert before.startswith("camera_info is of 640x480")
+    b.camera._logged["no cloud"] = since - REPEAT_EVERY, before
     camera.send(info_size=(640, 480))
     assert b.says("no cloud: camera_info is of 640x480")
+    b.camera._logged["no cloud"] = since - REPEAT_EVERY, "another"  # which is no reason to wait so long
+    camera.send(info_size=(640, 480))
+    assert b.wait(lambda: b.said().count("no cloud: camera_info is of 640x480") == 2)
+
+
+def test_a_camera_info_that_was_sent_once_for_all_before_is_told(bench):
+    b = bench()
+    latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    b.peer.create_publisher(CameraInfo, "camera_info", latched)
+    b.peer.create_subscription(PointCloud2, "seqamodal/points", lambda _: None, 5)
+    assert b.wait(lambda: b.camera.points.wanted)
+    b.connected()
+    b.peer.send()
+    assert b.says(
+        "no cloud: no camera_info has come; peer may have sent it before this node listened: "
+        "set qos_overrides./camera_info.subscription.durability to transient_local, and its .reliability to reliable"
+    )
 
 
 def test_the_depth_image_of_the_same_stamp_is_found_after_many_others_and_after_its_colour_image(bench, monkeypatch):

@@ -15,6 +15,7 @@ from builtin_interfaces.msg import Duration
 from harness import image_message
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
@@ -23,6 +24,7 @@ from seqamodal_msgs.srv import SegmentImage
 from seqamodal_ros.messages import image_rgb, message_to_scene, scene_to_message
 from seqamodal_ros.perceiver import Perceiver
 from seqamodal_ros.ros.mailbox import MOST_REQUESTED
+from seqamodal_ros.ros.segment import BURST
 
 NOW = 2_000_000_000  # a stamp, in seconds, that is later than any request of these tests
 
@@ -225,6 +227,26 @@ def test_too_many_requests_are_refused_and_none_is_lost(ask, monkeypatch):
     responses = [future.result() for future in futures]
     assert [response.success for response in responses] == [True] * MOST_REQUESTED + [False] * 2
     assert all("call again" in response.message for response in responses[-2:])
+
+
+def test_each_of_a_burst_is_answered(ask):
+    b, _ = ask
+    go_on, busy = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        timer.cancel()
+        busy.set()
+        go_on.wait(20)
+
+    timer = b.node.create_timer(0.01, hold)
+    assert b.wait(busy.is_set)  # so that none is read before all are there
+    client = b.peer.create_client(SegmentImage, "seqamodal/segment", qos_profile=QoSProfile(depth=BURST))
+    assert client.wait_for_service(60)
+    futures = [client.call_async(SegmentImage.Request(image=image_message(k))) for k in range(BURST - 10)]
+    time.sleep(0.5)  # they are on their way
+    go_on.set()
+    assert b.wait(lambda: all(future.done() for future in futures))
+    assert sum(future.result().success for future in futures) == MOST_REQUESTED
 
 
 def test_of_those_who_wait_for_the_cameras_next_image_too_many_are_refused_at_once(ask):
